@@ -1,0 +1,533 @@
+"""The nouns of watcher: what flows from a source to an action.
+
+Everything here is a frozen value. Times are epoch seconds (UTC); durations are seconds; shares and relative
+margins are fractions. Arrays are float64. This module imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Labels = tuple[tuple[str, str], ...]
+"""Label names and values, sorted by name."""
+
+
+def labels(pairs: Mapping[str, str]) -> Labels:
+    """Return a mapping as hashable, sorted labels.
+
+    >>> labels({"version": "1.2", "feature": "checkout"})
+    (('feature', 'checkout'), ('version', '1.2'))
+    """
+    return tuple(sorted(pairs.items()))
+
+
+class Kind(StrEnum):
+    """What a rule measures."""
+
+    RATIO = "ratio"
+    """One counter split by outcome: bad (or good) of total, counted at the same moment."""
+    RATE = "rate"
+    """Events per exposure, where the two are counted at different moments: completions per start."""
+    LATENCY = "latency"
+    """Durations: the share of requests over an objective."""
+    GAUGE = "gauge"
+    """One measurement per interval."""
+
+
+class Worse(StrEnum):
+    """The direction of harm."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+
+
+class Outcome(StrEnum):
+    """What can be said of a stream or of a release."""
+
+    REGRESSED = "regressed"
+    INVALID = "invalid"
+    NO_DATA = "no_data"
+    INCONCLUSIVE = "inconclusive"
+    HEALTHY = "healthy"
+
+
+class Design(StrEnum):
+    """What the treatment is held against."""
+
+    CONCURRENT = "concurrent"
+    BEFORE_AFTER = "before_after"
+
+
+class Strategy(StrEnum):
+    """How users become exposed."""
+
+    FLAG = "flag"
+    CANARY = "canary"
+    BLUE_GREEN = "blue_green"
+
+
+class Mode(StrEnum):
+    """How far watcher may go."""
+
+    OBSERVE = "observe"
+    RECOMMEND = "recommend"
+    ARMED = "armed"
+
+
+_MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*')
+_SELECTOR = re.compile(r"\s*([a-zA-Z_:][a-zA-Z0-9_:]*)?\s*(?:\{(.*)\})?\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """One label matcher of a selector; regular expressions match the whole value."""
+
+    label: str
+    op: Literal["=", "!=", "=~", "!~"]
+    value: str
+
+    def __str__(self) -> str:
+        escaped = self.value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'{self.label}{self.op}"{escaped}"'
+
+    def matches(self, value: str) -> bool:
+        """Tell whether a label value (the empty string when the label is absent) matches."""
+        hit = value == self.value if self.op in ("=", "!=") else re.fullmatch(self.value, value) is not None
+        return hit == (self.op in ("=", "=~"))
+
+
+@dataclass(frozen=True)
+class Selector:
+    """A plain vector selector: a metric name and label matchers, and nothing else of PromQL.
+
+    >>> str(Selector.parse('http_requests_total{code=~"5.."}').where((("job", "shop"),)))
+    'http_requests_total{code=~"5..",job="shop"}'
+    """
+
+    metric: str
+    matchers: tuple[Matcher, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Selector:
+        """Parse a selector.
+
+        Raises:
+            ValueError: functions, ranges, arithmetic or a broken matcher; the message says which.
+        """
+        whole = _SELECTOR.fullmatch(text)
+        if whole is None or not whole[1]:
+            raise ValueError(
+                f'{text!r} is not a plain selector such as requests_total{{code="500"}}; functions, ranges '
+                "and arithmetic are left to watcher, which reads raw counters"
+            )
+        return cls(whole[1], parse_matchers(whole[2] or ""))
+
+    def where(self, pairs: Labels) -> Selector:
+        """Return the selector with label equalities added."""
+        return replace(self, matchers=self.matchers + tuple(Matcher(name, "=", value) for name, value in pairs))
+
+    def __str__(self) -> str:
+        return self.metric + (f"{{{','.join(map(str, self.matchers))}}}" if self.matchers else "")
+
+
+def parse_matchers(text: str) -> tuple[Matcher, ...]:
+    """Parse the inside of a selector's braces.
+
+    >>> parse_matchers('version="1.2", code!~"4.."')[1].op
+    '!~'
+
+    Raises:
+        ValueError: text that is not a comma-separated list of label matchers.
+    """
+    found, at = [], 0
+    while text[at:].strip():
+        match = _MATCHER.match(text, at)
+        if match is None:
+            raise ValueError(f"{text[at:].strip()!r} is not a label matcher such as version=\"1.2\"")
+        value = re.sub(r"\\(.)", lambda escape: {"n": "\n"}.get(escape[1], escape[1]), match[3])
+        found.append(Matcher(match[1], match[2], value))  # type: ignore[arg-type]
+        at = match.end()
+        if at < len(text):
+            if text[at] != ",":
+                raise ValueError(f"expected a comma before {text[at:].strip()!r}")
+            at += 1
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One user-facing metric and what counts as worse.
+
+    `events` is the counter of bad (worse is higher) or good (worse is lower) events of a ratio, the events
+    of a rate, the histogram of a latency or the value of a gauge; `total` is what they are counted against
+    (None for latency and gauge). `margin` is how much worse is tolerable: relative, or in units of the ratio
+    when `absolute`. `regress_margin` is how much worse must be proven before `regressed` (relative).
+    """
+
+    name: str
+    kind: Kind
+    events: Selector
+    total: Selector | None = None
+    title: str = ""
+    help: str = ""
+    measured_in: str = ""
+    worse: Worse = Worse.HIGHER
+    margin: float = 0.5
+    absolute: bool = False
+    regress_margin: float = 0.0
+    weight: float = 1.0
+    critical: bool = False
+    required: bool = True
+    matures: float = 0.0
+    objective: float | None = None
+    across: Literal["median", "mean", "max", "min", "sum"] = "median"
+    by: tuple[str, ...] = ()
+    unit: str | None = None
+    signature: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What people read: the title, or the name."""
+        return self.title or self.name
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A moment at which exposure changed, and the share of users on the release from then on."""
+
+    at: float
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Release:
+    """Users becoming exposed to a change."""
+
+    service: str
+    environment: str
+    feature: str
+    version: str
+    strategy: Strategy
+    stages: tuple[Stage, ...]
+    previous: str | None = None
+    reversible: bool = True
+
+    @property
+    def id(self) -> str:
+        """`service/environment/feature@version`."""
+        return f"{self.service}/{self.environment}/{self.feature}@{self.version}"
+
+    @property
+    def exposed_at(self) -> float:
+        """When users were first exposed."""
+        return self.stages[0].at
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """Something noticed: users of a feature became exposed, or more of them did (same feature, still on).
+
+    `version` is the version or flag revision the users got; `off` says that exposure ended instead.
+    """
+
+    feature: str
+    version: str
+    at: float
+    share: float | None = None
+    previous: str | None = None
+    off: bool = False
+
+
+@dataclass(frozen=True)
+class Alpha:
+    """Error rates a release may spend, over all its rules, streams, looks and stages."""
+
+    regressed: float = 0.01
+    healthy: float = 0.05
+    split: float = 0.0001
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A release being looked at: everything that is fixed before the first look.
+
+    `select` is ANDed into every selector; `baseline` and `treatment` tell the arms apart (None: everybody is
+    treatment, held against its own past). `horizon` is how long the watch lasts after exposure. `focus`
+    streams must be healthy; the others only guard.
+    """
+
+    release: Release
+    rules: tuple[Rule, ...]
+    select: Labels = ()
+    baseline: Labels | None = None
+    treatment: Labels | None = None
+    block: float = 60.0
+    settle: float = 45.0
+    warm_up: float = 300.0
+    horizon: float = 86_400.0
+    history: float = 86_400.0
+    alpha: Alpha = Alpha()
+    focus: Labels = ()
+    mode: Mode = Mode.OBSERVE
+    switch: str | None = None
+    """Key of the kill switch, `switch/target`; None when there is none."""
+
+    @property
+    def design(self) -> Design:
+        """Concurrent when there is a control, before_after otherwise."""
+        return Design.BEFORE_AFTER if self.baseline is None else Design.CONCURRENT
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a source is asked for: the blocks that end in (start, end], both multiples of `block`."""
+
+    rules: tuple[Rule, ...]
+    start: float
+    end: float
+    block: float
+    select: Labels = ()
+    baseline: Labels | None = None
+    treatment: Labels | None = None
+
+    @property
+    def ends(self) -> Floats:
+        """End of every block asked for, shape [block]."""
+        return np.arange(self.start + self.block, self.end + self.block / 2, self.block)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of one rule: what was counted, per stream, unit and block.
+
+    Both arrays have shape [stream, unit, block]. For counts, `events` of `total` (for latency: requests over the
+    objective, of all); a block without samples is zero of zero. For gauges, `events` is the measurement and
+    `total` is 1, or NaN and 0 where there is a gap.
+    """
+
+    units: tuple[str, ...]
+    events: Floats
+    total: Floats
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What one rule saw: the same streams and blocks in both arms. `ends` has shape [block]."""
+
+    streams: tuple[Labels, ...]
+    ends: Floats
+    treatment: Arm
+    baseline: Arm | None = None
+    notes: tuple[str, ...] = ()
+    """What was odd about the data, for the reader: resets, dropped rows, replicas merged."""
+
+    def between(self, start: float, end: float) -> Observations:
+        """Return the blocks that end in (start, end]."""
+        keep = (self.ends > start + 1e-6) & (self.ends <= end + 1e-6)
+
+        def cut(arm: Arm | None) -> Arm | None:
+            return None if arm is None else Arm(arm.units, arm.events[:, :, keep], arm.total[:, :, keep])
+
+        treatment = cut(self.treatment)
+        assert treatment is not None
+        return Observations(self.streams, self.ends[keep], treatment, cut(self.baseline), self.notes)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is learnt of one rule before exposure, and then frozen.
+
+    `dispersion` multiplies the variance of counts; `came_from` says where it was learnt ("history 24h", "file",
+    "assumed"). `margin` is the rule's margin as a relative one. The remaining arrays serve rules judged on a
+    series (gauges, before/after), per stream: `level` [stream], `season` [stream, phase] (phase 0 starts at
+    midnight UTC), `ar` [stream, lag], `sigma` [stream] standard deviation of an innovation, `drift` [stream]
+    variance of the level's own error, `batch` how many blocks make one point.
+    """
+
+    streams: tuple[Labels, ...] = ()
+    came_from: str = "assumed"
+    dispersion: float = 1.0
+    assumed: bool = True
+    margin: float = 0.5
+    notes: tuple[str, ...] = ()
+    batch: int = 1
+    logarithmic: bool = True
+    points: int = 0
+    level: Floats | None = None
+    season: Floats | None = None
+    ar: Floats | None = None
+    sigma: Floats | None = None
+    drift: Floats | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types; `from_json` is the inverse."""
+        raw = asdict(self)
+        return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in raw.items()}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Calibration:
+        """Read back what `to_json` wrote."""
+        arrays = {"level", "season", "ar", "sigma", "drift"}
+        fields: dict[str, Any] = {
+            key: np.asarray(value, dtype=float) if key in arrays and value is not None else value
+            for key, value in raw.items()
+        }
+        fields["streams"] = as_streams(raw["streams"])
+        fields["notes"] = tuple(raw["notes"])
+        return cls(**fields)
+
+    @property
+    def digest(self) -> str:
+        """A short hash of everything that was learnt, shown with every verdict that used it."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def as_streams(raw: Any) -> tuple[Labels, ...]:
+    """Read streams back from JSON lists."""
+    return tuple(tuple((str(name), str(value)) for name, value in stream) for stream in raw)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Treatment against baseline, with its confidence sequence.
+
+    `measure` is "ratio" (1 is no change) or "difference" (0 is no change). A bound that the data
+    leave open is None.
+    """
+
+    measure: Literal["ratio", "difference"]
+    estimate: float | None
+    lower: float | None
+    upper: float | None
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What one arm of one stream has counted so far; for a gauge, `events` is the mean and `total` the points."""
+
+    events: float = 0.0
+    total: float = 0.0
+    units: int = 0
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an undecided stream is waiting for, and about how long that takes at the present pace."""
+
+    events: float | None
+    minutes: float | None
+    limit: Literal["events", "units", "buckets", "placebos", "window"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one stream, and why.
+
+    `decided_at` is the end of the first block at which the outcome was reached. `held` counts the latest
+    consecutive blocks in which the evidence of regression stood above its threshold. `assumed` is True when the
+    dispersion was not learnt from data: nothing may be killed on such a verdict.
+    """
+
+    rule: str
+    labels: Labels
+    outcome: Outcome
+    reason: str
+    effect: Effect
+    baseline: Tally
+    treatment: Tally
+    log_e_regressed: float = 0.0
+    log_e_healthy: float = 0.0
+    threshold: float = 0.0
+    decided_at: float | None = None
+    held: int = 0
+    needs: Needs | None = None
+    assumed: bool = False
+    critical: bool = False
+    dormant: bool = False
+    alarms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReleaseVerdict:
+    """What is said of a release: the worst of its streams, and the streams."""
+
+    outcome: Outcome
+    reason: str
+    streams: tuple[Verdict, ...] = ()
+    alarms: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something to tell people. A headline is the one message of a release, edited in place; a detail goes below it."""
+
+    key: str
+    release: str
+    kind: Literal["headline", "detail"]
+    state: str
+    """What the release is now: watching, healthy, regressed, killed, no_data ..."""
+    title: str
+    lines: tuple[str, ...] = ()
+    at: float = 0.0
+    urgent: bool = False
+    links: Labels = ()
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Turn the release off."""
+
+    key: str
+    release: str
+    switch: str
+    feature: str
+    reason: str
+    decided_at: float = 0.0
+
+
+Action = Alert | Kill
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An action that was considered and not taken, with the interlock that stopped it."""
+
+    action: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """The record of one evaluation of a release: kept in the journal and replayable.
+
+    `states` are the evidence states by rule, JSON-able; `observations` are the blocks this look folded.
+    """
+
+    release: str
+    at: float
+    through: float
+    """End of the last block folded."""
+    blocks: int
+    """Blocks counted so far."""
+    verdict: ReleaseVerdict
+    phase: str = "watching"
+    """watching, killed, ended ... as policy sees it after this look."""
+    actions: tuple[Action, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    states: Mapping[str, Any] = field(default_factory=dict)
+    observations: Mapping[str, Observations] = field(default_factory=dict)
+    problem: str | None = None
+    """Why the source could not be read at this look, if it could not."""
