@@ -1,17 +1,17 @@
 """What watcher could not do. (What the data did is an outcome, never an exception.)
 
-    WatcherError
-    ├── ConfigError     a file a person wrote is wrong: names the file, the line, the key and the fix
-    ├── DataError       a table is wrong: names the file, the row and the column
-    ├── ShapeError      arrays that belong together do not fit together
-    ├── SourceError     metrics could not be read
-    │   ├── SourceDown      nobody answered in time; asking again may help
-    │   ├── SourceRefused   an answer came, and it says no (query, credentials, limits)
-    │   └── SourceTooLarge  the answer is beyond the caps on bytes, series or time
-    ├── SwitchError     a kill switch could not be read or turned
-    ├── AlertError      a message could not be delivered
-    ├── JournalError    the journal cannot be opened, read or written
-    └── Refused         watcher declines to do what was asked, for a named reason
+WatcherError
+├── ConfigError     a file a person wrote is wrong: names the file, the line, the key and the fix
+├── DataError       a table is wrong: names the file, the row and the column
+├── ShapeError      arrays that belong together do not fit together
+├── SourceError     metrics could not be read
+│   ├── SourceDown      nobody answered in time; asking again may help
+│   ├── SourceRefused   an answer came, and it says no (query, credentials, limits)
+│   └── SourceTooLarge  the answer is beyond the caps on bytes, series or time
+├── SwitchError     a kill switch could not be read or turned
+├── AlertError      a message could not be delivered
+├── JournalError    the journal cannot be opened, read or written
+└── Refused         watcher declines to do what was asked, for a named reason
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 Labels = tuple[tuple[str, str], ...]
 """Label names and values, sorted by name."""
 
@@ -153,7 +154,7 @@ def parse_matchers(text: str) -> tuple[Matcher, ...]:
     while text[at:].strip():
         match = _MATCHER.match(text, at)
         if match is None:
-            raise ValueError(f"{text[at:].strip()!r} is not a label matcher such as version=\"1.2\"")
+            raise ValueError(f'{text[at:].strip()!r} is not a label matcher such as version="1.2"')
         value = re.sub(r"\\(.)", lambda escape: {"n": "\n"}.get(escape[1], escape[1]), match[3])
         found.append(Matcher(match[1], match[2], value))  # type: ignore[arg-type]
         at = match.end()
@@ -246,6 +247,7 @@ class Exposure:
     share: float | None = None
     previous: str | None = None
     off: bool = False
+    reversible: bool = True
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,10 @@ class Watch:
     focus: Labels = ()
     mode: Mode = Mode.OBSERVE
     switch: str | None = None
-    """Key of the kill switch, `switch/target`; None when there is none."""
+    """Key of the kill switch, `name:target`; None when there is none."""
+    accepted: Labels = ()
+    """Rules whose harm a person accepted as intended, with the reason: they no longer count as regressed."""
+    links: Labels = ()
 
     @property
     def design(self) -> Design:
@@ -348,10 +353,11 @@ class Calibration:
     """What is learnt of one rule before exposure, and then frozen.
 
     `dispersion` multiplies the variance of counts; `came_from` says where it was learnt ("history 24h", "file",
-    "assumed"). `margin` is the rule's margin as a relative one. The remaining arrays serve rules judged on a
-    series (gauges, before/after), per stream: `level` [stream], `season` [stream, phase] (phase 0 starts at
-    midnight UTC), `ar` [stream, lag], `sigma` [stream] standard deviation of an innovation, `drift` [stream]
-    variance of the level's own error, `batch` how many blocks make one point.
+    "assumed"). `margin` is the rule's margin as a relative one. The remaining arrays serve rules judged on a series
+    (gauges, before/after) of logarithms, or of shares of `scale` [stream]. Per stream: `level` [stream], `season`
+    [stream, phase] (phase 0 is the first block after midnight UTC), `ar` [stream, lag], `sigma` [stream] standard
+    deviation of an innovation, `drift` [stream] variance of the level's own error, `tail` [stream, lag] the last
+    residuals before exposure, newest first. `points` is how many the series had; with none it cannot be judged.
     """
 
     streams: tuple[Labels, ...] = ()
@@ -360,14 +366,19 @@ class Calibration:
     assumed: bool = True
     margin: float = 0.5
     notes: tuple[str, ...] = ()
-    batch: int = 1
     logarithmic: bool = True
     points: int = 0
+    scale: Floats | None = None
     level: Floats | None = None
     season: Floats | None = None
     ar: Floats | None = None
     sigma: Floats | None = None
     drift: Floats | None = None
+    tail: Floats | None = None
+
+    def noted(self, note: str) -> Calibration:
+        """Return the calibration with a note added."""
+        return replace(self, notes=(*self.notes, note))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types; `from_json` is the inverse."""
@@ -377,7 +388,7 @@ class Calibration:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Calibration:
         """Read back what `to_json` wrote."""
-        arrays = {"level", "season", "ar", "sigma", "drift"}
+        arrays = {"scale", "level", "season", "ar", "sigma", "drift", "tail"}
         fields: dict[str, Any] = {
             key: np.asarray(value, dtype=float) if key in arrays and value is not None else value
             for key, value in raw.items()
@@ -410,6 +421,30 @@ class Effect:
     lower: float | None
     upper: float | None
     confidence: float = 0.95
+
+    def __str__(self) -> str:
+        """Small changes read as percentages, large ones as multiples.
+
+        >>> str(Effect("ratio", 2.14, 1.43, 3.2)), str(Effect("ratio", 0.97, 0.94, 1.01))
+        ("2.1 times the baseline's (1.4 to 3.2)", '3.0 % lower than the baseline (-6.0 % to +1.0 %)')
+        """
+        if self.estimate is None:
+            return "not estimable yet"
+        if self.measure == "difference":
+            interval = f"{_bound(self.lower, '+.3g')} to {_bound(self.upper, '+.3g')}"
+            return f"{self.estimate:+.3g} against the baseline ({interval})"
+        if 0.7 < self.estimate < 1.4:
+            low, high = (None if x is None else 100 * (x - 1) for x in (self.lower, self.upper))
+            side = "higher" if self.estimate >= 1 else "lower"
+            return (
+                f"{abs(self.estimate - 1) * 100:.1f} % {side} than the baseline "
+                f"({_bound(low, '+.1f', ' %')} to {_bound(high, '+.1f', ' %')})"
+            )
+        return f"{self.estimate:.2g} times the baseline's ({_bound(self.lower, '.2g')} to {_bound(self.upper, '.2g')})"
+
+
+def _bound(value: float | None, form: str, after: str = "") -> str:
+    return "?" if value is None else f"{value:{form}}{after}"
 
 
 @dataclass(frozen=True)
@@ -524,7 +559,11 @@ class Look:
     """Blocks counted so far."""
     verdict: ReleaseVerdict
     phase: str = "watching"
-    """watching, killed, ended ... as policy sees it after this look."""
+    """Where the watch stands after this look: watching, killed, recovered, unrecovered, ended."""
+    told: str = ""
+    """The state people were last told."""
+    killed_at: float | None = None
+    """When the kill was decided, if it was."""
     actions: tuple[Action, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     states: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,322 @@
+"""A stand-in for Slack on 127.0.0.1: its Web API, an incoming webhook, its limits and its bad days.
+
+    with SlackServer() as slack:
+        client = WebClient(slack.token, base_url=slack.base_url)
+        slack.fail(Fault(status=429, retry_after="7"))
+        ...
+        assert slack.messages("#releases")[0].shown.startswith("🔴 Regressed")
+
+It keeps messages as people see them: the present text of each, what it said before every edit, and its thread.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+
+TOKEN = "xoxb-a-token-nobody-may-see"
+HOOK = "/services/T000/B000/a-webhook-nobody-may-see"
+
+
+@dataclass
+class Message:
+    """One message in a channel or thread."""
+
+    channel: str
+    ts: str
+    body: dict[str, Any]
+    thread_ts: str | None = None
+    broadcast: bool = False
+    before: list[str] = field(default_factory=list)
+    """What it showed before each edit."""
+
+    @property
+    def shown(self) -> str:
+        """What a person reads: the blocks as lines, or the text where there are no blocks."""
+        blocks = self.body.get("blocks")
+        return "\n".join(map(_block_text, blocks)) if blocks else _readable(self.body.get("text", ""))
+
+    @property
+    def notification(self) -> str:
+        """What a telephone shows."""
+        return _readable(self.body.get("text", ""))
+
+    @property
+    def calls(self) -> list[str]:
+        """Whom the message calls: users, groups, `!channel`, `!here`."""
+        written = json.dumps(self.body.get("blocks") or self.body.get("text", ""), ensure_ascii=False)
+        return re.findall(r"<([@!](?!date)[^>|]+)", written)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How the next request goes wrong.
+
+    `kept` says that the request took effect all the same. `drop` closes the connection without an answer, `hang`
+    holds it until the server stops.
+    """
+
+    status: int = 500
+    body: bytes = b"upstream connect error"
+    retry_after: str | None = None
+    kept: bool = False
+    drop: bool = False
+    hang: bool = False
+
+
+class SlackServer:
+    """Serves until the end of the `with` block; `per_second` turns the rate limit of a channel on."""
+
+    def __init__(
+        self, *channels: str, token: str = TOKEN, per_second: float | None = None, burst: int = 5, port: int = 0
+    ) -> None:
+        self.token = token
+        self.channels = {name: f"C{number:08d}" for number, name in enumerate(channels or ("#releases",), start=1)}
+        self.requests: list[str] = []
+        """Method of every request, also of those that were refused."""
+        self._messages: list[Message] = []
+        self._faults: deque[Fault] = deque()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._per_second, self._burst = per_second, burst
+        self._allowance: dict[str, tuple[float, float]] = {}
+        self._http = _Http(("127.0.0.1", port), _Handler)
+        self._http.slack = self
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    def __enter__(self) -> SlackServer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.address}/api/"
+
+    @property
+    def webhook_url(self) -> str:
+        """An incoming webhook into the first channel."""
+        return self.address + HOOK
+
+    def fail(self, *faults: Fault) -> None:
+        """Let the next requests go wrong, one fault each."""
+        with self._lock:
+            self._faults.extend(faults)
+
+    def messages(self, channel: str | None = None) -> list[Message]:
+        """Return what stands in a channel (in all of them), oldest first; thread replies only when broadcast."""
+        with self._lock:
+            found = [message for message in self._messages if message.thread_ts is None or message.broadcast]
+        return found if channel is None else [message for message in found if message.channel == self._id(channel)]
+
+    def thread(self, parent: Message) -> list[Message]:
+        """Return the replies to a message."""
+        with self._lock:
+            return [message for message in self._messages if message.thread_ts == parent.ts]
+
+    def delete(self, message: Message) -> None:
+        """Delete a message, as a person may."""
+        with self._lock:
+            self._messages.remove(message)
+
+    def _id(self, channel: str) -> str:
+        return self.channels.get(channel) or self.channels.get(f"#{channel}") or channel
+
+    def handle(self, path: str, content: bytes, headers: dict[str, str]) -> _Answer | None:
+        """Answer a request; None closes the connection."""
+        method = "webhook" if path.startswith("/services/") else path.removeprefix("/api/")
+        with self._lock:
+            self.requests.append(method)
+            fault = self._faults.popleft() if self._faults else None
+            if fault is None or fault.kept:
+                answer = self._webhook(path, content) if method == "webhook" else self._api(method, content, headers)
+        if fault is None:
+            return answer
+        if fault.hang:
+            self._closing.wait()
+        if fault.hang or fault.drop:
+            return None
+        return _Answer(fault.status, fault.body, fault.retry_after)
+
+    def _api(self, method: str, content: bytes, headers: dict[str, str]) -> _Answer:
+        if headers.get("authorization") != f"Bearer {self.token}":
+            return _refused("invalid_auth")
+        if method == "auth.test":
+            return _said({"ok": True, "url": "https://shop.slack.com/", "user": "watcher", "bot_id": "B0000001"})
+        if method not in ("chat.postMessage", "chat.update"):
+            return _refused("unknown_method")
+        body = _parsed(content)
+        if body is None:
+            return _refused("invalid_json")
+        channel = str(body.get("channel", ""))
+        # Posting takes a name or an id, editing only an id.
+        channel = self._id(channel) if method == "chat.postMessage" else channel
+        if channel not in self.channels.values():
+            return _refused("channel_not_found")
+        if problem := limits(body, longest_text=40_000 if method == "chat.postMessage" else 4_000):
+            return _refused(problem)
+        return self._post(channel, body) if method == "chat.postMessage" else self._update(channel, body)
+
+    def _post(self, channel: str, body: dict[str, Any]) -> _Answer:
+        parent = body.get("thread_ts")
+        if parent is not None and all((channel, parent) != (known.channel, known.ts) for known in self._messages):
+            return _refused("thread_not_found")
+        if self._limited(channel):
+            return _Answer(429, json.dumps({"ok": False, "error": "ratelimited"}).encode(), "1")
+        ts = self._add(channel, body, parent, bool(parent and body.get("reply_broadcast")))
+        return _said({"ok": True, "channel": channel, "ts": ts, "message": {"text": body.get("text", ""), "ts": ts}})
+
+    def _update(self, channel: str, body: dict[str, Any]) -> _Answer:
+        at = (channel, body.get("ts"))
+        message = next((known for known in self._messages if (known.channel, known.ts) == at), None)
+        if message is None:
+            return _refused("message_not_found")
+        message.before.append(message.shown)
+        message.body = body
+        return _said({"ok": True, "channel": channel, "ts": message.ts, "text": body.get("text", "")})
+
+    def _webhook(self, path: str, content: bytes) -> _Answer:
+        if path != HOOK:
+            return _Answer(404, b"no_service")
+        body = _parsed(content)
+        if body is None:
+            return _Answer(400, b"invalid_payload")
+        if problem := limits(body, longest_text=40_000):
+            return _Answer(400, problem.encode())
+        channel = next(iter(self.channels.values()))
+        if self._limited(channel):
+            return _Answer(429, b"rate_limited", "1")
+        self._add(channel, body)
+        return _Answer(200, b"ok")
+
+    def _add(self, channel: str, body: dict[str, Any], parent: str | None = None, broadcast: bool = False) -> str:
+        ts = f"1700000000.{len(self.requests):06d}"
+        self._messages.append(Message(channel, ts, body, parent, broadcast))
+        return ts
+
+    def _limited(self, channel: str) -> bool:
+        """Take one message from the allowance of a channel, which fills by `per_second` up to `burst`."""
+        if self._per_second is None:
+            return False
+        left, since = self._allowance.get(channel, (float(self._burst), time.monotonic()))
+        now = time.monotonic()
+        left = min(float(self._burst), left + (now - since) * self._per_second)
+        self._allowance[channel] = (left - 1 if left >= 1 else left, now)
+        return left < 1
+
+
+def limits(body: dict[str, Any], *, longest_text: int) -> str | None:
+    """Return the error code Slack would answer with, None for a message it takes."""
+    text, blocks = body.get("text", ""), body.get("blocks", [])
+    if not text and not blocks:
+        return "no_text"
+    if not isinstance(text, str) or len(text) > longest_text:
+        return "msg_too_long"
+    if not isinstance(blocks, list) or len(blocks) > 50 or not all(map(_well_formed, blocks)):
+        return "invalid_blocks"
+    return "msg_blocks_too_long" if sum(len(_block_source(block)) for block in blocks) > 12_000 else None
+
+
+def _well_formed(block: Any) -> bool:
+    try:
+        if block["type"] == "header":
+            return block["text"]["type"] == "plain_text" and 1 <= len(block["text"]["text"]) <= 150
+        if block["type"] == "section":
+            fields = block.get("fields", [])
+            longest = [(block["text"], 3000)] if "text" in block else []
+            longest += [(part, 2000) for part in fields]
+            return len(longest) > 0 and len(fields) <= 10 and all(_is_text(part, limit) for part, limit in longest)
+        if block["type"] == "context":
+            return 1 <= len(block["elements"]) <= 10 and all(_is_text(part, 3000) for part in block["elements"])
+    except (KeyError, TypeError):
+        return False
+    return block["type"] in ("divider", "actions", "image")
+
+
+def _is_text(part: Any, longest: int) -> bool:
+    return part["type"] in ("mrkdwn", "plain_text") and 1 <= len(part["text"]) <= longest
+
+
+def _block_source(block: dict[str, Any]) -> str:
+    """Return the text of a block as it was sent."""
+    parts = [block.get("text"), *block.get("fields", ()), *block.get("elements", ())]
+    return "\n".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
+def _block_text(block: dict[str, Any]) -> str:
+    source = _block_source(block)
+    return source if block["type"] == "header" else _readable(source)
+
+
+def _readable(markup: str) -> str:
+    """Show markup as people see it: links by their name, dates by their fallback, entities as characters."""
+    return html.unescape(re.sub(r"<(?:[^<>|]*\|)?([^<>|]*)>", r"\1", markup))
+
+
+def _parsed(content: bytes) -> dict[str, Any] | None:
+    try:
+        body = json.loads(content)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    body: bytes
+    retry_after: str | None = None
+
+
+def _said(answer: dict[str, Any]) -> _Answer:
+    return _Answer(200, json.dumps(answer).encode())
+
+
+def _refused(code: str) -> _Answer:
+    return _said({"ok": False, "error": code})
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    slack: SlackServer
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Http
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        answer = self.server.slack.handle(self.path, content, headers)
+        if answer is None:
+            self.close_connection = True
+            return
+        self.send_response(answer.status)
+        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Length", str(len(answer.body)))
+        if answer.retry_after is not None:
+            self.send_header("Retry-After", answer.retry_after)
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import prometheus_server
+from tests.servers.prometheus_server import PrometheusServer
+
+
+def require(problem: str | None) -> None:
+    """Skip a test whose server is missing, or fail it where servers were promised."""
+    if problem is not None:
+        if os.environ.get("WATCHER_REQUIRE_SERVERS") == "1":
+            pytest.fail(f"WATCHER_REQUIRE_SERVERS=1, but {problem}")
+        pytest.skip(problem)
+
+
+@pytest.fixture(scope="session")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
+    """One real server for all tests; each test writes metrics under names of its own."""
+    require(prometheus_server.missing())
+    with prometheus_server.running(tmp_path_factory.mktemp("prometheus")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def strict_prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
+    """A server that gives up on every query after one millisecond."""
+    require(prometheus_server.missing())
+    with prometheus_server.running(tmp_path_factory.mktemp("strict"), "--query.timeout=1ms") as server:
+        yield server

@@ -1,0 +1,86 @@
+"""After a kill: did what regressed come back?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from watcher import reasons
+from watcher.model import Kind, Observations, Outcome, ReleaseVerdict, Rule, Verdict, Watch, Worse
+
+LATEST = 3
+"""Blocks with traffic that must lie within the margin together."""
+
+
+def recovery(
+    watch: Watch, verdict: ReleaseVerdict, since_kill: dict[str, Observations], killed_at: float, now: float
+) -> tuple[bool | None, str]:
+    """Compare everybody's latest blocks with what the baseline was.
+
+    Args:
+        watch: rules and design.
+        verdict: as it was when the kill was decided.
+        since_kill: blocks that began after the kill, by rule.
+        killed_at: when the kill was decided; `now` when this is asked (epoch seconds).
+
+    Returns:
+        True with a sentence once every regressed stream lies within its margin; None while it does not, with a
+        sentence that says so.
+    """
+    rules = {rule.name: rule for rule in watch.rules}
+    worst = [stream for stream in verdict.streams if stream.outcome is Outcome.REGRESSED]
+    readings = [(stream, rules[stream.rule], _latest(rules[stream.rule], stream, since_kill)) for stream in worst]
+    after = reasons.span((now - killed_at) / 60)
+    back = [reading is not None and _within(rule, stream, reading) for stream, rule, reading in readings]
+    if worst and all(back):
+        first, rule, reading = readings[0]
+        return True, f"{_said(rule, first, reading)}: back within the margin {after} after the kill."
+    late = [item for item, fine in zip(readings, back, strict=True) if not fine]
+    stream, rule, reading = late[0] if late else readings[0]
+    return None, f"{_said(rule, stream, reading)}: not back within the margin {after} after the kill."
+
+
+def _latest(rule: Rule, stream: Verdict, since_kill: dict[str, Observations]) -> float | None:
+    """Return the rate (or mean) of both arms together over the latest blocks with traffic."""
+    seen = since_kill.get(rule.name)
+    if seen is None or stream.labels not in seen.streams:
+        return None
+    row = seen.streams.index(stream.labels)
+    arms = [arm for arm in (seen.baseline, seen.treatment) if arm is not None]
+    events = np.sum([np.nansum(arm.events[row], axis=0) for arm in arms], axis=0)
+    total = np.sum([arm.total[row].sum(axis=0) for arm in arms], axis=0)
+    busy = np.flatnonzero(total > 0)[-LATEST:]
+    return float(events[busy].sum() / total[busy].sum()) if busy.size >= LATEST else None
+
+
+def _baseline(stream: Verdict) -> float | None:
+    """Return the baseline's rate; without a control, what the treatment's would be without the effect."""
+    rate = _rate(stream, "baseline")
+    if rate is not None:
+        return rate
+    treated, estimate = _rate(stream, "treatment"), stream.effect.estimate
+    return None if treated is None or not estimate else treated / estimate
+
+
+def _rate(stream: Verdict, arm: str) -> float | None:
+    tally = getattr(stream, arm)
+    if tally.total <= 0:
+        return None
+    return float(tally.events / tally.total) if tally.units or tally.events <= tally.total else float(tally.events)
+
+
+def _within(rule: Rule, stream: Verdict, reading: float) -> bool:
+    base = _baseline(stream)
+    if base is None:
+        return False
+    if rule.absolute:
+        return reading <= base + rule.margin if rule.worse is Worse.HIGHER else reading >= base - rule.margin
+    return reading <= base * (1 + rule.margin) if rule.worse is Worse.HIGHER else reading >= base * (1 - rule.margin)
+
+
+def _said(rule: Rule, stream: Verdict, reading: float | None) -> str:
+    what = reasons.subject(rule, stream.labels)
+    if reading is None:
+        return f"{what} has no traffic to read"
+    base = _baseline(stream)
+    shown = (lambda x: f"{x:.3g}") if rule.kind is Kind.GAUGE else (lambda x: f"{x:.2%}")
+    return f"{what} is at {shown(reading)}" + ("" if base is None else f" (baseline {shown(base)})")

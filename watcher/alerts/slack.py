@@ -1,0 +1,322 @@
+"""Alerts in Slack: one message a release, edited in place, with the details in its thread.
+
+With a bot token everything is possible (`SlackAlerter`); an incoming webhook can neither edit nor thread
+(`SlackWebhookAlerter`). Neither tries again by itself: the outbox that calls them does, and knows about restarts.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from slack_sdk import WebClient
+from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.webhook import WebhookClient
+
+from watcher.errors import AlertError, ConfigError
+from watcher.model import Alert
+
+HEADER, SECTION, BLOCKS = 150, 3000, 50
+"""Characters of a header and of a section, and blocks of a message, that Slack accepts."""
+BODY, LINKS = 6000, 1500
+"""Characters of lines and of links in a message. Slack refuses blocks beyond about 12,000 in all, markup included."""
+TEXT = 3000
+"""Characters of the text for notifications. Slack accepts 40,000 in a message, but only 4,000 in an edit."""
+TIMEOUT = 10
+"""Seconds to wait for Slack."""
+RETRY_AFTER, LONGEST_RETRY_AFTER = 30.0, 3600.0
+"""Seconds to wait when Slack limits us without saying for how long, and at most."""
+
+_EMOJI = {
+    "watching": "👀", "healthy": "✅", "regressed": "🔴", "killed": "⛔",
+    "inconclusive": "🟡", "no_data": "⚪", "invalid": "🟠",
+}  # fmt: skip
+_PASSING = {
+    "ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout",
+    "team_added_to_org", "rollup_error",
+}  # fmt: skip
+_NO_THREAD = {"thread_not_found", "cannot_reply_to_message"}
+_FIXES = {
+    "invalid_auth": "check the bot token",
+    "token_revoked": "make a new bot token",
+    "missing_scope": "give the bot the scope chat:write",
+    "channel_not_found": "check the channel, and invite the bot to it",
+    "not_in_channel": "invite the bot to the channel",
+    "is_archived": "the channel is archived; choose another",
+    "message_not_found": "somebody deleted the message of this release",
+    "no_service": "the webhook was removed; make a new one",
+}
+_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+class SlackAlerter:
+    """Tells a channel through a bot token with the scope `chat:write`.
+
+    The first headline of a release is posted, later ones edit it. Details go to its thread; an urgent one is shown
+    in the channel as well and carries the mention (an edit would notify nobody).
+
+    Args:
+        client: use one without retry handlers (as `slack_alerter` makes it): the sdk's own sends a message again when
+            the connection breaks after Slack has taken it.
+        channel: id or name of the channel.
+        mention: whom an urgent detail calls, as Slack writes it: `<!subteam^S012AB>`, `<@U012AB>`.
+    """
+
+    def __init__(self, client: WebClient, channel: str, mention: str | None = None) -> None:
+        self.client, self.channel, self.mention = client, channel, mention
+
+    def deliver(self, alert: Alert, headline: Mapping[str, str] | None) -> dict[str, str]:
+        """Post or edit; the receipt is the message: `channel` (its id, which an edit needs) and `ts`.
+
+        A detail whose headline was deleted by somebody, or never delivered, stands in the channel by itself.
+
+        Raises:
+            AlertError: Slack refused, or could not be reached. After a broken connection or a time-out the message
+                may have arrived all the same.
+        """
+        posted = headline if headline and {"channel", "ts"} <= headline.keys() else None
+        if alert.kind == "detail":
+            return self._post_detail(alert, posted)
+        if posted is None:
+            return self._post(message(alert))
+        with _slack_errors():
+            self.client.chat_update(channel=posted["channel"], ts=posted["ts"], **message(alert))
+        return {"channel": posted["channel"], "ts": posted["ts"]}
+
+    def _post_detail(self, alert: Alert, posted: Mapping[str, str] | None) -> dict[str, str]:
+        body = message(alert, self.mention if alert.urgent else None)
+        if posted is None:
+            return self._post(body)
+        try:
+            thread = {"thread_ts": posted["ts"], "reply_broadcast": alert.urgent}
+            return self._post(body | thread, posted["channel"])
+        except _ThreadGone:
+            return self._post(body, posted["channel"])
+
+    def _post(self, body: Mapping[str, Any], channel: str | None = None) -> dict[str, str]:
+        with _slack_errors():
+            answer = self.client.chat_postMessage(channel=channel or self.channel, unfurl_links=False, **body).data
+        if not isinstance(answer, dict) or not isinstance(answer.get("ts"), str):
+            raise AlertError("Slack took the message but its answer names none")
+        return {"channel": str(answer.get("channel", channel or self.channel)), "ts": answer["ts"]}
+
+
+class SlackWebhookAlerter:
+    """Tells a channel through an incoming webhook, which can neither edit nor thread: one message per transition.
+
+    A headline is sent when its `state` differs from the one in the receipt of the latest headline, and carries the
+    mention when it is urgent. Details are folded away: there is no thread to put them in, and the channel would be
+    flooded. Whoever needs them sets up a bot token.
+    """
+
+    def __init__(self, client: WebhookClient, mention: str | None = None) -> None:
+        self.client, self.mention = client, mention
+
+    def deliver(self, alert: Alert, headline: Mapping[str, str] | None) -> dict[str, str]:
+        """Send, or fold away; the receipt of a headline is the `state` the channel knows, that of a detail is empty.
+
+        Raises:
+            AlertError: as for `SlackAlerter.deliver`.
+        """
+        if alert.kind == "detail":
+            return {}
+        if headline is None or headline.get("state") != alert.state:
+            body = message(alert, self.mention if alert.urgent else None)
+            with _slack_errors():
+                response = self.client.send(text=body["text"], blocks=body["blocks"], unfurl_links=False)
+            # The client never raises on a status, and a proxy may answer 200 for Slack.
+            if response.status_code != 200 or response.body.strip() != "ok":
+                raise _refusal(response.status_code, response.body.strip(), response.headers)
+        return {"state": alert.state}
+
+
+def slack_alerter(
+    *,
+    token: str | None = None,
+    webhook_url: str | None = None,
+    channel: str | None = None,
+    mention: str | None = None,
+    base_url: str | None = None,
+) -> SlackAlerter | SlackWebhookAlerter:
+    """Return the alerter for a bot token and a channel, or for an incoming webhook.
+
+    Args:
+        token: bot token (`xoxb-...`); white space around it is dropped.
+        webhook_url: URL of an incoming webhook, instead of `token` and `channel`.
+        channel: where to post, with a token.
+        mention: whom urgent alerts call.
+        base_url: of the Web API, where it is not Slack's own.
+
+    Raises:
+        ConfigError: what is given does not make one of the two. Secrets are not repeated.
+    """
+    # The sdk writes webhook URLs, which are secrets, to its log.
+    silent = logging.Logger("slack", logging.CRITICAL)
+    if (token is None) == (webhook_url is None):
+        raise ConfigError("give either a bot token or a webhook URL", key="slack")
+    if webhook_url is not None:
+        if re.fullmatch(r"https?://[!-~]+", webhook_url.strip()) is None:
+            raise ConfigError("the webhook is not a URL such as https://hooks.slack.com/services/...", key="slack")
+        hook = WebhookClient(webhook_url.strip(), timeout=TIMEOUT, retry_handlers=[], logger=silent)
+        return SlackWebhookAlerter(hook, mention)
+    assert token is not None
+    if re.fullmatch(r"[!-~]+", token.strip()) is None:
+        raise ConfigError("the bot token is empty, or holds white space or other characters no token has", key="slack")
+    if not channel:
+        raise ConfigError('a bot token needs a channel: add `channel: "#releases"`', key="slack")
+    if base_url is not None and re.fullmatch(r"https?://[!-~]+", base_url) is None:
+        raise ConfigError(f"{base_url!r} is not a URL", key="slack")
+    client = WebClient(token.strip(), base_url or WebClient.BASE_URL, timeout=TIMEOUT, retry_handlers=[], logger=silent)
+    return SlackAlerter(client, channel, mention)
+
+
+def first_words(alert: Alert) -> str:
+    """Return the first line of an alert: what the release is now, then the title.
+
+    >>> first_words(Alert("k", "shop/production/cart@2", "headline", "no_data", "cart 2 sends nothing"))
+    '⚪ No data: cart 2 sends nothing'
+    """
+    state = alert.state.replace("_", " ")
+    state = state[:1].upper() + state[1:]
+    said = not state or alert.title.casefold().startswith(state.casefold())
+    return " ".join(f"{_EMOJI.get(alert.state, '🔵')} {'' if said else f'{state}: '}{alert.title}".split())
+
+
+def message(alert: Alert, mention: str | None = None) -> dict[str, Any]:
+    """Return `text` (for notifications and screen readers) and `blocks`, within every limit of Slack.
+
+    What does not fit is dropped by whole lines, and the last line says how many; a line beyond a section is cut.
+    """
+    first = first_words(alert)
+    # A header is plain text: nothing in it is markup, nothing needs escaping.
+    header = first if len(first) <= HEADER else first[: HEADER - 1] + "…"
+    lines = [escape(line, SECTION - 100) for line in alert.lines if line.strip()]
+    if header != first:
+        lines.insert(0, escape(first, SECTION - 100))
+    blocks: list[dict[str, Any]] = [{"type": "header", "text": {"type": "plain_text", "text": header, "emoji": False}}]
+    links = _fit([_link(name, url) for name, url in alert.links], LINKS)
+    for text in (mention, *_sections(_fit(lines, BODY)), " · ".join(links)):
+        if text:
+            blocks.append({"type": "section", "text": _mrkdwn(text)})
+    footer = " · ".join(filter(None, (escape(alert.release, 500), _date(alert.at))))
+    if footer:
+        blocks.append({"type": "context", "elements": [_mrkdwn(footer)]})
+    text = "\n".join(_fit([escape(first, TEXT // 2), *lines], TEXT))
+    return {"text": text, "blocks": blocks}
+
+
+def escape(text: str, limit: int) -> str:
+    """Return text that Slack shows as it stands (a label value must not call `<!channel>`), cut at `limit`.
+
+    >>> escape("a<b & c", 100), escape("a<b & c", 6)
+    ('a&lt;b &amp; c', 'a&lt;…')
+    """
+    escaped = [_ESCAPES.get(char, char) for char in text]
+    if sum(map(len, escaped)) <= limit:
+        return "".join(escaped)
+    kept, used = [], 1
+    for piece in escaped:
+        used += len(piece)
+        if used > limit:
+            break
+        kept.append(piece)
+    return "".join(kept) + "…"
+
+
+def _fit(lines: list[str], limit: int) -> list[str]:
+    """Return the first lines that fit into `limit` characters, and a line that counts the others."""
+    if sum(len(line) + 1 for line in lines) <= limit:
+        return lines
+    kept, used = [], 30  # room for the last line
+    for line in lines:
+        used += len(line) + 1
+        if used > limit:
+            break
+        kept.append(line)
+    return [*kept, f"… and {len(lines) - len(kept)} more"]
+
+
+def _sections(lines: list[str]) -> list[str]:
+    """Join lines into as few texts of a section's length as whole lines allow."""
+    texts: list[str] = []
+    for line in lines:
+        if texts and len(texts[-1]) + 1 + len(line) <= SECTION:
+            texts[-1] += f"\n{line}"
+        else:
+            texts.append(line)
+    return texts
+
+
+def _link(name: str, url: str) -> str:
+    target = url.translate({ord("|"): "%7C", ord("<"): "%3C", ord(">"): "%3E", ord(" "): "%20"}).replace("&", "&amp;")
+    return f"<{target}|{escape(name, 100)}>"
+
+
+def _date(at: float) -> str:
+    """Return a time that every reader sees in their own time zone."""
+    if not at:
+        return ""
+    return f"<!date^{int(at)}^{{date_short_pretty}} {{time}}|{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M UTC}>"
+
+
+def _mrkdwn(text: str) -> dict[str, Any]:
+    # Verbatim: Slack looks for no links or channel names of its own in it.
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
+
+
+class _ThreadGone(AlertError):
+    """The message that a detail belongs to does not exist any more."""
+
+
+@contextmanager
+def _slack_errors() -> Iterator[None]:
+    """Turn everything that sending can raise into AlertError; from None, as the sdk's errors may carry the secret."""
+    try:
+        yield
+    except SlackApiError as error:
+        answer = error.response.data if isinstance(error.response.data, dict) else {}
+        raise _refusal(error.response.status_code, str(answer.get("error")), error.response.headers) from None
+    except (UnicodeDecodeError, AttributeError):
+        # The sdk expects UTF-8, and an object in the JSON.
+        raise AlertError("what answered is not Slack: check the proxy in between") from None
+    except (SlackClientError, ValueError):
+        raise AlertError("the token or URL holds characters that cannot be sent", permanent=True) from None
+    except TimeoutError:
+        raise AlertError(f"Slack did not answer within {TIMEOUT} s; the message may have arrived") from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        said = getattr(reason, "strerror", None) or type(reason).__name__
+        raise AlertError(f"Slack could not be reached: {said}") from None
+
+
+def _refusal(status: int, said: str, headers: Mapping[str, str]) -> AlertError:
+    """Tell apart what waiting cures from what it does not. Only Slack's own error codes are repeated."""
+    code = said if re.fullmatch(r"[a-z][a-z0-9_]{1,60}", said) else ""
+    wait = next((str(value) for name, value in headers.items() if name.lower() == "retry-after"), None)
+    if status == 429 or code in {"ratelimited", "rate_limited"}:
+        seconds = _seconds(wait)
+        return AlertError(f"Slack asks to wait {seconds:g} s", retry_after=seconds)
+    if status >= 500 or status == 408 or code in _PASSING:
+        retry_after = None if wait is None else _seconds(wait)
+        return AlertError(f"Slack could not take the message ({code or f'HTTP {status}'})", retry_after=retry_after)
+    if not code and status == 200:
+        return AlertError("what answered is not Slack: check the proxy in between")
+    gone = _ThreadGone if code in _NO_THREAD else AlertError
+    fix = _FIXES.get(code, "")
+    return gone(f"Slack refused the message: {code or f'HTTP {status}'}{fix and f'; {fix}'}", permanent=True)
+
+
+def _seconds(wait: str | None) -> float:
+    """Read Retry-After; an HTTP date or garbage is the default.
+
+    >>> _seconds("7"), _seconds("Fri, 20 Nov 2026 10:00:00 GMT"), _seconds(None)
+    (7.0, 30.0, 30.0)
+    """
+    if wait is None or re.fullmatch(r"[0-9]{1,9}", wait.strip()) is None:
+        return RETRY_AFTER
+    return min(float(wait), LONGEST_RETRY_AFTER)

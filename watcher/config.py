@@ -1,0 +1,400 @@
+"""watcher.yaml and rule packs, as the rest of watcher sees them: frozen, with paths absolute and rules loaded.
+
+`load_installation` reads, `plan` turns a noticed release into a `Watch`. Every problem is a ConfigError with file, line
+and dotted key. Secrets are read when they are needed, and never kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from watcher.errors import ConfigError
+from watcher.installation_file import (
+    PLACEHOLDERS,
+    VARIABLE,
+    InstallationFile,
+    MetricsFile,
+    ReleaseFile,
+    ServiceFile,
+)
+from watcher.model import Alpha, Labels, Mode, Release, Rule, Strategy, Watch, labels
+from watcher.quantities import DAY, parse_duration, parse_margin, parse_share
+from watcher.rule_packs import RulePack, check_rules, describe, load_pack, load_rules, rule_pack_path
+from watcher.yaml_strict import Document, Key, read
+
+__all__ = [
+    "Installation",
+    "Metrics",
+    "Notice",
+    "ReleaseEntry",
+    "RulePack",
+    "Service",
+    "SlackSettings",
+    "check_rules",
+    "describe",
+    "from_environment",
+    "load_installation",
+    "load_pack",
+    "load_rules",
+    "parse_duration",
+    "parse_margin",
+    "parse_share",
+    "plan",
+    "rule_pack_path",
+    "secret",
+]
+
+LONGEST_SECRET = 1 << 16
+"""Characters; a file beyond this is not a secret."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Where metrics are read. Files are read when they are needed: `bearer`, `basic_auth`, `request_headers`."""
+
+    prometheus: str
+    bearer_file: Path | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """May hold ${VARIABLE}."""
+    header_files: Mapping[str, Path] = field(default_factory=dict)
+    replica_label: str | None = None
+
+    def request_headers(self, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the headers to send besides the bearer token's, secrets read now.
+
+        Raises:
+            ConfigError: a file or a variable is missing.
+        """
+        sent = {name: from_environment(value, environment) for name, value in self.headers.items()}
+        return sent | {name: secret(path) for name, path in self.header_files.items()}
+
+    def bearer(self) -> str | None:
+        """Return the bearer token, read now, where one is configured; errors as `secret`."""
+        return None if self.bearer_file is None else secret(self.bearer_file)
+
+    def basic_auth(self) -> tuple[str, str] | None:
+        """Return user and password, read now, where basic authentication is configured; errors as `secret`."""
+        if self.username is None or self.password_file is None:
+            return None
+        return self.username, secret(self.password_file)
+
+
+@dataclass(frozen=True)
+class SlackSettings:
+    """Who is told on Slack: by a bot (`token_file`, `channel`) or by an incoming webhook (`webhook_file`)."""
+
+    token_file: Path | None = None
+    webhook_file: Path | None = None
+    channel: str | None = None
+    mention: str | None = None
+    base_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """How watcher learns of a release: exactly one of the three is set."""
+
+    flags_file: Path | None = None
+    label: str | None = None
+    http: bool = False
+
+
+@dataclass(frozen=True)
+class ReleaseEntry:
+    """One way users of a service become exposed.
+
+    Values of arms and focus are literal, or exactly one placeholder. `kill` holds one switch and its settings, files
+    resolved. `features` are those to notice: of a flags file the ones named, of a label the one it versions.
+    """
+
+    strategy: Strategy
+    notice: Notice
+    features: tuple[str, ...] = ()
+    baseline: Labels | None = None
+    treatment: Labels | None = None
+    focus: Labels = ()
+    split: Mapping[str, str] | None = None
+    kill: Mapping[str, Any] | None = None
+    history: float = DAY
+    key: str = ""
+    """Dotted path in watcher.yaml, for messages."""
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service. Durations are seconds."""
+
+    name: str
+    environment: str
+    rules: tuple[Rule, ...]
+    releases: tuple[ReleaseEntry, ...]
+    select: Labels = ()
+    tell: tuple[str, ...] = ()
+    links: Labels = ()
+    mode: Mode = Mode.OBSERVE
+    watch_for: float = DAY
+    warm_up: float = 300.0
+    require_backtest: bool = False
+
+
+@dataclass(frozen=True)
+class Installation:
+    """watcher.yaml, with its rule packs loaded and its paths absolute. Durations are seconds."""
+
+    file: Path
+    metrics: Metrics
+    services: Mapping[str, Service]
+    journal: str = "sqlite:///watcher.db"
+    block: float = 60.0
+    settle: float = 45.0
+    alpha: Alpha = field(default_factory=Alpha)
+    slack: SlackSettings | None = None
+
+
+def load_installation(path: str | Path) -> Installation:
+    """Read watcher.yaml and the rule packs it names.
+
+    Raises:
+        ConfigError: what is wrong, with file, line and key.
+    """
+    document = read(path)
+    raw = document.validate(InstallationFile)
+    folder = Path(path).absolute().parent
+    return Installation(
+        file=Path(path),
+        journal=_journal(folder, raw.journal),
+        metrics=_metrics(folder, raw.metrics),
+        block=raw.block,
+        settle=raw.settle,
+        alpha=Alpha(**raw.alpha.model_dump()),
+        slack=None if raw.slack is None else SlackSettings(**_files_resolved(folder, raw.slack.model_dump())),
+        services={name: _service(document, folder, name, service) for name, service in raw.services.items()},
+    )
+
+
+def _resolved(folder: Path, name: str) -> Path:
+    # Symbolic links stay: a mounted configuration replaces their targets.
+    return Path(os.path.abspath(folder / name))
+
+
+def _files_resolved(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _resolved(folder, value) if key.endswith("_file") and value is not None else value
+        for key, value in settings.items()
+    }
+
+
+def _journal(folder: Path, url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    name, mark, query = rest.removeprefix("/").partition("?")
+    if not scheme.startswith("sqlite") or name in ("", ":memory:") or name.startswith("file:"):
+        return url
+    return f"{scheme}:///{_resolved(folder, name)}{mark}{query}"
+
+
+def _metrics(folder: Path, raw: MetricsFile) -> Metrics:
+    settings = _files_resolved(folder, raw.model_dump(exclude={"headers"}))
+    return Metrics(
+        **settings,
+        headers={name: value for name, value in raw.headers.items() if not name.endswith("_file")},
+        header_files={
+            name.removesuffix("_file"): _resolved(folder, value)
+            for name, value in raw.headers.items()
+            if name.endswith("_file")
+        },
+    )
+
+
+def _service(document: Document, folder: Path, name: str, raw: ServiceFile) -> Service:
+    rules = _service_rules(document, folder, name, raw.rules)
+    for index, entry in enumerate(raw.releases):
+        for label in entry.focus:
+            if not any(label in rule.by for rule in rules):
+                problem = f"no rule of this service has streams per {label}; add it to `by` of a rule pack"
+                raise document.error(problem, "services", name, "releases", index, "focus", label)
+    return Service(
+        name=name,
+        environment=raw.environment,
+        rules=rules,
+        releases=tuple(_entry(document, folder, name, index, entry) for index, entry in enumerate(raw.releases)),
+        select=labels(raw.select),
+        tell=tuple(raw.tell),
+        links=labels(raw.links),
+        mode=Mode(raw.mode),
+        watch_for=raw.watch_for,
+        warm_up=raw.warm_up,
+        require_backtest=raw.require_backtest,
+    )
+
+
+def _service_rules(document: Document, folder: Path, name: str, packs: list[str]) -> tuple[Rule, ...]:
+    rules: dict[str, Rule] = {}
+    for index, pack in enumerate(packs):
+        where: tuple[Key, ...] = ("services", name, "rules", index)
+        try:
+            path = rule_pack_path(pack, folder)
+        except ConfigError as error:
+            raise document.error(error.problem, *where) from error
+        for rule in load_rules(path):
+            if rule.name in rules:
+                raise document.error(f"the rule {rule.name} of {pack} is also in an earlier pack", *where)
+            rules[rule.name] = rule
+    return tuple(rules.values())
+
+
+def _entry(document: Document, folder: Path, service: str, index: int, raw: ReleaseFile) -> ReleaseEntry:
+    where: tuple[Key, ...] = ("services", service, "releases", index)
+    notice = raw.notice
+    return ReleaseEntry(
+        strategy=Strategy(raw.strategy),
+        notice=Notice(
+            flags_file=None if notice.flags_file is None else _resolved(folder, notice.flags_file),
+            label=notice.label,
+            http=bool(notice.http),
+        ),
+        features=tuple(notice.features or ((service,) if notice.label else ())),
+        baseline=labels(raw.arms.baseline) if raw.arms else None,
+        treatment=labels(raw.arms.treatment) if raw.arms else None,
+        focus=labels(raw.focus),
+        split=None if raw.split is None else {"assigned": str(raw.split.assigned), "share": raw.split.share},
+        kill=None if raw.kill is None else {name: _kill(folder, settings) for name, settings in raw.kill.items()},
+        history=raw.history if raw.history is not None else (DAY if raw.arms else 7 * DAY),
+        key=".".join(map(str, where)),
+        line=document.line(*where),
+    )
+
+
+def _kill(folder: Path, settings: Any) -> Any:
+    """Return a switch's settings with its files resolved; everything else is the switch's own business."""
+    if isinstance(settings, str):
+        return settings if "://" in settings else str(_resolved(folder, settings))
+    return {
+        key: str(_resolved(folder, value)) if _names_a_file(key) and isinstance(value, str) else value
+        for key, value in settings.items()
+    }
+
+
+def _names_a_file(key: str) -> bool:
+    return key == "file" or key.endswith("_file")
+
+
+def secret(path: str | Path) -> str:
+    """Return the one line of a secret's file, without the line end.
+
+    Raises:
+        ConfigError: unreadable, empty, or more than one line of text. The content is never shown.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = file.read(LONGEST_SECRET + 1).rstrip("\r\n")
+    except OSError as error:
+        raise ConfigError(f"the secret cannot be read: {error.strerror}", file=str(path)) from error
+    except UnicodeDecodeError:
+        raise ConfigError("the secret is not UTF-8 text", file=str(path)) from None
+    if not content.strip():
+        raise ConfigError("the secret is empty", file=str(path))
+    if len(content) > LONGEST_SECRET or not content.isprintable():
+        # Clients quote a header they refuse, and with it the secret.
+        raise ConfigError("the secret is more than one line of plain text", file=str(path))
+    return content
+
+
+def from_environment(text: str, environment: Mapping[str, str] | None = None) -> str:
+    """Replace ${NAME} by the variables of the environment (default: this process's).
+
+    >>> from_environment("Bearer ${TOKEN}", {"TOKEN": "abc"})
+    'Bearer abc'
+
+    Raises:
+        ConfigError: a variable is not set, or not one line.
+    """
+    known = os.environ if environment is None else environment
+
+    def value(found: re.Match[str]) -> str:
+        if not known.get(found[1]):
+            raise ConfigError(f"the environment variable {found[1]} is not set")
+        if not known[found[1]].isprintable():
+            raise ConfigError(f"the environment variable {found[1]} is more than one line of plain text")
+        return known[found[1]]
+
+    return VARIABLE.sub(value, text)
+
+
+def plan(installation: Installation, service: Service, entry: ReleaseEntry, release: Release) -> Watch:
+    """Return the watch of a release: everything that is fixed before the first look.
+
+    Raises:
+        ConfigError: the entry needs something that the release does not have, such as {previous}.
+    """
+    fill = _Filling(installation, entry, release)
+    baseline, treatment = fill.arm("baseline", entry.baseline), fill.arm("treatment", entry.treatment)
+    if baseline is not None and baseline == treatment:
+        raise fill.error(f"both arms are {dict(baseline)}: there is nothing to compare", "arms")
+    return Watch(
+        release=release,
+        rules=service.rules,
+        select=service.select,
+        baseline=baseline,
+        treatment=treatment,
+        block=installation.block,
+        settle=installation.settle,
+        warm_up=service.warm_up,
+        horizon=service.watch_for,
+        history=entry.history,
+        alpha=installation.alpha,
+        focus=fill.pairs(entry.focus, "focus"),
+        mode=service.mode,
+        switch=fill.switch(),
+        links=service.links,
+    )
+
+
+@dataclass(frozen=True)
+class _Filling:
+    """Puts a release's values where placeholders stand. A value is never looked into: it may hold anything."""
+
+    installation: Installation
+    entry: ReleaseEntry
+    release: Release
+
+    def error(self, problem: str, key: str) -> ConfigError:
+        dotted = ".".join(part for part in (self.entry.key, key) if part)
+        return ConfigError(problem, file=str(self.installation.file), line=self.entry.line, key=dotted)
+
+    def value(self, written: str, key: str) -> str:
+        name = written[1:-1]
+        if written != f"{{{name}}}" or name not in PLACEHOLDERS:
+            return written
+        known: str | None = getattr(self.release, name)
+        if not known:
+            hint = "; start it with --previous" if name == "previous" else ""
+            raise self.error(f"the release {self.release.id} has no {{{name}}}{hint}", key)
+        return known
+
+    def pairs(self, pairs: Labels, key: str) -> Labels:
+        return tuple((label, self.value(value, f"{key}.{label}")) for label, value in pairs)
+
+    def arm(self, name: str, pairs: Labels | None) -> Labels | None:
+        return None if pairs is None else self.pairs(pairs, f"arms.{name}")
+
+    def switch(self) -> str | None:
+        """Return the key of the kill switch, `name:path` or `name:{canonical JSON}`."""
+        for name, settings in (self.entry.kill or {}).items():
+            if isinstance(settings, str):
+                return f"{name}:{settings}"
+            filled = {
+                key: self.value(value, f"kill.{name}.{key}") if isinstance(value, str) else value
+                for key, value in settings.items()
+            }
+            return f"{name}:{json.dumps(filled, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
+        return None

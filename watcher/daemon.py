@@ -1,0 +1,189 @@
+"""The daemon: notices releases, looks at each, records, then acts. One step is one tick."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from watcher import intake
+from watcher.act import Outbox
+from watcher.config import Installation, ReleaseEntry, Service
+from watcher.errors import ConfigError, Refused, SourceError, WatcherError
+from watcher.journal import Journal, Watched
+from watcher.look import Source, look, prepare
+from watcher.model import Exposure, Kill, Look, Mode, Observations, Request, Watch
+from watcher.policy import kill_failed
+from watcher.releases import flags_file, version_label
+from watcher.sources.prometheus import PrometheusSource
+
+log = logging.getLogger("watcher")
+
+FINAL = ("recovered", "unrecovered", "ended")
+"""Phases after which a watch is over."""
+
+LONGEST_TICK = 15.0
+"""Seconds between ticks, at most: how long a flag may be on before it is noticed."""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """Everything one installation needs to be watched; `step` does the work, `run` calls it on time."""
+
+    installation: Installation
+    journal: Journal
+    source: Source
+    outbox: Outbox
+    on_look: Callable[[Watch, Look], None] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse to start armed where that is not allowed, and free what a dead process left claimed.
+
+        Raises:
+            Refused: armed with `require_backtest: true`, and no backtest of the rules is recorded.
+        """
+        for service in self.installation.services.values():
+            if service.mode is Mode.ARMED and service.require_backtest and not self._backtested(service):
+                raise Refused(
+                    f"{service.name} is armed with require_backtest: true, and no backtest of its rules is recorded; "
+                    "run one, or set mode: recommend, or require_backtest: false"
+                )
+        self.journal.release_claims()
+
+    def _backtested(self, service: Service) -> bool:
+        return self.journal.recall(f"backtest/{service.name}") is not None
+
+    def step(self, now: float) -> None:
+        """Notice, look, record, act. A failure in one watch does not stop the others."""
+        self.notice(now)
+        for watched in self.journal.watches(active=True):
+            try:
+                self.look(watched, now)
+            except Exception:
+                # One of the two places for it: a watch that cannot be looked at must not silence the rest.
+                log.exception("look failed: %s", watched.watch.release.id)
+        self.act(now)
+
+    def notice(self, now: float) -> None:
+        """Start watches, add stages and end watches for what changed since the last tick."""
+        for service in self.installation.services.values():
+            for entry in service.releases:
+                try:
+                    for exposure in self._exposures(service, entry, now):
+                        by = "flags file" if entry.notice.flags_file else f"label {entry.notice.label}"
+                        release = intake.take(self.installation, self.journal, service, entry, exposure, by)
+                        log.info("noticed by %s: %s", by, release or exposure.feature)
+                except WatcherError as error:
+                    log.warning("cannot notice releases of %s: %s", service.name, error)
+
+    def _exposures(self, service: Service, entry: ReleaseEntry, now: float) -> list[Exposure]:
+        """Return what became exposed since the last tick, and remember what was seen."""
+        if entry.notice.flags_file is not None:
+            key = f"flags/{service.name}/{entry.notice.flags_file}"
+            known = self.journal.recall(key)
+            flags = flags_file.read_flags(str(entry.notice.flags_file))
+            before = None if known is None else flags_file.from_json(known)
+            found = flags_file.exposures(before, flags, now, entry.features)
+            if flags_file.to_json(flags) != known:
+                self.journal.remember(key, flags_file.to_json(flags))
+            return found
+        if entry.notice.label is not None and isinstance(self.source, PrometheusSource):
+            return self._versions(service, entry, self.source, entry.notice.label, now)
+        return []
+
+    def _versions(
+        self, service: Service, entry: ReleaseEntry, source: PrometheusSource, label: str, now: float
+    ) -> list[Exposure]:
+        block = self.installation.block
+        counters = [rule.total for rule in service.rules if rule.total is not None]
+        if not counters:
+            raise ConfigError(f"{service.name}: noticing by label needs a rule that counts a total", key="notice.label")
+        closed = float(np.floor((now - self.installation.settle) / block) * block)
+        key = f"versions/{service.name}/{label}"
+        seen = self.journal.recall(key) or {"closed": 0.0, "known": None}
+        if closed <= seen["closed"]:
+            return []
+        traffic = source.labels_with_traffic(counters[0].where(service.select), label, closed, block)
+        feature = entry.features[0] if entry.features else service.name
+        # Users met the version inside this block; all of it is exposure, and the next is the first to count.
+        found, known = version_label.exposures(seen["known"], traffic, closed, feature)
+        self.journal.remember(key, {"closed": closed, "known": known})
+        return found
+
+    def look(self, watched: Watched, now: float) -> Look:
+        """Look once at one release and record it, intents included, in one transaction."""
+        watch = watched.watch
+        previous = self.journal.last_look(watch.release.id)
+        calibrations = self.journal.calibrations(watch.release.id)
+        source = self.source
+        if not calibrations:
+            try:
+                calibrations = prepare(watch, source)
+                self.journal.record_calibrations(watch.release.id, calibrations, now)
+            except SourceError as error:
+                source = Unreadable(error)
+        seen = look(watch, source, calibrations, previous, now, self.paused(now))
+        self.journal.record_look(seen)
+        if seen.phase in FINAL:
+            self.journal.end_release(watch.release.id, seen.phase, seen.verdict.reason, now)
+        if self.on_look is not None:
+            self.on_look(watch, seen)
+        return seen
+
+    def paused(self, now: float) -> str | None:
+        """Return why kills are paused, if they are."""
+        pause = self.journal.recall("pause")
+        return None if pause is None or pause["until"] <= now else str(pause["reason"])
+
+    def act(self, now: float) -> None:
+        """Carry out what is due; say so when a kill could not be."""
+        done = self.outbox.perform(now)
+        states = {entry.key: entry for entry in self.journal.actions()} if done else {}
+        for key, state in done:
+            entry = states.get(key)
+            if entry is not None and isinstance(entry.action, Kill):
+                log.warning("kill of %s: %s%s", entry.action.feature, state, f" ({entry.error})" if entry.error else "")
+                if state == "failed":
+                    self.journal.intend(kill_failed(self.journal.watch(entry.release), entry.error or "", now), now)
+                    self.outbox.tell(now)
+
+    def run(self, clock: Callable[[], float]) -> None:
+        """Tick until SIGTERM or SIGINT, the first time at once."""
+        from apscheduler.schedulers.blocking import BlockingScheduler
+
+        scheduler: Any = BlockingScheduler(timezone="UTC")
+
+        def tick() -> None:
+            try:
+                self.step(clock())
+            except WatcherError as error:
+                log.error("step failed: %s", error)
+
+        def stop(*_: object) -> None:
+            scheduler.shutdown(wait=False)
+
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, stop)
+        every = min(self.installation.block, LONGEST_TICK)
+        tick()
+        # A late tick does the work of those it missed: blocks wait in the source.
+        scheduler.add_job(tick, "interval", seconds=every, max_instances=1, coalesce=True, misfire_grace_time=None)
+        log.info("watching %s, every %g s", ", ".join(self.installation.services), every)
+        scheduler.start()
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A source that could not be read a moment ago, so that the look says so too."""
+
+    error: SourceError
+
+    def observe(self, request: Request) -> dict[str, Observations]:
+        """Raise what reading raised."""
+        raise self.error
+
+    history = observe

@@ -1,0 +1,78 @@
+"""What every method of evidence hands to the judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from watcher.model import Floats
+
+
+@dataclass(frozen=True)
+class Track:
+    """Evidence after each folded block; all arrays have shape [stream, block].
+
+    `regressed` is log e against "not worse than the regress margin", `healthy` log e against "worse than the
+    margin", `harm` the estimated log ratio of harm since the regression seems to have begun (-inf: none seems to
+    have).
+    """
+
+    regressed: Floats
+    healthy: Floats
+    harm: Floats
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What an evidence state says now; all arrays have shape [stream].
+
+    `estimate`, `lower` and `upper` are the effect of treatment against baseline on the log scale (`measure`
+    "ratio") or as a share of the level ("difference"), NaN where unknown and infinite where the data leave a bound
+    open; the interval is a confidence sequence. `harm` is the log ratio of harm since `onset` (epoch
+    seconds; NaN when nothing seems to have begun). `per_block` is the log e each block is expected to add: towards
+    `healthy` if nothing changed, towards `regressed` if the estimate is true.
+    """
+
+    measure: Literal["ratio", "difference"]
+    estimate: Floats
+    lower: Floats
+    upper: Floats
+    harm: Floats
+    onset: Floats
+    log_regressed: Floats
+    log_healthy: Floats
+    blocks: Floats
+    toward_healthy: Floats
+    toward_regressed: Floats
+    events_per_block: Floats
+
+
+@dataclass(frozen=True)
+class ArrayState:
+    """A fixed-size evidence state: arrays whose first axis is the stream, and nothing else."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return lists; infinities become strings, so that strict JSON readers cope."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """Read back what `to_json` wrote."""
+        return cls(**{field.name: np.asarray(raw[field.name], dtype=float) for field in fields(cls)})
+
+    def grown(self, fresh: Self) -> Self:
+        """Return this state with the streams of a fresh one appended: streams born during the watch."""
+        pairs = {f.name: (getattr(self, f.name), getattr(fresh, f.name)) for f in fields(self)}
+        return type(self)(**{name: np.concatenate(pair) for name, pair in pairs.items()})
+
+
+def _plain(array: Floats) -> Any:
+    """Nested lists with "inf", "-inf" and "nan" as strings, which numpy reads back as numbers."""
+    if np.isfinite(array).all():
+        return array.tolist()
+    if array.ndim > 1:
+        return [_plain(row) for row in array]
+    return [float(x) if np.isfinite(x) else str(float(x)) for x in array]

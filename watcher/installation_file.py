@@ -1,0 +1,263 @@
+"""watcher.yaml as it is written: its keys, and what must hold between them.
+
+schemas/watcher.schema.json comes from `InstallationFile`; `watcher.config` turns it into what the rest of watcher sees.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
+
+from watcher.model import Alpha
+from watcher.quantities import DAY, Duration, parse_share
+from watcher.rule_packs import LabelName, Name, PlainSelector, Text
+from watcher.yaml_strict import Key, Strict, closest, located
+
+PLACEHOLDERS = ("feature", "version", "previous")
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _web_address(value: object) -> object:
+    """Let http(s) URLs pass, without credentials; what is no text is left to the model."""
+    if isinstance(value, str):
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("expected a URL that starts with http:// or https://")
+        if parts.password is not None:
+            raise ValueError("a password does not belong into a URL; keep it in a file (`password_file`)")
+    return value
+
+
+WebAddress = Annotated[str, BeforeValidator(_web_address)]
+
+
+def _in_a_file(key: str) -> str:
+    return f"a secret does not belong into this file; put it into a file of its own and write {key}_file: PATH"
+
+
+class MetricsFile(Strict):
+    """Where metrics are read."""
+
+    instead: ClassVar[Mapping[str, str]] = {
+        **{key: _in_a_file("bearer") for key in ("bearer", "token", "bearer_token", "token_file")},
+        "password": _in_a_file("password"),
+    }
+    prometheus: WebAddress = Field(description="URL of Prometheus or anything with its API.")
+    bearer_file: Text | None = Field(None, description="File that holds a bearer token.")
+    username: Text | None = Field(None, description="User of basic authentication; needs password_file.")
+    password_file: Text | None = None
+    ca_file: Text | None = Field(None, description="Certificates to trust, instead of the system's.")
+    headers: dict[str, Text] = Field({}, description="NAME: value (may hold ${VARIABLE}), or NAME_file: path.")
+    replica_label: LabelName | None = Field(None, description="Series that differ only in this label are one.")
+
+    @model_validator(mode="after")
+    def _credentials_are_whole(self) -> Self:
+        if (self.username is None) != (self.password_file is None):
+            lacks = "username" if self.username is None else "password_file"
+            raise located("is missing: basic authentication needs username and password_file", lacks)
+        if self.username and self.bearer_file:
+            raise located("give either bearer_file or username and password_file", "bearer_file")
+        for name, value in self.headers.items():
+            if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+                raise located("is not a name of a header", "headers", name)
+            secret_name = re.search(r"auth|token|key|secret|password|cookie|session", name.lower())
+            if secret_name and not name.endswith("_file") and not VARIABLE.search(value):
+                raise located(_in_a_file(name) + " or name a variable: ${NAME}", "headers", name)
+        return self
+
+
+class AlphaFile(Strict):
+    """Error rates a release may spend."""
+
+    regressed: float = Field(default=Alpha.regressed, gt=0, lt=1)
+    healthy: float = Field(default=Alpha.healthy, gt=0, lt=1)
+    split: float = Field(default=Alpha.split, gt=0, lt=1)
+
+
+class SlackFile(Strict):
+    """Who is told on Slack."""
+
+    instead: ClassVar[Mapping[str, str]] = {key: _in_a_file(key) for key in ("token", "webhook", "bearer", "password")}
+    token_file: Text | None = Field(None, description="File that holds a bot token.")
+    webhook_file: Text | None = Field(None, description="File that holds the URL of an incoming webhook.")
+    channel: Text | None = Field(None, description='Needed with token_file; in quotes: "#releases".')
+    mention: Text | None = None
+    base_url: WebAddress | None = Field(None, description="Address of the API, where it is reached through a proxy.")
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if (self.token_file is None) == (self.webhook_file is None):
+            raise located("Slack needs exactly one of token_file and webhook_file", "token_file")
+        if self.token_file and not self.channel:
+            raise located("is missing: a bot token needs a channel to write to", "channel")
+        return self
+
+
+class NoticeFile(Strict):
+    """How watcher learns of a release."""
+
+    flags_file: Text | None = Field(None, description="YAML file of feature flags.")
+    features: list[Text] | None = Field(None, min_length=1, description="The features to watch.")
+    label: LabelName | None = Field(None, description="A label whose new value is a new version.")
+    http: bool | None = Field(None, description="POST /v1/releases or `watcher release start`.")
+
+    @model_validator(mode="after")
+    def _one_way_of_noticing(self) -> Self:
+        ways = [key for key in ("flags_file", "label", "http") if getattr(self, key) is not None]
+        if self.features and not ways:
+            raise located("is missing: features are noticed in a file of flags", "flags_file")
+        if len(ways) != 1:
+            raise located("give exactly one of flags_file, label and http", *ways[1:2])
+        if self.http is False:
+            raise located("leave it out or write true", "http")
+        if self.flags_file and not self.features:
+            raise located("is missing: name the features whose exposure is a release", "features")
+        if self.features and (self.http or (self.label and len(self.features) > 1)):
+            raise located("belongs to flags_file; label takes one, http takes what it is told", "features")
+        return self
+
+
+class ArmsFile(Strict):
+    """What tells the arms apart."""
+
+    baseline: dict[LabelName, str] = Field(min_length=1)
+    treatment: dict[LabelName, str] = Field(min_length=1)
+
+
+def _claimed_share(value: object) -> str:
+    if isinstance(value, str) and value in ("notice", "switch"):
+        return value
+    try:
+        parse_share(value)
+    except ValueError as error:
+        raise ValueError(f"expected notice, switch or a share such as 5%, found {value!r}") from error
+    return str(value)
+
+
+class SplitFile(Strict):
+    """How traffic should be split between the arms."""
+
+    assigned: PlainSelector = Field(description="Counter of users or sessions as they are assigned to an arm.")
+    share: Annotated[str, PlainValidator(_claimed_share), WithJsonSchema({"type": "string"})] = Field(
+        description="Who says what the treatment's share should be: notice, switch, or a fixed 5%."
+    )
+
+
+Kills = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": {"anyOf": [{"type": "string"}, {"type": "object"}]},
+            "description": "Name of a switch, and its settings.",
+        }
+    ),
+]
+
+
+class ReleaseFile(Strict):
+    """One way users of a service become exposed."""
+
+    strategy: Literal["flag", "canary", "blue_green"]
+    notice: NoticeFile
+    arms: ArmsFile | None = Field(None, description="Left out: everybody, held against the past.")
+    focus: dict[LabelName, str] = Field({}, description="Streams that must be healthy; the others only guard.")
+    split: SplitFile | None = None
+    kill: Kills | None = None
+    history: Duration | None = Field(None, description="Past to learn from: 24h with arms, 7d without.")
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Self:
+        arms = self.arms.model_dump() if self.arms else {}
+        for where, pairs in (*((("arms", arm), arms[arm]) for arm in arms), (("focus",), self.focus)):
+            for label, value in pairs.items():
+                _check_placeholder(value, *where, label)
+        if self.arms and self.arms.baseline == self.arms.treatment:
+            raise located("is the same as the baseline", "arms", "treatment")
+        if self.split and not self.arms:
+            raise located("needs arms: it is their shares that are compared", "split")
+        if self.split and self.split.share == "switch" and not self.kill:
+            raise located("needs a kill switch that reports the share", "split", "share")
+        if self.kill is not None:
+            self._check_kill(self.kill)
+        return self
+
+    @staticmethod
+    def _check_kill(kill: Mapping[str, Any]) -> None:
+        if len(kill) != 1:
+            raise located("give exactly one switch, such as {yaml_flags: config/feature-flags.yaml}", "kill")
+        [(name, settings)] = kill.items()
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise located("is not the name of a switch", "kill", name)
+        if not settings or not isinstance(settings, str | dict):
+            raise located("expected a path or a mapping of settings", "kill", name)
+        for key, value in settings.items() if isinstance(settings, dict) else ():
+            if key in _SECRET_SETTINGS and not (isinstance(value, str) and VARIABLE.fullmatch(value)):
+                raise located(_in_a_file(key), "kill", name, key)
+
+
+_SECRET_SETTINGS = frozenset({"token", "bearer", "password", "secret", "api_key", "api_token", "access_token"})
+
+
+def _check_placeholder(value: str, *path: Key) -> None:
+    if "{" not in value and "}" not in value:
+        return
+    if value not in {f"{{{name}}}" for name in PLACEHOLDERS}:
+        known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+        raise located(
+            f"expected a literal value or exactly one of {known}{closest(value.strip('{}'), PLACEHOLDERS)}", *path
+        )
+
+
+class ServiceFile(Strict):
+    """One service: what is watched, who is told, how far watcher may go."""
+
+    environment: Name = "production"
+    select: dict[LabelName, str] = Field({}, description="Label values that are ANDed into every selector.")
+    rules: list[Text] = Field(min_length=1, description="Rule packs: paths, or names of those that ship.")
+    tell: list[Text] = Field([], description='Channels of stakeholders, in quotes: "#support".')
+    links: dict[Text, WebAddress] = Field({}, description="Shown with every message: runbook, dashboard.")
+    mode: Literal["observe", "recommend", "armed"] = "observe"
+    watch_for: Annotated[Duration, Field(gt=0)] = DAY
+    warm_up: Duration = 300.0
+    require_backtest: bool = Field(False, description="Armed only after a recorded backtest of these rules.")
+    releases: list[ReleaseFile] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Self:
+        for label, value in self.select.items():
+            if "{" in value or "}" in value:
+                raise located("placeholders work in arms and focus only", "select", label)
+        if self.warm_up >= self.watch_for:
+            raise located("must be shorter than watch_for, or nothing is ever counted", "warm_up")
+        if self.mode == "armed" and not any(entry.kill for entry in self.releases):
+            raise located("armed needs a `kill` in at least one of the releases", "mode")
+        return self
+
+
+class InstallationFile(Strict):
+    """watcher.yaml: where metrics, flags and alerts are, which rules apply, who is told, how far watcher may go."""
+
+    journal: Text = Field("sqlite:///watcher.db", description="SQLAlchemy URL of the journal.")
+    metrics: MetricsFile
+    block: Duration = Field(60.0, description="Cell of the time grid; must divide a day.")
+    settle: Duration = Field(45.0, description="How long samples of a block may still arrive.")
+    alpha: AlphaFile = AlphaFile()
+    slack: SlackFile | None = None
+    services: dict[Name, ServiceFile] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Self:
+        if self.block < 1 or DAY % self.block:
+            raise located("must divide a day, and be 1s or longer: 15s, 30s, 60s, 5m", "block")
+        if not re.match(r"[a-z0-9+]+://", self.journal):
+            raise located("expected a URL such as sqlite:///watcher.db or postgresql+psycopg://host/name", "journal")
+        if re.search(r"://[^/@]*:[^/@]+@|[?&](ssl)?password=", self.journal):
+            raise located("a password does not belong into this file; set PGPASSWORD or PGPASSFILE", "journal")
+        return self

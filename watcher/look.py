@@ -1,0 +1,170 @@
+"""The story: observe, compare, judge, decide. A look reads and decides; it changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from watcher import reasons
+from watcher.aftermath import recovery
+from watcher.calibration import calibrate
+from watcher.comparison import EvidenceState, fold
+from watcher.errors import SourceError
+from watcher.judge import FIRST_BLOCKS, judge, judge_release
+from watcher.model import Calibration, Look, Observations, Outcome, ReleaseVerdict, Request, Watch
+from watcher.policy import Situation, decide
+
+MOST_BLOCKS = 10_000
+"""Blocks read at one look; what is left is read at the next."""
+
+SEED = 20_260_101
+"""Seed of the splits between units: the same history always gives the same calibration."""
+
+
+class Source(Protocol):
+    """Where metrics are read."""
+
+    def observe(self, request: Request) -> dict[str, Observations]:
+        """Return raw counts of closed blocks, by rule name. Raises SourceError."""
+        ...
+
+    def history(self, request: Request) -> dict[str, Observations]:
+        """Return the same for calibration only; it may come aggregated. Raises SourceError."""
+        ...
+
+
+def prepare(watch: Watch, source: Source) -> dict[str, Calibration]:
+    """Learn what there is to learn before exposure, by rule.
+
+    Raises:
+        SourceError: the history cannot be read.
+    """
+    end = np.floor(watch.release.exposed_at / watch.block) * watch.block
+    start = end - np.ceil(watch.history / watch.block) * watch.block
+    history = source.history(_request(watch, float(start), float(end)))
+    return {
+        rule.name: calibrate(
+            rule, watch.design, history[rule.name], _came_from(history[rule.name]), _rng(), watch.block
+        )
+        for rule in watch.rules
+    }
+
+
+def look(
+    watch: Watch,
+    source: Source,
+    calibrations: Mapping[str, Calibration],
+    previous: Look | None,
+    now: float,
+    paused: str | None = None,
+) -> Look:
+    """Evaluate a release once.
+
+    Args:
+        watch: fixed before the first look.
+        source: read for the blocks closed since the last look, and for nothing else.
+        calibrations: by rule, frozen at exposure.
+        previous: the last look; None at the first.
+        now: epoch seconds.
+        paused: why kills are paused, if they are.
+    """
+    start = previous.through if previous else float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
+    closed = float(np.floor((now - watch.settle) / watch.block) * watch.block)
+    end = max(start, min(closed, start + MOST_BLOCKS * watch.block))
+    seen: dict[str, Observations] = {}
+    problem = None
+    if end > start:
+        try:
+            seen = source.observe(_request(watch, start, end))
+        except SourceError as error:
+            problem, end = str(error), start
+    if previous is not None and previous.phase == "killed":
+        verdict, states = previous.verdict, dict(previous.states)
+        recovered, said = _aftermath(watch, source, previous, end, now)
+    else:
+        verdict, states = _judged(watch, seen, calibrations, previous)
+        recovered, said = None, ""
+    missing = (closed - end) / watch.block
+    if problem is not None and missing >= FIRST_BLOCKS and verdict.outcome is not Outcome.REGRESSED:
+        verdict = _unreadable(verdict, end, problem)
+    situation = Situation(
+        now=now,
+        phase=previous.phase if previous else "watching",
+        told=previous.told if previous else "",
+        killed_at=previous.killed_at if previous else None,
+        recovered=recovered,
+        aftermath=said,
+        paused=paused,
+        problem=problem,
+    )
+    decision = decide(watch, verdict, situation)
+    return Look(
+        release=watch.release.id,
+        at=now,
+        through=end,
+        blocks=max((state["blocks"] for state in states.values()), default=0),
+        verdict=verdict,
+        phase=decision.phase,
+        told=decision.told,
+        killed_at=now if decision.phase == "killed" and situation.phase != "killed" else situation.killed_at,
+        actions=decision.actions,
+        refusals=decision.refusals,
+        states=states,
+        observations=seen,
+        problem=problem,
+    )
+
+
+def _judged(
+    watch: Watch, seen: Mapping[str, Observations], calibrations: Mapping[str, Calibration], previous: Look | None
+) -> tuple[ReleaseVerdict, dict[str, Any]]:
+    """Compare and judge every rule, then the release."""
+    states, verdicts = dict(previous.states) if previous else {}, []
+    last = previous.verdict.streams if previous else ()
+    for rule in watch.rules:
+        before = [verdict for verdict in last if verdict.rule == rule.name]
+        if rule.name not in seen:
+            verdicts += before
+            continue
+        calibration = calibrations.get(rule.name, Calibration(margin=rule.margin))
+        state = EvidenceState.from_json(states[rule.name]) if rule.name in states else None
+        state, evidence = fold(watch, rule, seen[rule.name], calibration, state)
+        states[rule.name] = state.to_json()
+        verdicts += judge(watch, rule, evidence, before)
+    assumed = tuple(dict.fromkeys(note for each in calibrations.values() for note in each.notes))
+    return judge_release(watch, verdicts, assumed), states
+
+
+def _aftermath(watch: Watch, source: Source, previous: Look, end: float, now: float) -> tuple[bool | None, str]:
+    """Read everything since the kill again: a few minutes, and no state to keep."""
+    assert previous.killed_at is not None
+    start = float(np.ceil(previous.killed_at / watch.block) * watch.block)
+    try:
+        since = source.observe(_request(watch, start, end)) if end > start else {}
+    except SourceError:
+        since = {}
+    return recovery(watch, previous.verdict, since, previous.killed_at, now)
+
+
+def _unreadable(verdict: ReleaseVerdict, since: float, problem: str) -> ReleaseVerdict:
+    reason = f"Metrics cannot be read since {reasons.clock(since)}: {problem}"
+    return ReleaseVerdict(Outcome.NO_DATA, reason, verdict.streams, verdict.alarms, verdict.assumptions)
+
+
+def _request(watch: Watch, start: float, end: float) -> Request:
+    return Request(watch.rules, start, end, watch.block, watch.select, watch.baseline, watch.treatment)
+
+
+def _came_from(history: Observations) -> str:
+    """Return how much history there was, for people."""
+    arms = [arm for arm in (history.baseline, history.treatment) if arm is not None]
+    busy = np.sum([arm.total.sum(axis=(0, 1)) for arm in arms], axis=0) > 0
+    if not busy.any():
+        return "no history"
+    return f"history {reasons.span((history.ends[-1] - history.ends[int(busy.argmax())]) / 60)}"
+
+
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(SEED)

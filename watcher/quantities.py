@@ -1,0 +1,82 @@
+"""Quantities as people write them: `25m`, `50%`, `0.5pp`, `5%`; what they become is seconds and fractions."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import PlainValidator, WithJsonSchema
+
+DAY = 86_400.0
+"""Seconds."""
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY, "w": 7 * DAY}
+_DURATION = r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)"
+_PERCENT = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*(%|pp)")
+
+
+def parse_duration(value: object) -> float:
+    """Return seconds of `60s`, `25m`, `1h30m`, `28d`; a plain number is seconds.
+
+    >>> parse_duration("25m"), parse_duration("2.5s"), parse_duration(60)
+    (1500.0, 2.5, 60.0)
+
+    Raises:
+        ValueError: anything else, and what is negative.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    if isinstance(value, str) and re.fullmatch(f"({_DURATION})+", value):
+        return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(_DURATION, value))
+    raise ValueError(f"expected a duration such as 60s, 25m, 24h or 28d, found {value!r}")
+
+
+def parse_margin(value: object) -> tuple[float, bool]:
+    """Return a margin as a fraction, and whether it is absolute (percentage points).
+
+    >>> parse_margin("50%"), parse_margin("0.5pp")
+    ((0.5, False), (0.005, True))
+
+    Raises:
+        ValueError: anything else, and what is negative.
+    """
+    found = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"expected a percentage such as 10%, or percentage points such as 0.5pp, found {value!r}")
+    if float(found[1]) < 0:
+        raise ValueError(f"must not be negative, found {value}; `worse` says which way is harm")
+    return float(found[1]) / 100, found[2] == "pp"
+
+
+def parse_share(value: object) -> float:
+    """Return a share of users, `5%`, as a fraction.
+
+    >>> parse_share("5%")
+    0.05
+
+    Raises:
+        ValueError: anything else, and what is not between 0 and 100 %.
+    """
+    found = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if found is None or found[2] != "%" or not 0 <= float(found[1]) <= 100:
+        raise ValueError(f"expected a share from 0% to 100%, found {value!r}")
+    return float(found[1]) / 100
+
+
+def duration_text(seconds: float) -> str:
+    """Write seconds as people write durations.
+
+    >>> duration_text(1500.0), duration_text(2.5)
+    ('25m', '2.5s')
+    """
+    unit = next((unit for unit in ("d", "h", "m") if seconds and seconds % _SECONDS[unit] == 0), "s")
+    return f"{seconds / _SECONDS[unit]:.6g}{unit}"
+
+
+Duration = Annotated[
+    float,
+    PlainValidator(parse_duration),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^({_DURATION})+$"}]}),
+]
+_PERCENT_SCHEMA = {"type": "string", "pattern": r"^\d+(\.\d+)?\s*(%|pp)$"}
+Margin = Annotated[tuple[float, bool], PlainValidator(parse_margin), WithJsonSchema(_PERCENT_SCHEMA)]

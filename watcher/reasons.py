@@ -1,0 +1,76 @@
+"""One plain sentence, with numbers, for everything that can be said of a stream."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from watcher.model import Design, Kind, Labels, Needs, Rule, Verdict, Watch, Worse
+
+
+def subject(rule: Rule, labels: Labels) -> str:
+    """Return what a sentence is about: the rule, and the stream where there are several.
+
+    >>> from watcher.model import Selector
+    >>> subject(Rule("errors", Kind.RATIO, Selector("errors"), title="Requests that failed"), (("feature", "pay"),))
+    'Requests that failed on pay'
+    """
+    names = [value for _, value in labels if value]
+    what = rule.label
+    if rule.kind is Kind.LATENCY and rule.objective is not None:
+        what = f"{what} (requests over {rule.objective:g} s)"
+    return f"{what} on {', '.join(names)}" if names else what
+
+
+def tolerated(rule: Rule, margin: float) -> str:
+    """Return the margin as people say it; the relative one in effect is given beside an absolute one."""
+    side = "less" if rule.worse is Worse.LOWER else "more"
+    relative = f"{margin * 100:.3g} % {side}"
+    return f"{rule.margin * 100:g} pp, {relative}" if rule.absolute else relative
+
+
+def regressed(watch: Watch, rule: Rule, verdict: Verdict, margin: float, onset: float, ratio: float) -> str:
+    """Return why a stream is called regressed; `ratio` is treatment to baseline since `onset`."""
+    assert verdict.decided_at is not None
+    minutes = (verdict.decided_at - watch.release.exposed_at) / 60
+    text = f"{subject(rule, verdict.labels)}: {verdict.effect}"
+    first = watch.release.exposed_at + watch.warm_up + rule.matures + 2 * watch.block
+    if onset > first:
+        text += f", and {ratio:.2g} times since {clock(onset)}"
+    return f"{text}; more than the margin allows ({tolerated(rule, margin)}); decided after {span(minutes)}."
+
+
+def absent(watch: Watch, rule: Rule, labels: Labels, which: str, blocks: int) -> str:
+    """Return why a stream has no data; `which` is the silent arm, or "both"."""
+    if which == "treatment":
+        other = "its past" if watch.design is Design.BEFORE_AFTER else "the baseline"
+        silent = f"the treatment has sent nothing for {blocks} blocks while {other} had traffic"
+    else:
+        silent = f"{'both arms have' if which == 'both' else 'the baseline has'} sent nothing for {blocks} blocks"
+    return f"{subject(rule, labels)}: {silent}."
+
+
+def waiting(needs: Needs | None) -> str:
+    """Return what an undecided stream waits for."""
+    if needs is None or needs.minutes is None:
+        return "how long it will take cannot be said yet"
+    events = "" if needs.events is None else f"about {needs.events:,.0f} more events, "
+    late = ", longer than the watch lasts" if needs.limit == "window" else ""
+    return f"needs {events}about {span(needs.minutes)}{late}"
+
+
+def span(minutes: float) -> str:
+    """Return a duration as people say it.
+
+    >>> span(0.4), span(34), span(150), span(4000)
+    ('24 s', '34 min', '2.5 h', '2.8 d')
+    """
+    if minutes < 1:
+        return f"{minutes * 60:.0f} s"
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 1440:.1f} d"
+
+
+def clock(at: float) -> str:
+    """Return a moment as hours and minutes, UTC."""
+    return f"{dt.datetime.fromtimestamp(at, dt.UTC):%H:%M} UTC"

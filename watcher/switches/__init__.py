@@ -1,0 +1,60 @@
+"""Kill switches: how users are taken off a release.
+
+A switch is named by a key, `name:settings`, for example `yaml_flags:config/feature-flags.yaml`. Other packages add
+switches through the entry point group `watcher.switches`: a callable that takes the settings and returns an object
+with the two methods of `Switch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Protocol, cast
+
+from watcher.errors import ConfigError
+from watcher.switches.yaml_flags import YamlFlags
+
+GROUP = "watcher.switches"
+
+
+class Switch(Protocol):
+    """What every kill switch offers. There is no way to turn anything on."""
+
+    def is_on(self, feature: str) -> bool:
+        """Tell whether users get the feature; SwitchError when that cannot be said."""
+        ...
+
+    def turn_off(self, feature: str, reason: str) -> None:
+        """Take users off the feature; doing it twice is doing it once. SwitchError when it could not be done."""
+        ...
+
+
+SWITCHES: dict[str, Callable[[str], Switch]] = {
+    "yaml_flags": YamlFlags,
+}
+
+
+def switch(key: str) -> Switch:
+    """Return the kill switch that a key names.
+
+    >>> switch("yaml_flags:config/feature-flags.yaml")
+    YamlFlags('config/feature-flags.yaml')
+
+    Args:
+        key: name and settings, `name:settings`; the settings may contain colons.
+
+    Raises:
+        ConfigError: nobody offers a switch of that name, its package cannot be loaded, or its settings are wrong.
+    """
+    name, _, settings = key.partition(":")
+    if name in SWITCHES:
+        return SWITCHES[name](settings)
+    offered = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in offered:
+        names = ", ".join(sorted({*SWITCHES, *offered}))
+        raise ConfigError(f"there is no kill switch {name!r}; there is: {names}", key=key)
+    try:
+        factory = cast(Callable[[str], Switch], offered[name].load())
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"kill switch {name!r} ({offered[name].value}) cannot be loaded: {error}", key=key) from error
+    return factory(settings)

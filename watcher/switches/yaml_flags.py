@@ -1,0 +1,283 @@
+"""The kill switch for feature flags kept in a YAML file.
+
+    features:
+      new-checkout:
+        enabled: true
+        rollout_percentage: 5
+
+Turning a feature off replaces the one word after its `enabled:` by `false`. Every other byte of the file (comments,
+order, quoting, line ends) stays as people wrote it, so the change reads as one word in version control.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    Event,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+)
+
+from watcher.errors import ConfigError, SwitchError
+
+LARGEST = 1 << 20
+"""Bytes; a flags file beyond this is not one."""
+TRIES = 5
+"""How often a file that others keep changing is read anew before giving up."""
+
+Keys = tuple[str | None, ...]
+"""Mapping keys that lead to a value; None for an item of a sequence or a key that is no scalar."""
+
+_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+
+
+class YamlFlags:
+    """Turns features of one flags file off, and never on.
+
+    Args:
+        path: the file. A symbolic link is followed: what it points at is replaced, the link stays.
+
+    Raises:
+        ConfigError: no path was given.
+    """
+
+    def __init__(self, path: str) -> None:
+        if not path:
+            raise ConfigError("yaml_flags needs a file: write yaml_flags:config/feature-flags.yaml")
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"YamlFlags({self.path!r})"
+
+    def is_on(self, feature: str) -> bool:
+        """Tell what `enabled` of the feature says (its percentage is not considered).
+
+        Raises:
+            SwitchError: the file cannot be read, or does not say so plainly.
+        """
+        return _find(self.path, _read(self.path), feature).on
+
+    def turn_off(self, feature: str, reason: str) -> None:
+        """Set `enabled: false` of the feature, and nothing else; a feature that is off is left alone.
+
+        The file is replaced as a whole, so a reader sees the old or the new one. When somebody changed it since it was
+        read, it is read and edited anew: their change is kept. (What is written between that last comparison and the
+        replacement, microseconds later, is beyond what the file system lets us see.)
+
+        Args:
+            feature: a key of `features`.
+            reason: kept by the journal; the file has no place for it.
+
+        Raises:
+            SwitchError: the feature is still on, and why.
+        """
+        for _ in range(TRIES):
+            before = _read(self.path)
+            flag = _find(self.path, before, feature)
+            if not flag.on:
+                return
+            if flag.shared:
+                raise _wrong(
+                    self.path, feature, f"is shared through the anchor &{flag.shared}: other parts of the file would "
+                    "change with it; write `enabled` out at every feature"
+                )  # fmt: skip
+            if _replace(self.path, before, before[: flag.start] + b"false" + before[flag.end :]):
+                break
+        else:
+            raise _wrong(self.path, feature, f"could not be set: the file was changed by somebody else {TRIES} times")
+        if self.is_on(feature):
+            raise _wrong(self.path, feature, "was set to false, but reads true again: somebody else writes this file")
+
+
+@dataclass(frozen=True)
+class _Enabled:
+    """Where `enabled` of a feature stands, in bytes, and the anchor through which others share it."""
+
+    on: bool
+    start: int
+    end: int
+    shared: str | None
+
+
+def _wrong(path: str, feature: str, problem: str) -> SwitchError:
+    return SwitchError(f"{path}: features.{feature}.enabled {problem}")
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise SwitchError(f"{path}: the flags file cannot be read: {error.strerror}") from error
+    if len(content) > LARGEST:
+        raise SwitchError(f"{path}: more than {LARGEST >> 20} MiB is not a flags file; check the path")
+    return content
+
+
+def _values(events: Iterable[Event]) -> Iterator[tuple[Keys, NodeEvent]]:
+    """Yield every value of a document with the keys that lead to it.
+
+    Events rather than loaded objects, because they alone tell where the words stand and which are aliases.
+    """
+    unset = object()
+    open_: list[tuple[bool, Keys, list[object]]] = []
+    for event in events:
+        if isinstance(event, CollectionEndEvent):
+            open_.pop()
+            continue
+        if not isinstance(event, NodeEvent):
+            continue
+        keys: Keys = ()
+        if open_:
+            mapping, parent, pending = open_[-1]
+            if mapping and pending[0] is unset:
+                pending[0] = event.value if isinstance(event, ScalarEvent) else None
+                keys = (*parent, None, None)
+            else:
+                key = pending[0] if mapping else None
+                keys = (*parent, key if isinstance(key, str) else None)
+                pending[0] = unset
+                yield keys, event
+        else:
+            yield keys, event
+        if isinstance(event, CollectionStartEvent):
+            open_.append((isinstance(event, MappingStartEvent), keys, [unset]))
+
+
+def _parse(path: str, content: bytes) -> tuple[str, list[tuple[Keys, NodeEvent]]]:
+    """Return the text without byte order mark, and its values."""
+    try:
+        text = content.decode("utf-8").removeprefix("\ufeff")
+        events = list(YAML(typ="safe", pure=True).parse(text))
+        return text, list(_values(events))
+    except UnicodeDecodeError as error:
+        raise SwitchError(f"{path}: byte {error.start + 1} is not UTF-8; save the flags file as UTF-8") from error
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        raise SwitchError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
+
+
+def _find(path: str, content: bytes, feature: str) -> _Enabled:
+    """Find `features.<feature>.enabled`."""
+    text, values = _parse(path, content)
+    target: Keys = ("features", feature, "enabled")
+    found = [event for keys, event in values if keys == target]
+    if not found:
+        raise _absent(path, values, feature)
+    if len(found) > 1:
+        raise _wrong(path, feature, f"is written {len(found)} times; keep one")
+    (event,) = found
+    lineage = [value for keys, value in values if keys == target[: len(keys)]]
+    aliased = {value.anchor for _, value in values if isinstance(value, AliasEvent)}
+    shared = next(
+        (value.anchor for value in lineage if not isinstance(value, AliasEvent) and value.anchor in aliased), None
+    )
+    written = _resolved(event, values)
+    on = _boolean(written)
+    if on is None:
+        was = repr(written.value) if isinstance(written, ScalarEvent) else "a list or a mapping"
+        raise _wrong(path, feature, f"is {was}; write true or false, without quotes")
+    start, end = event.start_mark.index, event.end_mark.index
+    if isinstance(event, ScalarEvent):
+        # An anchor or a tag stands in front of the word and stays.
+        start = end - len(event.value)
+        if text[start:end] != event.value:
+            raise _wrong(
+                path, feature, "is written in a way that cannot be edited; write true or false, without quotes"
+            )
+    mark = len(content) - len(text.encode())
+    return _Enabled(on, mark + len(text[:start].encode()), mark + len(text[:end].encode()), shared)
+
+
+def _resolved(event: NodeEvent, values: list[tuple[Keys, NodeEvent]]) -> NodeEvent:
+    """Return what an alias stands for: the latest anchor of its name before it."""
+    if not isinstance(event, AliasEvent):
+        return event
+    anchored = [
+        value
+        for _, value in values
+        if not isinstance(value, AliasEvent)
+        and value.anchor == event.anchor
+        and value.start_mark.index < event.start_mark.index
+    ]
+    return anchored[-1] if anchored else event
+
+
+def _boolean(event: NodeEvent) -> bool | None:
+    """Return what a scalar says, None when it is not a YAML 1.2 boolean."""
+    if not isinstance(event, ScalarEvent):
+        return None
+    plain = event.style in (None, "") and (event.implicit[0] or str(event.tag).endswith(":bool"))
+    return _BOOLEANS.get(event.value) if plain else None
+
+
+def _absent(path: str, values: list[tuple[Keys, NodeEvent]], feature: str) -> SwitchError:
+    """Say why there is no `features.<feature>.enabled`."""
+    by_keys = dict(values)
+    features = [keys[1] for keys in by_keys if len(keys) == 2 and keys[0] == "features" and keys[1] is not None]
+    if not isinstance(by_keys.get(("features",)), MappingStartEvent):
+        return SwitchError(f"{path}: features: expected a mapping of features; is this a flags file?")
+    if ("features", feature) not in by_keys:
+        close = difflib.get_close_matches(feature, features, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there is: {', '.join(features) or 'none'}"
+        return SwitchError(f"{path}: features: there is no feature {feature!r}; {hint}")
+    if not isinstance(by_keys["features", feature], MappingStartEvent):
+        return SwitchError(f"{path}: features.{feature}: expected a mapping of its own with the key `enabled`")
+    return _wrong(path, feature, "is missing; write it out as true or false at the feature itself")
+
+
+def _replace(path: str, before: bytes, after: bytes) -> bool:
+    """Replace a file's content; False when it is no longer `before`.
+
+    Raises:
+        SwitchError: the folder or the file does not allow it.
+    """
+    try:
+        target = Path(path).resolve(strict=True)
+        kept = target.stat()
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(after)
+                file.flush()
+                made = os.fstat(file.fileno())
+                if (made.st_uid, made.st_gid) != (kept.st_uid, kept.st_gid):
+                    os.fchown(file.fileno(), kept.st_uid, kept.st_gid)
+                os.fchmod(file.fileno(), stat.S_IMODE(kept.st_mode))
+                os.fsync(file.fileno())
+            if target.read_bytes() != before:
+                return False
+            os.replace(name, target)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        _sync_folder(target.parent)
+    except OSError as error:
+        fix = "mount its folder instead of the file" if error.errno == errno.EBUSY else (
+            "watcher needs write access to its folder, and the right to keep the file's owner"
+        )  # fmt: skip
+        raise SwitchError(f"{path}: the flags file cannot be replaced: {error.strerror}; {fix}") from error
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a replacement in the folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
