@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -578,7 +579,7 @@ def test_no_error_shows_the_password(url: str) -> None:
 # Sudden death
 
 
-def _write_until_killed(url: str) -> None:
+def _write_until_killed(url: str, recorded: Event) -> None:
     with Journal.open(url, check=False) as journal:
         last = journal.last_look(RELEASE)
         blocks = 0 if last is None else last.blocks
@@ -591,6 +592,7 @@ def _write_until_killed(url: str) -> None:
             journal.record_look(
                 a_look(end, blocks=blocks, through=end, observations=seen, states=states, actions=actions)
             )
+            recorded.set()
 
 
 def test_a_process_killed_while_it_writes_leaves_whole_looks_only(file: Path) -> None:
@@ -598,10 +600,14 @@ def test_a_process_killed_while_it_writes_leaves_whole_looks_only(file: Path) ->
     with Journal.open(url) as journal:
         journal.add_release(a_watch(), 0.0, "cli")
     survived = 0
-    for _ in range(20):
-        child = multiprocessing.get_context("fork").Process(target=_write_until_killed, args=(url,))
+    fork = multiprocessing.get_context("fork")
+    for attempt in range(20):
+        recorded = fork.Event()
+        child = fork.Process(target=_write_until_killed, args=(url, recorded))
         child.start()
-        time.sleep(0.03 + 0.15 * dice.random())
+        if attempt % 2:
+            assert recorded.wait(60)
+        time.sleep(0.1 * dice.random())
         child.kill()
         child.join()
         assert child.exitcode == -signal.SIGKILL
@@ -620,4 +626,4 @@ def test_a_process_killed_while_it_writes_leaves_whole_looks_only(file: Path) ->
             same(
                 seen["load"].between(540.0 + 60.0 * done, 600.0 + 60.0 * done), counts([600.0 + 60.0 * done], seed=done)
             )
-    assert survived > 20
+    assert survived >= 10

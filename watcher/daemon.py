@@ -15,7 +15,7 @@ from watcher.act import Outbox
 from watcher.config import Installation, ReleaseEntry, Service
 from watcher.errors import ConfigError, Refused, SourceError, WatcherError
 from watcher.journal import Journal, Watched
-from watcher.look import Source, look, prepare
+from watcher.look import Source, look, prepare, read_history
 from watcher.model import Exposure, Kill, Look, Mode, Observations, Request, Watch
 from watcher.policy import kill_failed
 from watcher.releases import flags_file, version_label
@@ -122,7 +122,7 @@ class Daemon:
         source = self.source
         if not calibrations:
             try:
-                calibrations = prepare(watch, source)
+                calibrations = prepare(watch, read_history(watch, source))
                 self.journal.record_calibrations(watch.release.id, calibrations, now)
             except SourceError as error:
                 source = Unreadable(error)

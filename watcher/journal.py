@@ -732,7 +732,8 @@ def _parse(url: str) -> URL:
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
         raise JournalError(
-            f"journal {_shown(parsed)}: {parsed.drivername} is not supported; write sqlite:///watcher.db or postgresql://..."
+            f"journal {_shown(parsed)}: {parsed.drivername} is not supported; write sqlite:///watcher.db or "
+            "postgresql://user@host/database"
         )
     return parsed
 

@@ -16,9 +16,6 @@ from watcher.judge import FIRST_BLOCKS, judge, judge_release
 from watcher.model import Calibration, Look, Observations, Outcome, ReleaseVerdict, Request, Watch
 from watcher.policy import Situation, decide
 
-MOST_BLOCKS = 10_000
-"""Blocks read at one look; what is left is read at the next."""
-
 SEED = 20_260_101
 """Seed of the splits between units: the same history always gives the same calibration."""
 
@@ -35,18 +32,28 @@ class Source(Protocol):
         ...
 
 
-def prepare(watch: Watch, source: Source) -> dict[str, Calibration]:
-    """Learn what there is to learn before exposure, by rule.
+def read_history(watch: Watch, source: Source) -> dict[str, Observations]:
+    """Read what there was before exposure, by rule.
 
     Raises:
         SourceError: the history cannot be read.
     """
-    end = np.floor(watch.release.exposed_at / watch.block) * watch.block
-    start = end - np.ceil(watch.history / watch.block) * watch.block
-    history = source.history(_request(watch, float(start), float(end)))
+    end = float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
+    start = end - float(np.ceil(watch.history / watch.block) * watch.block)
+    return source.history(request(watch, start, end))
+
+
+def prepare(watch: Watch, history: Mapping[str, Observations], came_from: str | None = None) -> dict[str, Calibration]:
+    """Learn what there is to learn from the time before exposure, by rule.
+
+    Args:
+        watch: rules, design and block.
+        history: by rule.
+        came_from: where the history is from, for people; None: how long it is.
+    """
     return {
         rule.name: calibrate(
-            rule, watch.design, history[rule.name], _came_from(history[rule.name]), _rng(), watch.block
+            rule, watch.design, history[rule.name], came_from or _span(history[rule.name]), rng(), watch.block
         )
         for rule in watch.rules
     }
@@ -72,12 +79,12 @@ def look(
     """
     start = previous.through if previous else float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
     closed = float(np.floor((now - watch.settle) / watch.block) * watch.block)
-    end = max(start, min(closed, start + MOST_BLOCKS * watch.block))
+    end = max(start, closed)
     seen: dict[str, Observations] = {}
     problem = None
     if end > start:
         try:
-            seen = source.observe(_request(watch, start, end))
+            seen = source.observe(request(watch, start, end))
         except SourceError as error:
             problem, end = str(error), start
     if previous is not None and previous.phase == "killed":
@@ -142,7 +149,7 @@ def _aftermath(watch: Watch, source: Source, previous: Look, end: float, now: fl
     assert previous.killed_at is not None
     start = float(np.ceil(previous.killed_at / watch.block) * watch.block)
     try:
-        since = source.observe(_request(watch, start, end)) if end > start else {}
+        since = source.observe(request(watch, start, end)) if end > start else {}
     except SourceError:
         since = {}
     return recovery(watch, previous.verdict, since, previous.killed_at, now)
@@ -153,11 +160,12 @@ def _unreadable(verdict: ReleaseVerdict, since: float, problem: str) -> ReleaseV
     return ReleaseVerdict(Outcome.NO_DATA, reason, verdict.streams, verdict.alarms, verdict.assumptions)
 
 
-def _request(watch: Watch, start: float, end: float) -> Request:
+def request(watch: Watch, start: float, end: float) -> Request:
+    """Return what a watch asks of its source for the blocks that end in (start, end]."""
     return Request(watch.rules, start, end, watch.block, watch.select, watch.baseline, watch.treatment)
 
 
-def _came_from(history: Observations) -> str:
+def _span(history: Observations) -> str:
     """Return how much history there was, for people."""
     arms = [arm for arm in (history.baseline, history.treatment) if arm is not None]
     busy = np.sum([arm.total.sum(axis=(0, 1)) for arm in arms], axis=0) > 0
@@ -166,5 +174,6 @@ def _came_from(history: Observations) -> str:
     return f"history {reasons.span((history.ends[-1] - history.ends[int(busy.argmax())]) / 60)}"
 
 
-def _rng() -> np.random.Generator:
+def rng() -> np.random.Generator:
+    """Return the generator that draws splits between units."""
     return np.random.default_rng(SEED)

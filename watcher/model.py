@@ -347,6 +347,32 @@ class Observations:
         assert treatment is not None
         return Observations(self.streams, self.ends[keep], treatment, cut(self.baseline), self.notes)
 
+    def then(self, later: Observations) -> Observations:
+        """Return these blocks followed by later ones; a stream or unit only one of them knows is empty in the other."""
+        streams = tuple(dict.fromkeys(self.streams + later.streams))
+        treatment = _glued((self.streams, self.treatment), (later.streams, later.treatment), streams)
+        baseline = None
+        if self.baseline is not None and later.baseline is not None:
+            baseline = _glued((self.streams, self.baseline), (later.streams, later.baseline), streams)
+        notes = tuple(dict.fromkeys(self.notes + later.notes))
+        return Observations(streams, np.concatenate([self.ends, later.ends]), treatment, baseline, notes)
+
+
+def _glued(early: tuple[tuple[Labels, ...], Arm], late: tuple[tuple[Labels, ...], Arm], streams: Any) -> Arm:
+    units = tuple(dict.fromkeys(early[1].units + late[1].units))
+
+    def spread(known: tuple[Labels, ...], arm: Arm, values: Floats) -> Floats:
+        out = np.zeros((len(streams), len(units), values.shape[2]))
+        rows, columns = [streams.index(stream) for stream in known], [units.index(unit) for unit in arm.units]
+        out[np.ix_(rows, columns)] = values
+        return out
+
+    events, total = (
+        np.concatenate([spread(known, arm, getattr(arm, field)) for known, arm in (early, late)], axis=2)
+        for field in ("events", "total")
+    )
+    return Arm(units, events, total)
+
 
 @dataclass(frozen=True)
 class Calibration:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,14 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusS
     """One real server for all tests; each test writes metrics under names of its own."""
     require(prometheus_server.missing())
     with prometheus_server.running(tmp_path_factory.mktemp("prometheus")) as server:
+        yield server
+
+
+@pytest.fixture
+def fresh_prometheus(tmp_path: Path) -> Iterator[PrometheusServer]:
+    """A server for one test that writes a long history: days of it make the server compact while others write."""
+    require(prometheus_server.missing())
+    with prometheus_server.running(tmp_path / "prometheus") as server:
         yield server
 
 

@@ -137,6 +137,9 @@ async def _visitor(
                     code = await targets[next(turns)].get(f"/{feature}?user={draw.randrange(USERS)}")
             except (OSError, EOFError, ValueError, IndexError, asyncio.LimitOverrunError):
                 sent.unanswered += 1
+            except asyncio.CancelledError:
+                sent.unanswered += 1
+                raise
             else:
                 sent.codes[code] += 1
                 sent.features[feature] += 1
@@ -189,6 +192,7 @@ async def _until_told(given: argparse.Namespace) -> Sent:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
+    await asyncio.sleep(0)  # a task that is cancelled before it began could not say what it sent
     print("started", flush=True)
     return await task
 
@@ -254,7 +258,9 @@ class Load:
         assert self._process is not None, "the load is not running"
         process, self._process = self._process, None
         said, _ = process.communicate()
-        self.sent = json.loads(said) if process.returncode == 0 else {}
+        if process.returncode != 0:
+            raise RuntimeError(f"the load ended with {process.returncode}")
+        self.sent = json.loads(said)
         return self.sent
 
     def stop(self) -> None:

@@ -21,12 +21,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import uvicorn
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -39,6 +40,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+if TYPE_CHECKING:
+    from tests.servers.prometheus_server import PrometheusServer
+
 FEATURES = ("search", "cart", "new-checkout")
 CHECKOUT = "new-checkout"
 MEDIAN_LOAD, SPREAD = 0.8, 0.6
@@ -46,6 +50,7 @@ MEDIAN_LOAD, SPREAD = 0.8, 0.6
 CHECK_EVERY = 0.1
 """Seconds between two looks at whether a file changed."""
 T = TypeVar("T")
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 @dataclass(frozen=True)
@@ -240,23 +245,23 @@ class Shop:
         if process is not None:
             stop_process(process)
 
-    def set_faults(self, faults: Faults = Faults()) -> None:  # noqa: B008 - frozen
-        """Replace the faults at once; the shop follows within 0.1 s of the next request."""
+    def set_faults(self, **faults: Mapping[str, float]) -> None:
+        """Replace all faults by these fields of `Faults`; the shop follows within 0.1 s."""
         draft = self._faults.with_suffix(".draft")
-        draft.write_text(json.dumps(asdict(faults)))
+        draft.write_text(json.dumps(asdict(Faults(**faults))))
         os.replace(draft, self._faults)
 
     def get(self, feature: str, user: int) -> tuple[int, str]:
         """Visit a page: its status, and what it says, which begins with the variant."""
         try:
-            with urllib.request.urlopen(f"{self.url}/{feature}?user={user}", timeout=10) as answer:
+            with _open(f"{self.url}/{feature}?user={user}", timeout=10) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
     def count(self, metric: str, **labels: str) -> float:
         """Return what the shop itself has counted so far, over all series of a metric that have these labels."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
+        with _open(f"{self.url}/metrics", timeout=10) as answer:
             families = list(text_string_to_metric_families(answer.read().decode()))
         samples = (sample for family in families for sample in family.samples if sample.name == metric)
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
@@ -266,7 +271,7 @@ class Shop:
             if process.poll() is not None:
                 break
             try:
-                urllib.request.urlopen(f"{self.url}/metrics", timeout=1).close()
+                _open(f"{self.url}/metrics", timeout=1).close()
                 return
             except OSError:
                 time.sleep(0.05)
@@ -284,16 +289,16 @@ def stop_process(process: subprocess.Popen[Any]) -> None:
             process.wait()
 
 
-def scrape_config(shops: Sequence[Shop], interval: str = "1s", job: str = "shop") -> str:
-    """Return a Prometheus configuration that scrapes shops, each with its name as the label `instance`."""
+def scrape(server: PrometheusServer, config: Path, shops: Sequence[Shop], interval: str = "1s") -> None:
+    """Have a running Prometheus scrape shops, each under its name as the label `instance`, from now on.
+
+    `config` is the file the server was started with; it must have no `scrape_configs` yet.
+    """
     targets = [{"targets": [f"127.0.0.1:{shop.port}"], "labels": {"instance": shop.instance}} for shop in shops]
-    scrape = {
-        "job_name": job,
-        "scrape_interval": interval,
-        "scrape_timeout": interval,
-        "static_configs": targets,
-    }
-    return json.dumps({"scrape_configs": [scrape]})  # JSON is YAML
+    job = {"job_name": "shop", "scrape_interval": interval, "scrape_timeout": interval, "static_configs": targets}
+    with config.open("a") as file:
+        file.write(f"scrape_configs: {json.dumps([job])}\n")  # JSON is YAML
+    os.kill(server.pid, signal.SIGHUP)
 
 
 if __name__ == "__main__":

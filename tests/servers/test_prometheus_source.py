@@ -383,19 +383,18 @@ def test_a_refused_port_is_down(end: float):
         source.observe(asked(ratio("x", "x"), end))
 
 
-def test_eight_days_of_history_have_every_minute_once(
-    prometheus: PrometheusServer, source: PrometheusSource, end: float
-):
+def test_eight_days_of_history_have_every_minute_once(fresh_prometheus: PrometheusServer, end: float):
     blocks = 8 * 1440
     at = np.arange(
         end - (blocks + 10) * BLOCK + 7, end + 1, BLOCK
     )  # scraped once a block: increase() would see nothing
     per_block = np.random.default_rng(5).poisson(6, at.size)
-    for pod in ("a:1", "b:1", "c:1"):
-        prometheus.remote_write([(counter("long_total", instance=pod), at, np.cumsum(per_block))])
+    pods = ("a:1", "b:1", "c:1")
+    fresh_prometheus.remote_write([(counter("long_total", instance=pod), at, np.cumsum(per_block)) for pod in pods])
+    source = PrometheusSource(PrometheusHTTP(fresh_prometheus.url))
     got: Observations = source.history(asked(ratio("long_total", "long_total"), end, blocks))["rule"]
     assert got.ends.size == blocks
-    assert got.treatment.units == ("a:1", "b:1", "c:1")
+    assert got.treatment.units == pods
     np.testing.assert_array_equal(got.treatment.total[0, 1], per_block[-blocks:])
 
 

@@ -169,9 +169,11 @@ class Profile:
         Raises:
             ShapeError: states, counts and ends disagree.
         """
+        shape = (state.blocks.size, ends.size)
+        wrong = {counts.shape for counts in (*baseline, *treatment)} - {shape}
+        if wrong:
+            raise ShapeError(f"counts of shape {wrong} do not fit {shape[0]} streams x {shape[1]} blocks")
         given = np.stack([*baseline, *treatment])
-        if given.shape[1:] != (state.blocks.size, ends.size):
-            raise ShapeError(f"counts {given.shape[1:]} do not fit {state.blocks.size} streams x {ends.size} blocks")
         track = Track(*(np.empty(given.shape[1:]) for _ in range(3)))
         for first in range(0, ends.size, _CHUNK):
             chunk = slice(first, first + _CHUNK)

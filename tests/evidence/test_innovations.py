@@ -1,0 +1,110 @@
+"""Promises of the innovations method: a series against its own past or against a control."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+from scipy.stats import binom
+
+from watcher.calibration import _autoregression
+from watcher.errors import ShapeError
+from watcher.evidence.innovations import Innovations, InnovationState
+from watcher.model import Floats
+
+
+def autoregressive(rng: np.random.Generator, runs: int, points: int, memory: float, sd: float) -> Floats:
+    """AR(1) noise of standard deviation sd."""
+    shocks = rng.normal(0, sd * math.sqrt(1 - memory**2), (runs, points + 500))
+    return np.asarray(lfilter([1.0], [1.0, -memory], shocks, axis=1)[:, 500:])
+
+
+def judged(series: Floats, before: int, shift: float = 0.0, margin: float = 0.1):
+    """Fit on the first `before` points, shift the rest, and fold it."""
+    level = series[:, :before].mean(axis=1)
+    ar, sigma = _autoregression(series[:, :before] - level[:, None])
+    drift = (sigma / (1 - ar.sum(axis=1))) ** 2 / before
+    method = Innovations(sign=1, margin=margin, clip=2.4, ar=ar, sigma=sigma, drift=drift)
+    tail = (series[:, :before] - level[:, None])[:, ::-1][:, : ar.shape[1]]
+    after = series[:, before:] - level[:, None] + shift
+    return method, method.fold(method.start(len(series), tail), after, 60.0 * np.arange(after.shape[1]))
+
+
+def test_autocorrelated_noise_is_called_regressed_at_most_at_alpha_where_a_naive_test_would_be_wrong_half_the_time():
+    rng = np.random.default_rng(1)
+    noise = autoregressive(rng, 400, 3000, 0.9, 0.05)
+    _, (_, track) = judged(noise, 2640)
+    alarms = int((track.regressed.max(axis=1) >= math.log(20)).sum())
+    assert alarms <= int(binom.ppf(0.999, 400, 0.05))
+    watched = noise[:, 2640:] - noise[:, :2640].mean(axis=1, keepdims=True)
+    n = np.arange(1, watched.shape[1] + 1)
+    z = np.cumsum(watched, axis=1) / (watched.std() * np.sqrt(n))
+    assert ((z > 1.645).any(axis=1)).mean() > 0.5
+
+
+def test_a_shift_beyond_the_margin_is_found_within_minutes():
+    rng = np.random.default_rng(2)
+    _, (_, track) = judged(autoregressive(rng, 200, 2000, 0.8, 0.03), 1640, shift=math.log(1.2))
+    hit = track.regressed >= math.log(100)
+    assert hit.any(axis=1).mean() > 0.98
+    assert np.median(hit.argmax(axis=1) + 1) <= 10
+
+
+def test_an_unchanged_series_is_proven_within_the_margin_and_a_series_on_the_margin_rarely_is():
+    rng = np.random.default_rng(3)
+    noise = autoregressive(rng, 300, 2400, 0.5, 0.04)
+    _, (_, same) = judged(noise, 2040)
+    assert (same.healthy.max(axis=1) >= math.log(20)).mean() > 0.95
+    _, (_, edge) = judged(noise, 2040, shift=math.log(1.1))
+    assert int((edge.healthy.max(axis=1) >= math.log(20)).sum()) <= int(binom.ppf(0.999, 300, 0.05))
+
+
+def test_one_outlier_alone_never_alarms():
+    series = np.random.default_rng(4).normal(0, 0.01, (50, 1060))
+    series[:, 1003] += 5.0
+    _, (_, track) = judged(series, 1000)
+    assert (track.regressed[:, 3] < math.log(20)).all()
+
+
+def test_the_effect_is_what_was_added():
+    method, (state, _) = judged(autoregressive(np.random.default_rng(5), 200, 2400, 0.6, 0.03), 1800, shift=0.05)
+    found = method.snapshot(state, 0.05)
+    assert float(np.median(found.estimate)) == pytest.approx(0.05, abs=0.004)
+    covered = (found.lower < 0.05) & (found.upper > 0.05)
+    assert covered.mean() >= 0.95
+
+
+def test_gaps_and_looks_change_nothing():
+    rng = np.random.default_rng(6)
+    series = rng.normal(0, 1, (2, 40))
+    series[0, 5:9] = np.nan
+    method = Innovations(
+        sign=-1, margin=0.1, clip=2.4, ar=np.array([[0.4, 0.1], [0.2, 0.0]]), sigma=np.ones(2), drift=np.full(2, 0.01)
+    )
+    whole, at_once = method.fold(method.start(2), series, 60.0 * np.arange(40))
+    state, pieces = method.start(2), []
+    for low, high in ((0, 1), (1, 7), (7, 30), (30, 40)):
+        state, part = method.fold(state, series[:, low:high], 60.0 * np.arange(low, high))
+        state = InnovationState.from_json(state.to_json())
+        pieces.append(part.regressed)
+    assert np.concatenate(pieces, axis=1) == pytest.approx(at_once.regressed)
+    assert state.sums == pytest.approx(whole.sums)
+    assert whole.points.tolist() == [36.0, 40.0]
+
+
+def test_warm_up_points_are_context_but_no_evidence():
+    series = np.full((1, 10), 3.0)
+    method = Innovations(sign=1, margin=0.1, clip=2.4, ar=np.array([[0.5]]), sigma=np.ones(1), drift=np.zeros(1))
+    counted = np.arange(10) >= 6
+    state, track = method.fold(method.start(1), series, 60.0 * np.arange(10), counted)
+    assert (track.regressed[0, :6] == 0).all()
+    assert state.points[0] == 4
+    assert state.first[0] == 360.0
+
+
+def test_residuals_that_do_not_fit_are_refused():
+    method = Innovations(sign=1, margin=0.1, clip=2.4, ar=np.zeros((2, 1)), sigma=np.ones(2), drift=np.zeros(2))
+    with pytest.raises(ShapeError):
+        method.fold(method.start(2), np.zeros((3, 4)), np.arange(4.0))

@@ -1,0 +1,166 @@
+"""Puts an installation together from watcher.yaml, and answers questions about it from its journal."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from watcher import intake
+from watcher.act import Alerter, Outbox
+from watcher.alerts.console import ConsoleAlerter
+from watcher.alerts.slack import slack_alerter
+from watcher.config import Installation, Metrics, load_installation, parse_share, secret
+from watcher.daemon import Daemon
+from watcher.errors import Refused
+from watcher.journal import Journal
+from watcher.model import Exposure
+from watcher.oneoff import moment
+from watcher.sources.prometheus import PrometheusSource
+from watcher.sources.prometheus_http import PrometheusHTTP
+from watcher.switches import switch
+
+
+@contextmanager
+def daemon(config: str) -> Iterator[Daemon]:
+    """Open everything watcher.yaml names; close it at the end.
+
+    Raises:
+        ConfigError: the configuration is wrong, or names a switch there is not.
+        Refused: armed where that is not allowed.
+    """
+    installation = load_installation(config)
+    for service in installation.services.values():
+        for entry in service.releases:
+            for name, settings in (entry.kill or {}).items():
+                switch(f"{name}:{settings}")
+    with Journal.open(installation.journal) as journal:
+        source = prometheus(installation.metrics)
+        yield Daemon(installation, journal, source, Outbox(journal, switch, _alerters(installation)))
+
+
+def prometheus(metrics: Metrics) -> PrometheusSource:
+    """Return the source a `metrics` section describes, secrets read now."""
+    client = PrometheusHTTP(
+        metrics.prometheus,
+        auth=metrics.basic_auth(),
+        bearer=metrics.bearer(),
+        ca_bundle=str(metrics.ca_file) if metrics.ca_file else None,
+        headers=metrics.request_headers(),
+    )
+    return PrometheusSource(client, metrics.replica_label)
+
+
+def _alerters(installation: Installation) -> dict[str, Alerter]:
+    slack = installation.slack
+    if slack is None:
+        return {"console": ConsoleAlerter(sys.stderr)}
+    return {
+        "slack": slack_alerter(
+            token=secret(slack.token_file) if slack.token_file else None,
+            webhook_url=secret(slack.webhook_file) if slack.webhook_file else None,
+            channel=slack.channel,
+            mention=slack.mention,
+            base_url=slack.base_url,
+        )
+    }
+
+
+@contextmanager
+def _journal(config: str) -> Iterator[tuple[Installation, Journal]]:
+    installation = load_installation(config)
+    with Journal.open(installation.journal) as journal:
+        yield installation, journal
+
+
+def start_release(config: str, service: str, feature: str, *, now: float, by: str, **given: Any) -> str:
+    """Record a release that somebody tells of; the daemon takes it up at its next tick.
+
+    Raises:
+        Refused: no such service or strategy.
+    """
+    with _journal(config) as (installation, journal):
+        if service not in installation.services:
+            have = ", ".join(sorted(installation.services))
+            raise Refused(f"watcher.yaml has no service {service!r}; it has: {have}")
+        owner = installation.services[service]
+        exposure = Exposure(
+            feature=feature,
+            version=given["version"],
+            at=moment(given["exposed_at"]) if given["exposed_at"] else now,
+            share=parse_share(given["share"]) if given["share"] else None,
+            previous=given["previous"],
+            reversible=not given["not_reversible"],
+        )
+        entry = intake.entry_for(owner, given["strategy"])
+        found = intake.take(installation, journal, owner, entry, exposure, f"release start by {by}")
+        assert found is not None
+        return found
+
+
+def accept_release(config: str, release: str, rule: str, reason: str, *, now: float, by: str) -> None:
+    """Record that a person takes a rule's harm as intended."""
+    with _journal(config) as (_, journal):
+        intake.accept(journal, release, rule, reason, now, by)
+
+
+def stop_release(config: str, release: str, reason: str, *, now: float, by: str) -> None:
+    """End a watch by hand."""
+    with _journal(config) as (_, journal):
+        if not journal.end_release(release, "stopped", f"{reason}, {by}", now):
+            raise Refused(f"{release} is not being watched")
+
+
+def list_releases(config: str) -> list[str]:
+    """Return one line per release."""
+    with _journal(config) as (_, journal):
+        return [
+            f"{_stamp(each.watch.release.exposed_at)}  {each.status:<12} {each.watch.release.id}"
+            for each in journal.watches()
+        ] or ["no release has been noticed yet"]
+
+
+def show_release(config: str, release: str) -> list[str]:
+    """Return what is known of a release."""
+    with _journal(config) as (_, journal):
+        last = journal.last_look(release)
+        watch = journal.watch(release)
+        head = [release, f"exposed {_stamp(watch.release.exposed_at)}, {watch.design.value}, mode {watch.mode.value}"]
+        if last is None:
+            return [*head, "not looked at yet"]
+        said = [f"{last.verdict.outcome.value.upper()}: {last.verdict.reason}", f"phase {last.phase}"]
+        streams = [f"  {each.outcome.value:<13} {each.reason}" for each in last.verdict.streams if not each.dormant]
+        done = [f"  {_stamp(each.created_at)} {each.kind} {each.state} {each.key}" for each in journal.actions(release)]
+        return [*head, *said, *streams, "actions:", *done]
+
+
+def status(config: str) -> list[str]:
+    """Return one line per release being watched."""
+    with _journal(config) as (_, journal):
+        lines = []
+        for each in journal.watches(active=True):
+            last = journal.last_look(each.watch.release.id)
+            said = "not looked at yet" if last is None else f"{last.verdict.outcome.value}: {last.verdict.reason}"
+            lines.append(f"{each.watch.release.id}  {said}")
+        return lines or ["nothing is being watched"]
+
+
+def history(config: str, release: str | None, actions: bool) -> list[str]:
+    """Return looks, or what was done and refused, oldest first."""
+    with _journal(config) as (_, journal):
+        if actions:
+            return [
+                f"{_stamp(x.at)} {x.release or '-'} {x.what} {dict(x.detail)}" for x in journal.audit_trail(release)
+            ]
+        names = [release] if release else [each.watch.release.id for each in journal.watches()]
+        return [
+            f"{_stamp(line.at)} {name} {line.outcome.value} ({line.phase}) {line.reason}"
+            for name in names
+            for line in journal.looks(name)
+        ]
+
+
+def _stamp(at: float) -> str:
+    return f"{dt.datetime.fromtimestamp(at, dt.UTC):%Y-%m-%d %H:%M:%SZ}"

@@ -1,0 +1,320 @@
+"""The command line: parses and prints, nothing else. Heavy libraries load only when a command needs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from watcher import __version__
+
+if TYPE_CHECKING:
+    from watcher.oneoff import Comparison, Comparisons
+
+FORMATS = ("table", "json", "markdown")
+CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "WATCHER", "max_content_width": 100}
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="watcher")
+def cli() -> None:
+    """Watch a release from the moment users are exposed: prove it healthy, or say it regressed and turn it off."""
+
+
+def options(*decorators: Any) -> Any:
+    """Apply several click decorators, the first uppermost in the help."""
+
+    def apply(command: Any) -> Any:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+WHAT = options(
+    click.option("--ratio", metavar="BAD/TOTAL", help="Events of a total, counted at the same moment."),
+    click.option("--rate", metavar="EVENTS/PER", help="Events per exposure, counted at different moments."),
+    click.option("--latency", metavar="COLUMN", help="Durations, one row each, or the metric of a histogram."),
+    click.option("--gauge", metavar="COLUMN", help="One measurement per interval."),
+    click.option("--rules", metavar="PACK", help="A rule pack: a file, or the name of a shipped one."),
+    click.option("--worse", type=click.Choice(["higher", "lower"]), help="Which way is worse."),
+    click.option("--margin", help="How much worse is tolerable: 50%, or 0.5pp."),
+    click.option("--regress-margin", default="0%", show_default=True, help="How much worse must be proven."),
+    click.option("--matures", default="0s", help="For --rate: 99th percentile of the delay to the event."),
+    click.option("--objective", help="For --latency: what counts as slow, e.g. 2.5s."),
+    click.option("--unit-of-time", type=click.Choice(["s", "ms", "us", "ns"]), default="s", help="Of durations."),
+)
+
+WHEN = options(
+    click.option("--at", help="Time of exposure (2026-11-20T10:00:00Z); what lies before it is history."),
+    click.option("--by", multiple=True, metavar="LABEL", help="Label that makes streams (repeatable)."),
+    click.option("--alpha", type=float, default=0.01, show_default=True, help="Error rate of saying regressed."),
+    click.option("--warm-up", default=None, help="After exposure, not counted (default 0 for files, 5m else)."),
+    click.option("--block", default=None, help="Length of a block (default: as rows are spaced, at least 60s)."),
+    click.option("--drop-bad-rows", is_flag=True, help="Leave out rows with missing counts, and say how many."),
+)
+
+SERVER = options(
+    click.option("--prometheus", metavar="URL", help="Read a Prometheus instead of a file."),
+    click.option("--baseline", metavar="LABELS", help="""The control, e.g. 'version="1.1"'."""),
+    click.option("--treatment", metavar="LABELS", help="""The release, e.g. 'version="1.2"'."""),
+    click.option("--select", metavar="LABELS", help="Added to every selector."),
+    click.option("--since", metavar="DURATION", help="Compare the arms over the last 2h."),
+    click.option("--history", metavar="DURATION", help="How much of the past to learn from (24h; 7d before/after)."),
+    click.option("--bearer-file", type=click.Path(dir_okay=False), help="File with a bearer token."),
+    click.option("--ca-file", type=click.Path(dir_okay=False), help="CA bundle of the server."),
+    click.option("--replica-label", help="Label in which only replicas of a Prometheus differ."),
+)
+
+OUTPUT = options(
+    click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True),
+    click.option("--output", type=click.Path(dir_okay=False), help="Write the answer to a file."),
+    click.option("--fail-on", type=click.Choice(["inconclusive", "regressed", "never"]), default="inconclusive"),
+    click.option("--explain", is_flag=True, help="Show the whole derivation."),
+    click.option("--quiet", "-q", is_flag=True, help="Print nothing; the exit code is the answer."),
+)
+
+
+@cli.command()
+@click.argument("file", required=False)
+@options(WHAT, WHEN, SERVER, OUTPUT)
+def compare(file: str | None, **given: Any) -> None:
+    """Judge one release, in a tidy CSV or Parquet FILE or on a Prometheus.
+
+    Exit code: 0 healthy, 1 regressed, 2 error, 3 inconclusive, no_data or invalid.
+    """
+    from watcher import oneoff
+
+    if (file is None) == (given["prometheus"] is None):
+        raise click.UsageError("give a FILE or --prometheus URL")
+    if file is not None:
+        wanted = {key: given[key] for key in ("ratio", "rate", "latency", "gauge", "rules", "worse", "margin", "at")}
+        wanted |= {key: given[key] for key in ("regress_margin", "matures", "objective", "unit_of_time", "alpha")}
+        wanted |= {key: given[key] for key in ("block", "drop_bad_rows")}
+        found = oneoff.compare(file, **wanted, by=given["by"] or None, warm_up=given["warm_up"] or 0)
+    else:
+        found = _compare_prometheus(given)
+    _answer(found, given)
+
+
+def _compare_prometheus(given: dict[str, Any]) -> Comparison:
+    from watcher import oneoff_prometheus
+
+    keys = ("prometheus", "rules", "baseline", "treatment", "select", "since", "at", "history", "alpha", "warm_up")
+    return oneoff_prometheus.compare(
+        **{key: given[key] for key in (*keys, "block", "bearer_file", "ca_file", "replica_label")}, now=time.time()
+    )
+
+
+def _answer(found: Comparison | Comparisons, given: dict[str, Any]) -> None:
+    """Print the answer in the format asked for, and exit with its code."""
+    if not given["quiet"] or given["output"]:
+        text = _formatted(found, given["form"], given["explain"], bool(given["output"]))
+        if given["output"]:
+            Path(given["output"]).write_text(text, encoding="utf-8")
+        if not given["quiet"]:
+            click.echo(text, nl=False)
+    sys.exit(exit_code(found.outcome.value, given["fail_on"]))
+
+
+def _formatted(found: Comparison | Comparisons, form: str, explain: bool, plain: bool) -> str:
+    import json
+
+    each = [part.findings for part in (found if isinstance(found, Sequence) else [found])]
+    if form == "json":
+        return json.dumps(found.to_json(), indent=2) + "\n"
+    if form == "markdown":
+        from watcher.report import markdown
+
+        return "\n".join(markdown.render(findings) for findings in each)
+    from watcher.report import terminal
+
+    return "\n".join(terminal.text(findings, explain=explain, plain=plain) for findings in each)
+
+
+def exit_code(outcome: str, fail_on: str) -> int:
+    """Return 0 healthy, 1 regressed, 3 undecided; `--fail-on` forgives what it says.
+
+    >>> exit_code("inconclusive", "inconclusive"), exit_code("inconclusive", "regressed"), exit_code("regressed", "never")
+    (3, 0, 0)
+    """
+    if outcome == "healthy" or fail_on == "never":
+        return 0
+    if outcome == "regressed":
+        return 1
+    return 0 if fail_on == "regressed" and outcome == "inconclusive" else 3
+
+
+CONFIG = click.option(
+    "--config",
+    type=click.Path(dir_okay=False),
+    default="watcher.yaml",
+    show_default=True,
+    help="The installation's watcher.yaml.",
+)
+
+
+@cli.command()
+@CONFIG
+def run(config: str) -> None:
+    """Run the daemon: notice releases, watch them, tell people, and act where armed."""
+    import logging
+
+    from watcher.assembly import daemon
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    with daemon(config) as running:
+        running.run(time.time)
+
+
+@cli.command()
+@click.option("--folder", type=click.Path(file_okay=False), default="watcher-demo", show_default=True)
+@click.option("--seed", type=int, default=7, show_default=True)
+def demo(folder: str, seed: int) -> None:
+    """Watch a good and a bad release of a small shop, in simulated time: no servers, half a minute."""
+    from watcher.demo import tour
+
+    tour.run(Path(folder), seed)
+
+
+@cli.group()
+def release() -> None:
+    """Tell watcher of a release, and see what it says."""
+
+
+@release.command("start")
+@CONFIG
+@click.argument("service")
+@click.argument("feature")
+@click.option("--version", required=True, help="What users get: a version or a flag revision.")
+@click.option("--strategy", type=click.Choice(["flag", "canary", "blue_green"]), help="Where a service has several.")
+@click.option("--share", help="Share of users exposed, e.g. 5%.")
+@click.option("--exposed-at", help="When users were exposed (default now).")
+@click.option("--previous", help="The version users had.")
+@click.option("--not-reversible", is_flag=True, help="Cannot be undone (schema change): never killed.")
+def release_start(config: str, service: str, feature: str, **given: Any) -> None:
+    """Start watching a release of FEATURE on SERVICE."""
+    from watcher import assembly
+
+    found = assembly.start_release(config, service, feature, now=time.time(), by=_user(), **given)
+    click.echo(found)
+
+
+@release.command("list")
+@CONFIG
+def release_list(config: str) -> None:
+    """List releases, the latest last."""
+    from watcher import assembly
+
+    for line in assembly.list_releases(config):
+        click.echo(line)
+
+
+@release.command("show")
+@CONFIG
+@click.argument("release_id", metavar="RELEASE")
+def release_show(config: str, release_id: str) -> None:
+    """Show what is known of a release: its outcome, looks and actions."""
+    from watcher import assembly
+
+    for line in assembly.show_release(config, release_id):
+        click.echo(line)
+
+
+@release.command("accept")
+@CONFIG
+@click.argument("release_id", metavar="RELEASE")
+@click.argument("rule")
+@click.option("--reason", required=True, help="Why the harm is intended.")
+def release_accept(config: str, release_id: str, rule: str, reason: str) -> None:
+    """Accept the harm of a RULE as intended: it no longer counts as regressed."""
+    from watcher import assembly
+
+    assembly.accept_release(config, release_id, rule, reason, now=time.time(), by=_user())
+    click.echo(f"{rule} of {release_id} accepted")
+
+
+@release.command("stop")
+@CONFIG
+@click.argument("release_id", metavar="RELEASE")
+@click.option("--reason", required=True, help="Why the watch ends.")
+def release_stop(config: str, release_id: str, reason: str) -> None:
+    """Stop watching a release. Nothing is turned off."""
+    from watcher import assembly
+
+    assembly.stop_release(config, release_id, reason, now=time.time(), by=_user())
+    click.echo(f"{release_id} is not watched any more")
+
+
+@cli.command()
+@CONFIG
+def status(config: str) -> None:
+    """Show what is being watched now."""
+    from watcher import assembly
+
+    for line in assembly.status(config):
+        click.echo(line)
+
+
+@cli.command()
+@CONFIG
+@click.argument("release_id", metavar="[RELEASE]", required=False)
+@click.option("--actions", is_flag=True, help="What was done and refused, instead of looks.")
+def history(config: str, release_id: str | None, actions: bool) -> None:
+    """Show past looks, or everything that was done and refused."""
+    from watcher import assembly
+
+    for line in assembly.history(config, release_id, actions):
+        click.echo(line)
+
+
+@cli.group()
+def rules() -> None:
+    """Work with rule packs."""
+
+
+@rules.command("check")
+@click.argument("packs", nargs=-1, required=True, metavar="PACK...")
+def rules_check(packs: tuple[str, ...]) -> None:
+    """Check rule packs and say what each rule measures."""
+    from watcher.config import check_rules, rule_pack_path
+
+    for pack in packs:
+        for line in check_rules(rule_pack_path(pack, Path.cwd())):
+            click.echo(line)
+
+
+def _user() -> str:
+    return os.environ.get("USER") or os.environ.get("LOGNAME") or "somebody"
+
+
+def main() -> None:
+    """Run the command line; whatever unexpected happens exits with 2, never with 1 (which means regressed)."""
+    from watcher.errors import WatcherError
+
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except WatcherError as error:
+        click.echo(f"watcher: {error}", err=True)
+        sys.exit(2)
+    except Exception as error:
+        # One of the two places for it: a crash must not read as a regression.
+        if os.environ.get("WATCHER_DEBUG"):
+            raise
+        click.echo(f"watcher: unexpected {type(error).__name__}: {error} (WATCHER_DEBUG=1 shows where)", err=True)
+        sys.exit(2)

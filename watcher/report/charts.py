@@ -1,0 +1,255 @@
+"""The charts people expect of a release: the effect over time, both arms, and every stream against its margin."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from watcher.model import Effect, Floats, Labels, Outcome, Rule, Verdict, Worse
+from watcher.report.cells import effect_cell, release_name, when, word
+from watcher.report.drawing import (
+    COLOURS,
+    FAINT,
+    INK,
+    RULE,
+    TOLERATED,
+    TREATMENT,
+    below,
+    days,
+    moments,
+    page,
+    plain,
+    ratio_axis,
+    time_axis,
+    to_png,
+    to_svg,
+)
+from watcher.report.explanation import subject
+from watcher.report.findings import Findings, Trace
+from watcher.report.rates import arms, moments_of
+
+__all__ = ["Trace", "arms", "effect", "forest", "to_png", "to_svg"]
+
+MOST_STREAMS = 40
+_MARKERS = {
+    Outcome.REGRESSED: "D",
+    Outcome.INVALID: "X",
+    Outcome.NO_DATA: "s",
+    Outcome.INCONCLUSIVE: "o",
+    Outcome.HEALTHY: "o",
+}
+
+
+def effect(findings: Findings, trace: Trace, rule: str | None = None, stream: Labels | None = None) -> Figure:
+    """Draw one stream's effect over time with its confidence sequence, and below it the evidence.
+
+    Args:
+        findings: say what was decided, and when.
+        trace: of the stream; see `Trace` for scale and shapes.
+        rule: name of the rule; left out, the worst stream is meant. `stream` likewise.
+    """
+    verdict = _verdict(findings, rule, stream)
+    figure = page(8.4, 5.4, _title(findings, verdict), "" if verdict is None else f"{verdict.effect}")
+    panels = list(figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1.0]))
+    _draw_effect(findings, panels[0], trace, verdict)
+    _draw_evidence(findings, panels[1], trace)
+    panels[0].set_xlim(*_span(findings, trace))
+    moments(panels, moments_of(findings, verdict))
+    time_axis(panels[1])
+    below(figure, panels, columns=3)
+    return figure
+
+
+def _verdict(findings: Findings, rule: str | None, stream: Labels | None) -> Verdict | None:
+    found = (v for v in findings.streams if rule in (None, v.rule) and (stream is None or v.labels == stream))
+    return next(found, None)
+
+
+def _title(findings: Findings, verdict: Verdict | None) -> str:
+    outcome = findings.verdict.outcome if verdict is None else verdict.outcome
+    return f"{word(outcome)}  {release_name(findings) if verdict is None else subject(findings, verdict)}"
+
+
+def _span(findings: Findings, trace: Trace) -> tuple[float, float]:
+    """Return the limits of the time axis, in days; exposure is inside unless it is long past."""
+    first, last = float(trace.ends[0]), float(trace.ends[-1])
+    exposed = findings.exposed_at
+    if exposed is not None and first - max(last - first, 30 * findings.watch.block) <= exposed < first:
+        first = exposed
+    edge = 0.02 * (last - first) or findings.watch.block
+    return float(days(first - edge)), float(days(last + edge))
+
+
+def _draw_effect(findings: Findings, axes: Axes, trace: Trace, verdict: Verdict | None) -> None:
+    plain(axes)
+    rule = None if verdict is None else findings.rule(verdict.rule)
+    edge = None if rule is None else _edge(findings, rule)
+    low, high = _limits(trace, edge)
+    at = days(trace.ends)
+    if edge is not None:
+        axes.axhspan(min(1.0, edge), max(1.0, edge), color=TOLERATED, zorder=0.5, label="within the margin")
+        axes.axhline(edge, color=COLOURS[Outcome.HEALTHY], linewidth=1.2)
+    known = ~np.isnan(trace.lower) & ~np.isnan(trace.upper)
+    confidence = 0.95 if verdict is None else verdict.effect.confidence
+    axes.fill_between(
+        at,
+        np.clip(trace.lower, low, high),
+        np.clip(trace.upper, low, high),
+        where=known.tolist(),
+        color=TREATMENT,
+        alpha=0.18,
+        linewidth=0,
+        label=f"{confidence:.0%} confidence sequence".replace("%", " %"),
+    )
+    axes.axhline(1.0, color=INK, linewidth=0.9)
+    axes.plot(at, trace.estimate, color=TREATMENT, linewidth=1.8, label="effect (estimate)")
+    ratio_axis(axes, "y", low, high)
+    axes.set_ylabel("treatment to baseline\n(ratio, log scale)", color=FAINT, size=9)
+
+
+def _edge(findings: Findings, rule: Rule) -> float:
+    """Return the ratio at which the margin ends, in the direction of harm."""
+    margin = findings.margin(rule)
+    return max(1 - margin, 1e-3) if rule.worse is Worse.LOWER else 1 + margin
+
+
+def _limits(trace: Trace, edge: float | None) -> tuple[float, float]:
+    """Return what of the ratio axis to show: all of the estimate, the bounds once the first blocks are past."""
+    late = slice(trace.ends.size // 5, None)
+    shown = [1.0, edge or 1.0, *_finite(trace.lower[late]), *_finite(trace.upper[late]), *_finite(trace.estimate[late])]
+    return _roomy(shown)
+
+
+def _finite(values: Floats) -> Sequence[float]:
+    return [float(value) for value in values if np.isfinite(value) and value > 0]
+
+
+def _roomy(shown: Sequence[float]) -> tuple[float, float]:
+    """Return limits of a log axis that leave some room around the values shown, within 1/100 to 100 times."""
+    low, high = np.log(max(min(shown), 0.01)), np.log(min(max(shown), 100.0))
+    room = max(0.08 * (high - low), 0.01)
+    return float(np.exp(low - room)), float(np.exp(high + room))
+
+
+def _draw_evidence(findings: Findings, axes: Axes, trace: Trace) -> None:
+    """Draw both e-processes, with the line each has to reach, in nats."""
+    plain(axes)
+    proof = -float(np.log(findings.watch.alpha.healthy))
+    lines = (
+        ("evidence of harm", trace.log_regressed, trace.threshold, COLOURS[Outcome.REGRESSED]),
+        ("evidence of health", trace.log_healthy, proof, COLOURS[Outcome.HEALTHY]),
+    )
+    top = max(float(np.nanmax(np.append(line, need))) for _, line, need, _ in lines)
+    axes.set_ylim(-0.6 * max(top, 5.0), 1.15 * max(top, 5.0))
+    for name, line, need, colour in lines:
+        axes.plot(days(trace.ends), line, color=colour, linewidth=1.5, label=name)
+        axes.axhline(need, color=colour, linewidth=1.0, linestyle=":")
+    axes.plot([], [], color=FAINT, linewidth=1.0, linestyle=":", label="what each must reach")
+    axes.set_ylabel("evidence\n(log e, nats)", color=FAINT, size=9)
+
+
+def forest(findings: Findings) -> Figure:
+    """Draw every stream's effect with its interval against its margin, the most harmed first.
+
+    Streams whose effect is not known keep their row and say so. Beyond 40 streams the worst are drawn.
+    """
+    streams = [verdict for verdict in findings.streams if not verdict.dormant]
+    drawn = sorted(streams, key=lambda verdict: -_harm(findings, verdict))[:MOST_STREAMS]
+    left = len(streams) - len(drawn)
+    said = [when(findings), f"{left} more streams not drawn" if left else ""]
+    figure = page(8.4, 1.75 + 0.36 * max(len(drawn), 1), _title(findings, None), "; ".join(filter(None, said)))
+    axes = figure.subplots()
+    plain(axes)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color=RULE, linewidth=0.6, alpha=0.7)
+    low, high = _forest_limits(findings, drawn)
+    ratio_axis(axes, "x", low, high)
+    axes.axvline(1.0, color=INK, linewidth=0.9)
+    for row, verdict in enumerate(drawn):
+        _draw_row(findings, axes, row, verdict, (low, high))
+    _name_rows(findings, axes, drawn)
+    axes.set_xlabel("treatment to baseline (ratio, log scale)", color=FAINT, size=9)
+    _forest_legend(axes, drawn)
+    below(figure, [axes])
+    return figure
+
+
+def _harm(findings: Findings, verdict: Verdict) -> float:
+    """Return the log ratio of harm beyond the margin, in units of the margin; unknown effects come last."""
+    rule, (estimate, lower, _) = findings.rule(verdict.rule), _ratios(verdict.effect)
+    value = estimate or lower
+    if rule is None or not value:
+        return -np.inf
+    return float(np.log(value) / np.log(_edge(findings, rule)))
+
+
+def _ratios(effect: Effect) -> tuple[float | None, float | None, float | None]:
+    """Return estimate and bounds as ratios; a difference has no place on a ratio axis."""
+    return (effect.estimate, effect.lower, effect.upper) if effect.measure == "ratio" else (None, None, None)
+
+
+def _forest_limits(findings: Findings, drawn: Sequence[Verdict]) -> tuple[float, float]:
+    shown = [1.0]
+    for verdict in drawn:
+        rule = findings.rule(verdict.rule)
+        shown += [] if rule is None else [_edge(findings, rule)]
+        shown += [value for value in _ratios(verdict.effect) if value]
+    return _roomy([*shown, 0.9, 1.1])
+
+
+def _draw_row(findings: Findings, axes: Axes, row: int, verdict: Verdict, limits: tuple[float, float]) -> None:
+    """Draw one stream: interval, estimate and margin; an open or distant bound ends in an arrow."""
+    colour, rule = COLOURS[verdict.outcome], findings.rule(verdict.rule)
+    if rule is not None:
+        edge = _edge(findings, rule)
+        axes.fill_betweenx([row - 0.32, row + 0.32], *sorted((1.0, edge)), color=TOLERATED, linewidth=0, zorder=0.5)
+        axes.plot([edge, edge], [row - 0.32, row + 0.32], color=COLOURS[Outcome.HEALTHY], linewidth=1.4)
+    estimate, lower, upper = _ratios(verdict.effect)
+    if estimate is None and not lower:
+        return
+    ends = [max(lower or 0.0, limits[0]), min(np.inf if upper is None else upper, limits[1])]
+    axes.plot(ends, [row, row], color=colour, linewidth=1.8, solid_capstyle="butt")
+    for end, bound, arrow in ((ends[0], lower or 0.0, "<"), (ends[1], upper or np.inf, ">")):
+        if bound != end:
+            axes.plot([end], [row], marker=arrow, color=colour, markersize=6, clip_on=False)
+    if estimate is not None:
+        hollow = verdict.outcome is Outcome.INCONCLUSIVE
+        at = min(max(estimate, limits[0]), limits[1])
+        face = "white" if hollow else colour
+        axes.plot([at], [row], _MARKERS[verdict.outcome], color=colour, markerfacecolor=face, markersize=6.5)
+
+
+def _name_rows(findings: Findings, axes: Axes, drawn: Sequence[Verdict]) -> None:
+    """Put the streams' names at the left and their effects, in figures, at the right."""
+    names = [textwrap.shorten(subject(findings, verdict), 46, placeholder=" …") for verdict in drawn]
+    axes.set_ylim(max(len(drawn), 1) - 0.4, -0.6)
+    axes.set_yticks(range(len(drawn)), names, parse_math=False)
+    axes.tick_params(axis="y", length=0, pad=9)
+    for row, verdict in enumerate(drawn):
+        known = verdict.effect.estimate is not None or verdict.effect.lower
+        axes.annotate(
+            effect_cell(verdict.effect) if known else "not estimable yet",
+            (1.0, row),
+            (10, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            size=8.5,
+            color=COLOURS[verdict.outcome],
+            annotation_clip=False,
+        )
+
+
+def _forest_legend(axes: Axes, drawn: Sequence[Verdict]) -> None:
+    for outcome in Outcome:
+        if any(verdict.outcome is outcome for verdict in drawn):
+            face = "white" if outcome is Outcome.INCONCLUSIVE else COLOURS[outcome]
+            name = outcome.value.replace("_", " ")
+            marker = _MARKERS[outcome]
+            axes.plot([], [], marker, color=COLOURS[outcome], markerfacecolor=face, markersize=6.5, label=name)
+    if drawn:
+        axes.plot([], [], color=COLOURS[Outcome.HEALTHY], linewidth=1.4, label="margin")

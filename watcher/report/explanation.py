@@ -1,0 +1,125 @@
+"""The parts of a report in sentences: alarms, warnings, what was assumed, and the details of one stream."""
+
+from __future__ import annotations
+
+import math
+
+from watcher import reasons
+from watcher.model import Calibration, Design, Kind, Outcome, Rule, Tally, Verdict
+from watcher.report.cells import moment, printable
+from watcher.report.findings import Findings
+
+_ALARMS = {"absent_treatment": "the treatment sends nothing while the baseline has traffic"}
+_MOST_NAMED = 3
+
+
+def alarms(findings: Findings) -> list[str]:
+    """Return one sentence an alarm, naming the streams that raise it."""
+    said = []
+    for alarm in findings.verdict.alarms:
+        raised = [verdict for verdict in findings.streams if alarm in verdict.alarms]
+        names = [subject(findings, verdict) for verdict in raised[:_MOST_NAMED]]
+        more = f" and {len(raised) - _MOST_NAMED} more" if len(raised) > _MOST_NAMED else ""
+        where = f" ({', '.join(names)}{more})" if names else ""
+        said.append(f"{alarm}: {_ALARMS.get(alarm, 'see the streams')}{where}")
+    return said
+
+
+def warnings(findings: Findings) -> list[str]:
+    """Return the warnings, printable."""
+    return [printable(warning) for warning in findings.warnings]
+
+
+def assumptions(findings: Findings) -> list[str]:
+    """Return what the verdict rests on: the calibrations, rules that share one together, and what they noted."""
+    learnt: dict[str, list[str]] = {}
+    for rule in findings.watch.rules:
+        if rule.name in findings.calibrations:
+            learnt.setdefault(_learnt(findings.calibrations[rule.name]), []).append(rule.name)
+    everything = len(learnt) == 1
+    lines = [text if everything else f"{text}: {', '.join(names)}" for text, names in learnt.items()]
+    return [printable(line) for line in dict.fromkeys([*lines, *findings.verdict.assumptions])]
+
+
+def _learnt(calibration: Calibration) -> str:
+    if calibration.level is not None:
+        return f"level and noise of the series from {calibration.came_from}, {calibration.points} blocks"
+    if calibration.assumed:
+        return "dispersion 1, assumed: nothing may be killed on it"
+    return f"dispersion {calibration.dispersion:.3g} from {calibration.came_from}"
+
+
+def subject(findings: Findings, verdict: Verdict) -> str:
+    """Return what a verdict is about, in words."""
+    rule = findings.rule(verdict.rule)
+    return printable(verdict.rule if rule is None else reasons.subject(rule, verdict.labels))
+
+
+def details(findings: Findings, verdict: Verdict) -> list[tuple[str, str]]:
+    """Return the facts behind one verdict as (name, sentence), for a reader who asks why."""
+    rule, calibration = findings.rule(verdict.rule), findings.calibrations.get(verdict.rule)
+    facts = [("why", verdict.reason), ("counts", _counts(findings, rule, verdict))]
+    if rule is not None:
+        facts.append(("margin", reasons.tolerated(rule, findings.margin(rule))))
+    facts += [
+        ("evidence of harm", _harm(findings, verdict)),
+        ("evidence of health", _health(findings, verdict)),
+        ("calibration", "none" if calibration is None else f"{_learnt(calibration)}; digest {calibration.digest}"),
+        ("blocks", _blocks(findings)),
+        ("would change it", _would_change(findings, verdict)),
+    ]
+    return [(name, printable(text)) for name, text in facts]
+
+
+def _counts(findings: Findings, rule: Rule | None, verdict: Verdict) -> str:
+    treatment = _arm(rule, verdict.treatment)
+    if findings.watch.design is Design.BEFORE_AFTER:
+        return f"since exposure {treatment}; held against the time before"
+    return f"baseline {_arm(rule, verdict.baseline)}; treatment {treatment}"
+
+
+def _arm(rule: Rule | None, tally: Tally) -> str:
+    if not tally.total:
+        return "nothing"
+    units = f" from {tally.units} {'units' if tally.units > 1 else 'unit'}" if tally.units else ""
+    if rule is not None and rule.kind is Kind.GAUGE:
+        measured = f" {rule.measured_in}" if rule.measured_in else ""
+        return f"mean {tally.events:.4g}{measured} of {tally.total:,.0f} measurements{units}"
+    share = tally.events / tally.total
+    rate = f"{100 * share:.3g} %" if share <= 1 else f"{share:.3g} each"
+    return f"{tally.events:,.0f} of {tally.total:,.0f} ({rate}){units}"
+
+
+def _harm(findings: Findings, verdict: Verdict) -> str:
+    if not verdict.threshold:
+        return "none: nothing was compared"
+    share, whole = math.exp(-verdict.threshold), findings.watch.alpha.regressed
+    held = f"; held for {verdict.held} blocks" if verdict.held else ""
+    return (
+        f"log e {verdict.log_e_regressed:.1f} of {verdict.threshold:.1f} needed "
+        f"(alpha {share:.2g}, its share of {whole:g}){held}"
+    )
+
+
+def _health(findings: Findings, verdict: Verdict) -> str:
+    alpha = findings.watch.alpha.healthy
+    return f"log e {verdict.log_e_healthy:.1f} of {-math.log(alpha):.1f} needed (alpha {alpha:g})"
+
+
+def _blocks(findings: Findings) -> str:
+    start, end = (moment(findings, at) for at in (findings.start, findings.end))
+    return f"{findings.blocks} of {findings.watch.block:g} s counted, {start} to {end} UTC"
+
+
+def _would_change(findings: Findings, verdict: Verdict) -> str:
+    if verdict.dormant:
+        return "traffic in either arm"
+    if verdict.outcome is Outcome.REGRESSED:
+        return "no later block; a person may accept it as intended"
+    if verdict.outcome is Outcome.HEALTHY:
+        return f"evidence of harm reaching {verdict.threshold:.1f} with an estimate beyond the margin"
+    if verdict.outcome is Outcome.NO_DATA:
+        return "traffic in both arms" if findings.watch.design is Design.CONCURRENT else "traffic since exposure"
+    if verdict.outcome is Outcome.INVALID:
+        return "a comparison that is not broken: a new release, or the fault repaired"
+    return f"evidence either way; {reasons.waiting(verdict.needs)}"

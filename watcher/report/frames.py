@@ -1,0 +1,65 @@
+"""DataFrames for analysts: the JSON report, one row per stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from watcher.report.findings import Findings
+from watcher.report.json_report import comparison
+
+_TYPES = {
+    "rule": "str",
+    "outcome": "str",
+    "reason": "str",
+    "decided_at": "datetime64[ms, UTC]",
+    "effect_measure": "str",
+    "effect_estimate": "float64",
+    "effect_lower": "float64",
+    "effect_upper": "float64",
+    "effect_confidence": "float64",
+    "baseline_events": "float64",
+    "baseline_total": "float64",
+    "baseline_units": "int64",
+    "treatment_events": "float64",
+    "treatment_total": "float64",
+    "treatment_units": "int64",
+    "log_e_regressed": "float64",
+    "log_e_healthy": "float64",
+    "needs_events": "float64",
+    "needs_minutes": "float64",
+    "needs_limit": "str",
+    "calibration_dispersion": "float64",
+    "calibration_from": "str",
+    "calibration_digest": "str",
+    "dormant": "bool",
+}
+COLUMNS = tuple(_TYPES)
+"""Columns every frame has, in this order; the labels stand after `rule`."""
+
+
+def streams(findings: Findings) -> pd.DataFrame:
+    """Return one row per stream, worst first: the JSON fields flattened, times as UTC timestamps.
+
+    A label is a column of its own name, or `label_NAME` where that name is taken.
+    """
+    said = comparison(findings)["streams"]
+    names = sorted({name for stream in said for name in stream["labels"]})
+    columns = {name: f"label_{name}" if name in COLUMNS else name for name in names}
+    rows = [dict(_flat(stream)) | {columns[key]: text for key, text in stream["labels"].items()} for stream in said]
+    frame = pd.DataFrame(rows, columns=[COLUMNS[0], *columns.values(), *COLUMNS[1:]])
+    frame["decided_at"] = pd.to_datetime(frame["decided_at"], utc=True, format="ISO8601")
+    frame["dormant"] = frame["dormant"].eq(True)
+    return frame.astype(_TYPES)
+
+
+def _flat(stream: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in stream.items():
+        if key == "labels":
+            continue
+        if isinstance(value, dict):
+            yield from ((f"{key}_{inner}", each) for inner, each in value.items())
+        elif key != "needs":
+            yield key, value

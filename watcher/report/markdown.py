@@ -1,0 +1,77 @@
+"""Markdown for a pull request, a job summary or an issue: the verdict first, details folded."""
+
+from __future__ import annotations
+
+import re
+
+from watcher.report import explanation
+from watcher.report.cells import MOST_ROWS, clipped, headline, rows, stream_heading, word
+from watcher.report.findings import Findings
+
+_ACTIVE = re.compile(r"([\\`*_{}\[\]#|~!$])")
+_LONGEST = 1000
+
+
+def render(findings: Findings) -> str:
+    """Return a report in GitHub-flavoured Markdown, well below the size a comment may have (64 kB)."""
+    verdict = findings.verdict
+    parts = [
+        f"**{word(verdict.outcome)}** {escaped(headline(findings))}",
+        escaped(verdict.reason),
+        _table(findings),
+        _more(findings),
+        _notes(findings),
+        _details(findings),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Return text that Markdown shows as it is: no markup, no HTML, no cell border, nobody mentioned.
+
+    >>> escaped("a|b <img> @team")
+    'a\\\\|b &lt;img&gt; @<!-- -->team'
+    """
+    text = clipped(text, _LONGEST).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _ACTIVE.sub(r"\\\1", text).replace("@", "@<!-- -->")
+
+
+def _table(findings: Findings) -> str:
+    heading = stream_heading(findings)
+    names = ["rule", *([heading] if heading else []), "outcome", "effect (interval)", "margin"]
+    names += ["baseline", "treatment", "decided UTC"]
+    lines = []
+    for row in rows(findings)[:MOST_ROWS]:
+        outcome = f"**{row.outcome.value}**" if row.outcome.value == "regressed" else escaped(row.outcome.value)
+        cells = [escaped(row.rule), *([escaped(row.stream)] if heading else []), outcome]
+        cells += [escaped(cell) for cell in (row.effect, row.margin, row.baseline, row.treatment, row.decided)]
+        lines.append(cells)
+    if not lines:
+        return ""
+    rule = ["---:" if name in ("baseline", "treatment") else "---" for name in names]
+    table = [[escaped(name) for name in names], rule, *lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+
+
+def _more(findings: Findings) -> str:
+    left = len(findings.streams) - MOST_ROWS
+    return f"and {left} more {'streams' if left > 1 else 'stream'}, none worse" if left > 0 else ""
+
+
+def _notes(findings: Findings) -> str:
+    lines = [f"- **Alarm** {escaped(line)}" for line in explanation.alarms(findings)]
+    lines += [f"- Warning: {escaped(line)}" for line in explanation.warnings(findings)[:MOST_ROWS]]
+    return "\n".join(lines)
+
+
+def _details(findings: Findings) -> str:
+    parts = ["<details><summary>Details</summary>"]
+    assumed = explanation.assumptions(findings)[:MOST_ROWS]
+    if assumed:
+        parts.append("\n".join(["Assumes:", "", *(f"- {escaped(line)}" for line in assumed)]))
+    for verdict in findings.streams[:MOST_ROWS]:
+        facts = [f"- {name}: {escaped(fact)}" for name, fact in explanation.details(findings, verdict)]
+        title = f"**{escaped(explanation.subject(findings, verdict))}**: {escaped(verdict.outcome.value)}"
+        parts.append("\n".join([title, "", *facts]))
+    parts.append("</details>")
+    return "\n\n".join(parts)
