@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from watcher import reasons
-from watcher.model import Kind, Observations, Outcome, ReleaseVerdict, Rule, Verdict, Watch, Worse
+from watcher.model import Kind, Observations, Outcome, ReleaseVerdict, Rule, Tally, Verdict, Watch, Worse
 
 LATEST = 3
 """Blocks with traffic that must lie within the margin together."""
@@ -52,24 +52,24 @@ def _latest(rule: Rule, stream: Verdict, since_kill: dict[str, Observations]) ->
     return float(events[busy].sum() / total[busy].sum()) if busy.size >= LATEST else None
 
 
-def _baseline(stream: Verdict) -> float | None:
-    """Return the baseline's rate; without a control, what the treatment's would be without the effect."""
-    rate = _rate(stream, "baseline")
-    if rate is not None:
-        return rate
-    treated, estimate = _rate(stream, "treatment"), stream.effect.estimate
+def _baseline(rule: Rule, stream: Verdict) -> float | None:
+    """Return what the baseline measured; without a control, what the treatment would have without the effect."""
+    measured = _rate(rule, stream.baseline)
+    if measured is not None:
+        return measured
+    treated, estimate = _rate(rule, stream.treatment), stream.effect.estimate
     return None if treated is None or not estimate else treated / estimate
 
 
-def _rate(stream: Verdict, arm: str) -> float | None:
-    tally = getattr(stream, arm)
+def _rate(rule: Rule, tally: Tally) -> float | None:
+    """Return what an arm measured: a rate of counts, or the mean of a gauge."""
     if tally.total <= 0:
         return None
-    return float(tally.events / tally.total) if tally.units or tally.events <= tally.total else float(tally.events)
+    return tally.events if rule.kind is Kind.GAUGE else tally.events / tally.total
 
 
 def _within(rule: Rule, stream: Verdict, reading: float) -> bool:
-    base = _baseline(stream)
+    base = _baseline(rule, stream)
     if base is None:
         return False
     if rule.absolute:
@@ -81,6 +81,9 @@ def _said(rule: Rule, stream: Verdict, reading: float | None) -> str:
     what = reasons.subject(rule, stream.labels)
     if reading is None:
         return f"{what} has no traffic to read"
-    base = _baseline(stream)
-    shown = (lambda x: f"{x:.3g}") if rule.kind is Kind.GAUGE else (lambda x: f"{x:.2%}")
-    return f"{what} is at {shown(reading)}" + ("" if base is None else f" (baseline {shown(base)})")
+    base = _baseline(rule, stream)
+    return f"{what} is at {_shown(rule, reading)}" + ("" if base is None else f" (baseline {_shown(rule, base)})")
+
+
+def _shown(rule: Rule, value: float) -> str:
+    return f"{value:.3g}" if rule.kind is Kind.GAUGE else f"{value * 100:.3g} %"

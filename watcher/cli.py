@@ -141,7 +141,7 @@ def _formatted(found: Comparison | Comparisons, form: str, explain: bool, plain:
 def exit_code(outcome: str, fail_on: str) -> int:
     """Return 0 healthy, 1 regressed, 3 undecided; `--fail-on` forgives what it says.
 
-    >>> exit_code("inconclusive", "inconclusive"), exit_code("inconclusive", "regressed"), exit_code("regressed", "never")
+    >>> exit_code("inconclusive", "inconclusive"), exit_code("inconclusive", "regressed"), exit_code("no_data", "never")
     (3, 0, 0)
     """
     if outcome == "healthy" or fail_on == "never":

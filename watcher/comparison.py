@@ -67,12 +67,11 @@ class EvidenceState:
         kinds: dict[str, type[ProfileState] | type[InnovationState]] = {
             kind.__name__: kind for kind in (ProfileState, InnovationState)
         }
-        shape = (len(raw["streams"]), -1)
         return cls(
             streams=as_streams(raw["streams"]),
             known=int(raw["known"]),
-            tallies=np.asarray(raw["tallies"], dtype=float).reshape(shape[0], 4),
-            idle=np.asarray(raw["idle"], dtype=float).reshape(shape[0], 2),
+            tallies=np.asarray(raw["tallies"], dtype=float).reshape(-1, 4),
+            idle=np.asarray(raw["idle"], dtype=float).reshape(-1, 2),
             blocks=int(raw["blocks"]),
             units=(int(raw["units"][0]), int(raw["units"][1])),
             method=None if raw["method"] is None else kinds[raw["kind"]].from_json(raw["method"]),
@@ -169,8 +168,10 @@ def _innovations_of(rule: Rule, calibration: Calibration, streams: tuple[Labels,
 
 def _fresh(watch: Watch, rule: Rule, calibration: Calibration, streams: tuple[Labels, ...]) -> EvidenceState:
     """Return the state of streams before their first block."""
-    method: ProfileState | InnovationState | None
-    if not on_series(rule, watch.design):
+    method: ProfileState | InnovationState | None = None
+    if not streams:
+        pass
+    elif not on_series(rule, watch.design):
         method = profile_of(watch, rule, calibration).start(len(streams))
     else:
         innovations = _innovations_of(rule, calibration, streams)
@@ -187,9 +188,11 @@ def _welcome(
     watch: Watch, rule: Rule, calibration: Calibration, state: EvidenceState | None, seen: tuple[Labels, ...]
 ) -> EvidenceState:
     """Return the state with room for every stream: those known before exposure, and those born since."""
-    if state is None:
+    if state is None or not state.streams:
+        # The first streams there are, even if they are not there from the first block, are the ones known.
         born = tuple(stream for stream in seen if stream not in set(calibration.streams))
-        return _fresh(watch, rule, calibration, calibration.streams + born)
+        first = _fresh(watch, rule, calibration, calibration.streams + born)
+        return first if state is None else replace(first, blocks=state.blocks)
     born = tuple(stream for stream in seen if stream not in set(state.streams))
     if not born:
         return state
@@ -234,6 +237,9 @@ def _judge_by(
 ) -> tuple[ProfileState | InnovationState | None, Track, Snapshot | None]:
     """Apply the method for this rule and design."""
     alpha = 1 - CONFIDENCE
+    if not state.streams:
+        empty = np.zeros((0, int(counted.sum())))
+        return None, Track(empty, empty, empty), None
     if isinstance(state.method, ProfileState):
         assert observations.baseline is not None
         arms = [

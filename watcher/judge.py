@@ -53,10 +53,11 @@ def thresholds(watch: Watch, rule: Rule, streams: int, known: int) -> Floats:
     [0.005, 0.005]
     """
     share = rule.weight / sum(each.weight for each in watch.rules)
-    reserve = RESERVE if rule.by else 0.0
+    if not rule.by:
+        return np.full(streams, -np.log(watch.alpha.regressed * share / max(streams, 1)))
     born = np.arange(1, max(streams - known, 0) + 1)
-    parts = np.concatenate([np.full(known, (1 - reserve) / max(known, 1)), reserve * 6 / (np.pi * born) ** 2])
-    return np.asarray(-np.log(watch.alpha.regressed * share * np.maximum(parts, 1e-12)))
+    parts = np.concatenate([np.full(known, (1 - RESERVE) / max(known, 1)), RESERVE * 6 / (np.pi * born) ** 2])
+    return np.asarray(-np.log(watch.alpha.regressed * share * parts))
 
 
 def judge(watch: Watch, rule: Rule, evidence: Evidence, previous: Sequence[Verdict] = ()) -> tuple[Verdict, ...]:

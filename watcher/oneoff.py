@@ -112,8 +112,8 @@ class Comparison:
             effect = (judged.effect.estimate, judged.effect.lower, judged.effect.upper)
             values = (np.nan if x is None else x for x in effect)
             points.append((float(evidence.ends[-1]), *values, judged.log_e_regressed, judged.log_e_healthy))
-        columns = np.array(points, dtype=float).reshape(-1, 6).T
-        return Trace(*columns, threshold=verdict.threshold)
+        ends, estimate, lower, upper, regressed, healthy = np.array(points, dtype=float).reshape(-1, 6).T
+        return Trace(ends, estimate, lower, upper, regressed, healthy, verdict.threshold)
 
     @property
     def first(self) -> float:

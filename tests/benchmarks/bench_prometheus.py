@@ -101,7 +101,7 @@ def main() -> None:
         in_a_child("write", server.url, end)
         for method in METHODS:
             in_a_child(method, server.url, end)
-        # One read a child, in turns: no read profits from the heap of another, and a slow spell of the machine hits all.
+        # One read a child, so none profits from another's heap; in turns, so a slow spell of the machine hits all.
         found: dict[str, list[dict[str, Any]]] = {method: [] for method in METHODS}
         for _ in range(RUNS):
             for method in METHODS:

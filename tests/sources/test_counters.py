@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from watcher.errors import SourceTooLarge
-from watcher.sources.counters import Counts, Grouping, Processes, SampleSet, count, last_values, learn, newborn, placed
+from watcher.sources.counters import Counts, Grouping, SampleSet, count, last_values, learn, newborn, placed
 
 START, BLOCK, OVERLAP = 600_000.0, 60.0, 300.0
 Series = tuple[Mapping[str, str], Sequence[float], Sequence[float]]
@@ -197,7 +197,7 @@ def test_nothing_at_all_counts_as_nothing():
     assert got.on(((),), ("",)).tolist() == [[[0, 0, 0, 0, 0]]]
 
 
-def slow_count(series: Sequence[Series], over: np.ndarray, processes: Processes) -> dict[str, list[float]]:
+def slow_count(series: Sequence[Series], over: np.ndarray) -> dict[str, list[float]]:
     """The same rules, one sample at a time, for series that each have an instance of their own."""
     found = {}
     for labels, times, values in series:
@@ -234,7 +234,7 @@ def random_series(rng: np.random.Generator) -> list[Series]:
 def test_the_vectorised_count_agrees_with_one_sample_at_a_time(seed: int):
     series, over = random_series(np.random.default_rng(seed)), ends(10)
     got = counted(series, over=over)
-    slow = slow_count(series, over, Processes())
+    slow = slow_count(series, over)
     for unit, name in enumerate(got.units):
         assert got.cells[0, unit].tolist() == slow[name]
 

@@ -428,6 +428,8 @@ def test_no_error_tells_a_secret(standin: StandIn):
         {"bearer": f"{SECRET}\nX: y"},
         {"bearer": ""},
         {"headers": {"X-Key": f"{SECRET}\r\n"}},
+        {"headers": {"X-Key": f"{SECRET}☃"}},
+        {"ca_bundle": "/nowhere/ca.pem"},
         {"bearer": SECRET, "auth": ("a", "b")},
     ],
 )

@@ -15,7 +15,7 @@ MOST_ROWS = 30
 
 NOTHING = "-"
 DAY = 86_400.0
-_NEAR_ONE = (0.7, 1.4)
+_NEAR_ONE, _FAR = (0.7, 1.4), (0.2, 5.0)
 _LONGEST_NAME = 80
 
 
@@ -32,6 +32,12 @@ class Row:
     treatment: str
     decided: str
     dormant: bool
+
+    def cells(self, labelled: bool) -> list[str]:
+        """Return the cells below `headings`; without the stream where no stream has labels."""
+        stream = [self.stream] if labelled else []
+        counts = [self.baseline, self.treatment]
+        return [self.rule, *stream, self.outcome.value, self.effect, self.margin, *counts, self.decided]
 
 
 def word(outcome: Outcome) -> str:
@@ -65,6 +71,12 @@ def when(findings: Findings) -> str:
     at = min(decided) if outcome is Outcome.REGRESSED else max(decided)
     since = "" if findings.exposed_at is None else f", {reasons.span((at - findings.exposed_at) / 60)} after exposure"
     return f"decided {moment(findings, at)} UTC{since}"
+
+
+def headings(stream: str) -> list[str]:
+    """Return the headings of a table; `stream` is that of the stream column, empty where there is none."""
+    first = ["rule", stream] if stream else ["rule"]
+    return [*first, "outcome", "effect (interval)", "margin", "baseline", "treatment", "decided UTC"]
 
 
 def rows(findings: Findings) -> list[Row]:
@@ -124,7 +136,8 @@ def effect_cell(effect: Effect) -> str:
         return f"over {lower:.2g}x" if lower and effect.measure == "ratio" else NOTHING
     if effect.measure == "difference":
         return f"{estimate:+.3g} ({_number(lower, '+.3g')} to {_number(upper, '+.3g')})"
-    if _NEAR_ONE[0] < estimate < _NEAR_ONE[1]:
+    wide = (lower is not None and lower < _FAR[0]) or (upper is not None and upper > _FAR[1])
+    if _NEAR_ONE[0] < estimate < _NEAR_ONE[1] and not wide:
         change, low, high = (None if x is None else 100 * (x - 1) for x in (estimate, lower, upper))
         return f"{_change(change)} % ({_change(low)} to {_change(high)})"
     return f"{_multiple(estimate)}x ({_multiple(lower)} to {_multiple(upper)})"

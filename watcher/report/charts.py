@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from watcher.model import Effect, Floats, Labels, Outcome, Rule, Verdict, Worse
+from watcher.model import Effect, Floats, Outcome, Rule, Verdict, Worse
 from watcher.report.cells import effect_cell, release_name, when, word
 from watcher.report.drawing import (
     COLOURS,
@@ -32,7 +32,7 @@ from watcher.report.explanation import subject
 from watcher.report.findings import Findings, Trace
 from watcher.report.rates import arms, moments_of
 
-__all__ = ["Trace", "arms", "effect", "forest", "to_png", "to_svg"]
+__all__ = ["arms", "effect", "forest", "to_png", "to_svg"]
 
 MOST_STREAMS = 40
 _MARKERS = {
@@ -44,18 +44,18 @@ _MARKERS = {
 }
 
 
-def effect(findings: Findings, trace: Trace, rule: str | None = None, stream: Labels | None = None) -> Figure:
+def effect(findings: Findings, rule: Rule, verdict: Verdict, trace: Trace) -> Figure:
     """Draw one stream's effect over time with its confidence sequence, and below it the evidence.
 
     Args:
-        findings: say what was decided, and when.
-        trace: of the stream; see `Trace` for scale and shapes.
-        rule: name of the rule; left out, the worst stream is meant. `stream` likewise.
+        findings: say when users were exposed and what margin is in effect.
+        rule: of the stream.
+        verdict: on the stream.
+        trace: of the stream; see `Trace` for scale and shapes. It may be empty.
     """
-    verdict = _verdict(findings, rule, stream)
-    figure = page(8.4, 5.4, _title(findings, verdict), "" if verdict is None else f"{verdict.effect}")
+    figure = page(8.4, 5.4, _title(verdict.outcome, subject(findings, verdict)), f"{verdict.effect}")
     panels = list(figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1.0]))
-    _draw_effect(findings, panels[0], trace, verdict)
+    _draw_effect(panels[0], trace, edge(findings, rule), verdict.effect.confidence)
     _draw_evidence(findings, panels[1], trace)
     panels[0].set_xlim(*_span(findings, trace))
     moments(panels, moments_of(findings, verdict))
@@ -64,18 +64,14 @@ def effect(findings: Findings, trace: Trace, rule: str | None = None, stream: La
     return figure
 
 
-def _verdict(findings: Findings, rule: str | None, stream: Labels | None) -> Verdict | None:
-    found = (v for v in findings.streams if rule in (None, v.rule) and (stream is None or v.labels == stream))
-    return next(found, None)
-
-
-def _title(findings: Findings, verdict: Verdict | None) -> str:
-    outcome = findings.verdict.outcome if verdict is None else verdict.outcome
-    return f"{word(outcome)}  {release_name(findings) if verdict is None else subject(findings, verdict)}"
+def _title(outcome: Outcome, what: str) -> str:
+    return f"{word(outcome)}  {what}"
 
 
 def _span(findings: Findings, trace: Trace) -> tuple[float, float]:
     """Return the limits of the time axis, in days; exposure is inside unless it is long past."""
+    if not trace.ends.size:
+        return float(days(findings.start)), float(days(findings.end))
     first, last = float(trace.ends[0]), float(trace.ends[-1])
     exposed = findings.exposed_at
     if exposed is not None and first - max(last - first, 30 * findings.watch.block) <= exposed < first:
@@ -84,43 +80,32 @@ def _span(findings: Findings, trace: Trace) -> tuple[float, float]:
     return float(days(first - edge)), float(days(last + edge))
 
 
-def _draw_effect(findings: Findings, axes: Axes, trace: Trace, verdict: Verdict | None) -> None:
+def edge(findings: Findings, rule: Rule) -> float:
+    """Return the ratio at which the margin ends, in the direction of harm."""
+    margin = findings.margin(rule)
+    return max(1 - margin, 1e-3) if rule.worse is Worse.LOWER else 1 + margin
+
+
+def _draw_effect(axes: Axes, trace: Trace, margin: float, confidence: float) -> None:
     plain(axes)
-    rule = None if verdict is None else findings.rule(verdict.rule)
-    edge = None if rule is None else _edge(findings, rule)
-    low, high = _limits(trace, edge)
-    at = days(trace.ends)
-    if edge is not None:
-        axes.axhspan(min(1.0, edge), max(1.0, edge), color=TOLERATED, zorder=0.5, label="within the margin")
-        axes.axhline(edge, color=COLOURS[Outcome.HEALTHY], linewidth=1.2)
+    low, high = _limits(trace, margin)
+    at, green = days(trace.ends), COLOURS[Outcome.HEALTHY]
+    axes.axhspan(min(1.0, margin), max(1.0, margin), color=TOLERATED, zorder=0.5, label="within the margin")
+    axes.axhline(margin, color=green, linewidth=1.2)
     known = ~np.isnan(trace.lower) & ~np.isnan(trace.upper)
-    confidence = 0.95 if verdict is None else verdict.effect.confidence
-    axes.fill_between(
-        at,
-        np.clip(trace.lower, low, high),
-        np.clip(trace.upper, low, high),
-        where=known.tolist(),
-        color=TREATMENT,
-        alpha=0.18,
-        linewidth=0,
-        label=f"{confidence:.0%} confidence sequence".replace("%", " %"),
-    )
+    bounds = [np.clip(np.where(known, bound, 1.0), low, high) for bound in (trace.lower, trace.upper)]
+    name = f"{100 * confidence:g} % confidence sequence"
+    axes.fill_between(at, *bounds, where=known.tolist(), color=TREATMENT, alpha=0.18, linewidth=0, label=name)
     axes.axhline(1.0, color=INK, linewidth=0.9)
     axes.plot(at, trace.estimate, color=TREATMENT, linewidth=1.8, label="effect (estimate)")
     ratio_axis(axes, "y", low, high)
     axes.set_ylabel("treatment to baseline\n(ratio, log scale)", color=FAINT, size=9)
 
 
-def _edge(findings: Findings, rule: Rule) -> float:
-    """Return the ratio at which the margin ends, in the direction of harm."""
-    margin = findings.margin(rule)
-    return max(1 - margin, 1e-3) if rule.worse is Worse.LOWER else 1 + margin
-
-
-def _limits(trace: Trace, edge: float | None) -> tuple[float, float]:
+def _limits(trace: Trace, margin: float) -> tuple[float, float]:
     """Return what of the ratio axis to show: all of the estimate, the bounds once the first blocks are past."""
     late = slice(trace.ends.size // 5, None)
-    shown = [1.0, edge or 1.0, *_finite(trace.lower[late]), *_finite(trace.upper[late]), *_finite(trace.estimate[late])]
+    shown = [1.0, margin, *_finite(trace.lower[late]), *_finite(trace.upper[late]), *_finite(trace.estimate[late])]
     return _roomy(shown)
 
 
@@ -161,7 +146,12 @@ def forest(findings: Findings) -> Figure:
     drawn = sorted(streams, key=lambda verdict: -_harm(findings, verdict))[:MOST_STREAMS]
     left = len(streams) - len(drawn)
     said = [when(findings), f"{left} more streams not drawn" if left else ""]
-    figure = page(8.4, 1.75 + 0.36 * max(len(drawn), 1), _title(findings, None), "; ".join(filter(None, said)))
+    figure = page(
+        8.4,
+        1.75 + 0.36 * max(len(drawn), 1),
+        _title(findings.verdict.outcome, release_name(findings)),
+        "; ".join(filter(None, said)),
+    )
     axes = figure.subplots()
     plain(axes)
     axes.grid(axis="y", visible=False)
@@ -184,7 +174,11 @@ def _harm(findings: Findings, verdict: Verdict) -> float:
     value = estimate or lower
     if rule is None or not value:
         return -np.inf
-    return float(np.log(value) / np.log(_edge(findings, rule)))
+    return float(np.log(value) / np.log(edge(findings, rule)))
+
+
+def _known(verdict: Verdict) -> bool:
+    return verdict.effect.estimate is not None or bool(verdict.effect.lower)
 
 
 def _ratios(effect: Effect) -> tuple[float | None, float | None, float | None]:
@@ -196,7 +190,7 @@ def _forest_limits(findings: Findings, drawn: Sequence[Verdict]) -> tuple[float,
     shown = [1.0]
     for verdict in drawn:
         rule = findings.rule(verdict.rule)
-        shown += [] if rule is None else [_edge(findings, rule)]
+        shown += [] if rule is None else [edge(findings, rule)]
         shown += [value for value in _ratios(verdict.effect) if value]
     return _roomy([*shown, 0.9, 1.1])
 
@@ -205,9 +199,9 @@ def _draw_row(findings: Findings, axes: Axes, row: int, verdict: Verdict, limits
     """Draw one stream: interval, estimate and margin; an open or distant bound ends in an arrow."""
     colour, rule = COLOURS[verdict.outcome], findings.rule(verdict.rule)
     if rule is not None:
-        edge = _edge(findings, rule)
-        axes.fill_betweenx([row - 0.32, row + 0.32], *sorted((1.0, edge)), color=TOLERATED, linewidth=0, zorder=0.5)
-        axes.plot([edge, edge], [row - 0.32, row + 0.32], color=COLOURS[Outcome.HEALTHY], linewidth=1.4)
+        margin, tall = edge(findings, rule), [row - 0.32, row + 0.32]
+        axes.fill_betweenx(tall, min(1.0, margin), max(1.0, margin), color=TOLERATED, linewidth=0, zorder=0.5)
+        axes.plot([margin, margin], tall, color=COLOURS[Outcome.HEALTHY], linewidth=1.4)
     estimate, lower, upper = _ratios(verdict.effect)
     if estimate is None and not lower:
         return
@@ -230,9 +224,8 @@ def _name_rows(findings: Findings, axes: Axes, drawn: Sequence[Verdict]) -> None
     axes.set_yticks(range(len(drawn)), names, parse_math=False)
     axes.tick_params(axis="y", length=0, pad=9)
     for row, verdict in enumerate(drawn):
-        known = verdict.effect.estimate is not None or verdict.effect.lower
         axes.annotate(
-            effect_cell(verdict.effect) if known else "not estimable yet",
+            effect_cell(verdict.effect) if _known(verdict) else "not estimable yet",
             (1.0, row),
             (10, 0),
             xycoords=("axes fraction", "data"),
@@ -246,7 +239,7 @@ def _name_rows(findings: Findings, axes: Axes, drawn: Sequence[Verdict]) -> None
 
 def _forest_legend(axes: Axes, drawn: Sequence[Verdict]) -> None:
     for outcome in Outcome:
-        if any(verdict.outcome is outcome for verdict in drawn):
+        if any(verdict.outcome is outcome and _known(verdict) for verdict in drawn):
             face = "white" if outcome is Outcome.INCONCLUSIVE else COLOURS[outcome]
             name = outcome.value.replace("_", " ")
             marker = _MARKERS[outcome]

@@ -6,6 +6,7 @@ SVG writer, under a lock, while it writes.
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import threading
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, num2date
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 
@@ -76,10 +77,11 @@ def plain(axes: Axes) -> None:
 
 def time_axis(axes: Axes) -> None:
     """Label the horizontal axis with times, UTC; the plotted numbers are those of `days`."""
-    locator = AutoDateLocator(minticks=4, maxticks=9)
+    locator = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
-    first, last = (num2date(place) for place in axes.get_xlim())
+    formatter = ConciseDateFormatter(locator, show_offset=False)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(formatter)
+    first, last = (dt.datetime.fromtimestamp(86_400.0 * place, dt.UTC) for place in axes.get_xlim())
     day = f"{last:%d %b %Y}" if first.date() == last.date() else f"{first:%d %b} to {last:%d %b %Y}"
     axes.set_xlabel(f"time (UTC), {day}", color=FAINT, size=9)
 

@@ -38,7 +38,8 @@ def assumptions(findings: Findings) -> list[str]:
             learnt.setdefault(_learnt(findings.calibrations[rule.name]), []).append(rule.name)
     everything = len(learnt) == 1
     lines = [text if everything else f"{text}: {', '.join(names)}" for text, names in learnt.items()]
-    return [printable(line) for line in dict.fromkeys([*lines, *findings.verdict.assumptions])]
+    told = set(findings.warnings)
+    return [printable(line) for line in dict.fromkeys([*lines, *findings.verdict.assumptions]) if line not in told]
 
 
 def _learnt(calibration: Calibration) -> str:

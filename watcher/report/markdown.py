@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from watcher.report import explanation
-from watcher.report.cells import MOST_ROWS, clipped, headline, rows, stream_heading, word
+from watcher.report.cells import MOST_ROWS, clipped, headings, headline, rows, stream_heading, word
 from watcher.report.findings import Findings
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]#|~!$])")
@@ -37,19 +37,13 @@ def escaped(text: str) -> str:
 
 
 def _table(findings: Findings) -> str:
-    heading = stream_heading(findings)
-    names = ["rule", *([heading] if heading else []), "outcome", "effect (interval)", "margin"]
-    names += ["baseline", "treatment", "decided UTC"]
-    lines = []
-    for row in rows(findings)[:MOST_ROWS]:
-        outcome = f"**{row.outcome.value}**" if row.outcome.value == "regressed" else escaped(row.outcome.value)
-        cells = [escaped(row.rule), *([escaped(row.stream)] if heading else []), outcome]
-        cells += [escaped(cell) for cell in (row.effect, row.margin, row.baseline, row.treatment, row.decided)]
-        lines.append(cells)
-    if not lines:
+    stream = stream_heading(findings)
+    shown = [[escaped(cell) for cell in row.cells(bool(stream))] for row in rows(findings)[:MOST_ROWS]]
+    if not shown:
         return ""
+    names = headings(stream)
     rule = ["---:" if name in ("baseline", "treatment") else "---" for name in names]
-    table = [[escaped(name) for name in names], rule, *lines]
+    table = [[escaped(name) for name in names], rule, *shown]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,31 +26,32 @@ from watcher.report.drawing import (
 from watcher.report.findings import Findings
 
 _SMOOTHED_FROM = 20
-"""Blocks from which a line is smoothed."""
+"""Points from which a line is smoothed."""
+
+_MOST_POINTS = 720
+"""Points across the chart: more cannot be told apart, and make a heavy page."""
+
+_HISTORY = 6 * 3600.0
 
 
-def arms(findings: Findings, rule: str, stream: Labels, history: Observations | None = None) -> Figure:
+def arms(findings: Findings, rule: Rule, verdict: Verdict) -> Figure:
     """Draw both arms of one stream: every block faintly, a moving average clearly.
 
-    Args:
-        findings: their observations are drawn.
-        rule: name of the rule.
-        stream: labels of the stream.
-        history: blocks before exposure, drawn in front; before/after, they are the baseline.
+    Blocks before exposure are drawn as far as the findings' observations hold them; before/after, they are the
+    baseline. A long history is cut to what compares with the watch, and many blocks are put together.
 
     Raises:
-        DataError: the findings hold no observations of this rule or stream.
+        DataError: the findings hold no observations of this stream.
     """
-    seen, wanted = findings.observations.get(rule), findings.rule(rule)
-    if seen is None or wanted is None or stream not in seen.streams:
+    seen = findings.observations.get(rule.name)
+    if seen is None or verdict.labels not in seen.streams:
         known = ", ".join(sorted(findings.observations)) or "none"
-        raise DataError(f"no observations of {rule} {dict(stream)} to draw; there are some of: {known}")
-    verdict = next((v for v in findings.streams if v.rule == rule and v.labels == stream), None)
-    said = word(verdict.outcome) if verdict is not None else "NOT JUDGED"
-    figure = page(8.4, 3.9, f"{said}  {reasons.subject(wanted, stream)}", f"{verdict.effect}" if verdict else "")
+        raise DataError(f"no observations of {rule.name} {dict(verdict.labels)} to draw; there are some of: {known}")
+    title = f"{word(verdict.outcome)}  {reasons.subject(rule, verdict.labels)}"
+    figure = page(8.4, 3.9, title, f"{verdict.effect}")
     axes = figure.subplots()
     plain(axes)
-    _draw_arms(findings, axes, wanted, _pieces(findings, seen, history, stream))
+    _draw_arms(findings, axes, rule, _recent(findings, seen), verdict.labels)
     axes.margins(x=0.01)
     axes.set_xlim(axes.get_xlim())
     moments([axes], moments_of(findings, verdict))
@@ -61,54 +60,72 @@ def arms(findings: Findings, rule: str, stream: Labels, history: Observations | 
     return figure
 
 
-def moments_of(findings: Findings, verdict: Verdict | None) -> list[tuple[float, str, str]]:
+def moments_of(findings: Findings, verdict: Verdict) -> list[tuple[float, str, str]]:
     """Return exposure and decision, where there are any: (epoch seconds, name, colour)."""
     named = []
     if findings.exposed_at is not None:
         named.append((findings.exposed_at, f"exposed {reasons.clock(findings.exposed_at)}", FAINT))
-    if verdict is not None and verdict.decided_at is not None:
+    if verdict.decided_at is not None:
         name = f"{verdict.outcome.value} {reasons.clock(verdict.decided_at)}"
         named.append((verdict.decided_at, name, COLOURS[verdict.outcome]))
     return named
+
+
+def _recent(findings: Findings, seen: Observations) -> Observations:
+    """Leave out history that lies further back than three times the watch, and than six hours."""
+    exposed = findings.exposed_at
+    if exposed is None or not seen.ends.size:
+        return seen
+    last = float(seen.ends[-1])
+    return seen.between(exposed - max(3 * (last - exposed), _HISTORY), last)
 
 
 Piece = tuple[str, str, Floats, Arm]
 """Name, colour, ends of blocks [block] and counts [1, unit, block] of what is drawn as one line."""
 
 
-def _pieces(findings: Findings, seen: Observations, history: Observations | None, stream: Labels) -> list[Piece]:
-    """Return the lines to draw, cut at exposure: an average across it would blur what changed there.
-
-    Before/after, the time before exposure is the baseline.
-    """
-    parts = [part for part in (history, seen) if part is not None and stream in part.streams]
-    exposed = -np.inf if findings.exposed_at is None else findings.exposed_at
-    pieces: list[Piece] = []
-    for part in parts:
-        if seen.baseline is None:
-            named = [("before", BASELINE, part.treatment, 0), ("after exposure", TREATMENT, part.treatment, 1)]
-        else:
-            given = [("baseline", BASELINE, part.baseline), ("treatment", TREATMENT, part.treatment)]
-            named = [(name, colour, arm, side) for name, colour, arm in given if arm is not None for side in (0, 1)]
-        row = part.streams.index(stream)
-        for name, colour, arm, side in named:
-            keep = (part.ends > exposed) == bool(side)
-            if keep.any():
-                cut = replace(arm, events=arm.events[row : row + 1, :, keep], total=arm.total[row : row + 1, :, keep])
-                pieces.append((name, colour, part.ends[keep], cut))
-    return pieces
+def _pieces(findings: Findings, seen: Observations, stream: Labels) -> list[Piece]:
+    """Return the lines to draw, cut at exposure: an average across it would blur what changed there."""
+    after = seen.ends > (-np.inf if findings.exposed_at is None else findings.exposed_at)
+    if seen.baseline is None:
+        named = [("before", BASELINE, seen.treatment, ~after), ("after exposure", TREATMENT, seen.treatment, after)]
+    else:
+        given = [("baseline", BASELINE, seen.baseline), ("treatment", TREATMENT, seen.treatment)]
+        named = [(name, colour, arm, side) for name, colour, arm in given for side in (~after, after)]
+    row = seen.streams.index(stream)
+    return [
+        (name, colour, seen.ends[keep], Arm(arm.units, arm.events[[row]][:, :, keep], arm.total[[row]][:, :, keep]))
+        for name, colour, arm, keep in named
+        if keep.any()
+    ]
 
 
-def _draw_arms(findings: Findings, axes: Axes, rule: Rule, pieces: list[Piece]) -> None:
-    raws, lines = [], []
-    for name, colour, ends, arm in pieces:
+def _draw_arms(findings: Findings, axes: Axes, rule: Rule, seen: Observations, stream: Labels) -> None:
+    raws, lines = [np.empty(0)], [np.empty(0)]
+    width = -(-seen.ends.size // _MOST_POINTS)
+    for name, colour, ends, arm in _pieces(findings, seen, stream):
+        at, arm = together(rule, ends, arm, width)
         raws.append(rates(rule, arm))
         lines.append(smoothed(rule, arm))
-        axes.plot(days(ends), raws[-1], color=colour, linewidth=0.7, alpha=0.35)
-        axes.plot(days(ends), lines[-1], color=colour, linewidth=1.9, label=f"{name}, moving average")
-    axes.plot([], [], color=FAINT, linewidth=0.7, alpha=0.5, label=f"each {findings.watch.block:g} s")
+        axes.plot(days(at), raws[-1], color=colour, linewidth=0.7, alpha=0.35)
+        axes.plot(days(at), lines[-1], color=colour, linewidth=1.9, label=f"{name}, moving average")
+    each = reasons.span(width * findings.watch.block / 60)
+    axes.plot([], [], color=FAINT, linewidth=0.7, alpha=0.5, label=f"each {each}")
     _scale(axes, np.concatenate(raws), np.concatenate(lines), rule)
     axes.set_ylabel(_measured(rule), color=FAINT, size=9)
+
+
+def together(rule: Rule, ends: Floats, arm: Arm, width: int) -> tuple[Floats, Arm]:
+    """Put every so many blocks into one: counts are added, measurements averaged; gaps stay gaps."""
+    if width <= 1:
+        return ends, arm
+    first = np.arange(0, ends.size, width)
+    events = np.add.reduceat(np.nan_to_num(arm.events), first, axis=2)
+    total = np.add.reduceat(arm.total, first, axis=2)
+    last = np.append(first[1:], ends.size) - 1
+    if rule.kind is Kind.GAUGE:
+        events, total = np.divide(events, total, out=np.full_like(events, np.nan), where=total > 0), np.sign(total)
+    return ends[last], Arm(arm.units, events, total)
 
 
 def rates(rule: Rule, arm: Arm) -> Floats:
@@ -146,8 +163,9 @@ def _scale(axes: Axes, raw: Floats, smooth: Floats, rule: Rule) -> None:
     known = raw[np.isfinite(raw)]
     if not known.size:
         return
+    smooth = smooth[np.isfinite(smooth)]
     low, high = float(np.percentile(known, 2)), float(np.percentile(known, 98))
-    low, high = min(low, float(np.nanmin(smooth))), max(high, float(np.nanmax(smooth)))
+    low, high = min(low, float(smooth.min())), max(high, float(smooth.max()))
     if rule.kind is not Kind.GAUGE and (rule.worse is Worse.HIGHER or low < 0.5 * high):
         low = 0.0
     room = 0.08 * (high - low) or abs(high) or 1.0

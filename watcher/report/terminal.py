@@ -1,4 +1,7 @@
-"""The answer on a terminal: the verdict first, then why, then the streams."""
+"""The answer on a terminal: the verdict first, then why, then the streams.
+
+Everything is printed as `Text`: a plain string would be read as markup, and label values are not ours.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,18 @@ from rich.text import Text
 
 from watcher.model import Outcome, Verdict
 from watcher.report import explanation
-from watcher.report.cells import MOST_ROWS, NOTHING, Row, effect_cell, headline, printable, rows, stream_heading, word
+from watcher.report.cells import (
+    MOST_ROWS,
+    NOTHING,
+    Row,
+    effect_cell,
+    headings,
+    headline,
+    printable,
+    rows,
+    stream_heading,
+    word,
+)
 from watcher.report.findings import Findings
 
 __all__ = ["effect_cell", "render"]
@@ -71,16 +85,13 @@ def _empty_table() -> Table:
 
 def _wide(shown: list[Row], stream: str) -> Table:
     table = _empty_table()
-    labelled = bool(stream)
-    headings = ["rule", *([Text(stream)] if labelled else []), "outcome", "effect (interval)", "margin"]
-    for heading in headings:
-        table.add_column(heading, no_wrap=True)
-    for heading in ("baseline", "treatment"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("decided UTC", no_wrap=True)
+    for heading in headings(stream):
+        right = heading in ("baseline", "treatment")
+        table.add_column(Text(heading), justify="right" if right else "left", no_wrap=True)
     for row in shown:
-        cells = [row.rule, *([row.stream] if labelled else []), _outcome(row), row.effect, row.margin]
-        table.add_row(*_texts([*cells, row.baseline, row.treatment, row.decided]), style=_style(row))
+        cells = [Text(cell) for cell in row.cells(bool(stream))]
+        cells[2 if stream else 1] = _outcome(row)
+        table.add_row(*cells, style=_style(row))
     return table
 
 
@@ -95,8 +106,8 @@ def _narrow(shown: list[Row], stream: str) -> Table:
         below = "" if row.stream == NOTHING else f"\n  {row.stream}"
         outcome = _outcome(row).append(f"\n{row.decided}", style="default")
         effect = row.effect.replace(" (", "\n(")
-        cells = [row.rule + below, outcome, effect, row.margin, f"{row.baseline}\n{row.treatment}"]
-        table.add_row(*_texts(cells), style=_style(row))
+        texts = [Text(text) for text in (row.rule + below, effect, row.margin, f"{row.baseline}\n{row.treatment}")]
+        table.add_row(texts[0], outcome, *texts[1:], style=_style(row))
     return table
 
 
@@ -106,11 +117,6 @@ def _outcome(row: Row) -> Text:
 
 def _style(row: Row) -> str:
     return "dim" if row.dormant else ""
-
-
-def _texts(cells: list[str | Text]) -> list[Text]:
-    # Plain strings would be read as markup, and label values are not ours.
-    return [cell if isinstance(cell, Text) else Text(cell) for cell in cells]
 
 
 def _closing(findings: Findings, console: Console) -> None:

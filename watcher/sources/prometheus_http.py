@@ -11,6 +11,7 @@ import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from pathlib import Path
 from threading import Timer
 from time import monotonic
 from typing import Any
@@ -71,6 +72,8 @@ class PrometheusHTTP:
         auth = auth or found
         self.deadline, self.max_bytes, self.max_series = deadline, max_bytes, max_series
         self._secrets = _secrets(auth, bearer, headers or {})
+        if ca_bundle and not Path(ca_bundle).exists():
+            raise ConfigError(f"there is no certificate file {ca_bundle}")
         self._session = requests.Session()
         self._session.verify = ca_bundle or True
         self._auth = _credentials(auth, bearer)
@@ -384,8 +387,8 @@ def _without_userinfo(url: str, strict: bool = True) -> tuple[str, tuple[str, st
 
 def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
     for name, text in headers.items():
-        if not text.isprintable():
-            raise ConfigError(f"the header {name} holds line breaks or other control characters")
+        if not (text.isascii() and text.isprintable()):
+            raise ConfigError(f"the header {name} holds line breaks, control or non-ASCII characters")
     return headers
 
 

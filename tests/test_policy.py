@@ -1,0 +1,127 @@
+"""The interlocks, one by one: each alone stops a kill, and says its name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.timeline import EXPOSED, release, watch
+from watcher.model import Alert, Effect, Kill, Mode, Outcome, ReleaseVerdict, Tally, Verdict
+from watcher.policy import AFTERMATH, HELD, Situation, decide, kill_failed
+
+NOW = EXPOSED + 3600.0
+
+
+def stream(**changes: object) -> Verdict:
+    made = Verdict(
+        rule="errors",
+        labels=(),
+        outcome=Outcome.REGRESSED,
+        reason="Requests that failed: 4.8 times the baseline's.",
+        effect=Effect("ratio", 4.8, 3.0, 7.0),
+        baseline=Tally(10, 1000, 3),
+        treatment=Tally(48, 1000, 3),
+        held=HELD,
+        critical=True,
+        decided_at=NOW - 60,
+    )
+    return replace(made, **changes)
+
+
+def verdict(*streams: Verdict, outcome: Outcome = Outcome.REGRESSED) -> ReleaseVerdict:
+    return ReleaseVerdict(outcome, "It is worse.", streams or (stream(),))
+
+
+def kills(decision) -> list[Kill]:
+    return [action for action in decision.actions if isinstance(action, Kill)]
+
+
+def test_an_armed_watch_kills_once_and_says_so():
+    decision = decide(watch(), verdict(), Situation(NOW, told="watching"))
+    (kill,) = kills(decision)
+    assert (kill.feature, kill.switch) == ("checkout", "yaml_flags:flags.yaml")
+    assert decision.phase == decision.told == "killed"
+    assert [a.kind for a in decision.actions if isinstance(a, Alert)] == ["headline", "detail"]
+
+
+STOPPED = {
+    "not_armed": ({"mode": Mode.OBSERVE}, {}, {}),
+    "no_switch": ({"switch": None}, {}, {}),
+    "not_reversible": ({"release": release(reversible=False)}, {}, {}),
+    "paused": ({}, {}, {"paused": "maintenance until 12:00"}),
+    "already_killed": ({}, {}, {"killed_at": NOW - 3600}),
+    "metrics_unreadable": ({}, {}, {"problem": "connection refused"}),
+    "not_held": ({}, {"held": HELD - 1}, {}),
+    "assumed": ({}, {"assumed": True}, {}),
+    "quorum": ({}, {"critical": False}, {}),
+}
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_each_interlock_alone_stops_the_kill_and_is_named(name):
+    changed_watch, changed_stream, changed_situation = STOPPED[name]
+    situation = replace(Situation(NOW, told="watching"), **changed_situation)
+    decision = decide(watch(**changed_watch), verdict(stream(**changed_stream)), situation)
+    assert kills(decision) == []
+    assert [refusal.reason for refusal in decision.refusals] == [name]
+    assert all(refusal.detail for refusal in decision.refusals)
+
+
+def test_two_rules_that_are_not_critical_are_a_quorum_and_two_streams_of_one_rule_are_not():
+    one, two = stream(critical=False), stream(critical=False, rule="load")
+    assert kills(decide(watch(), verdict(one, two), Situation(NOW)))
+    assert not kills(decide(watch(), verdict(one, replace(one, labels=(("f", "x"),))), Situation(NOW)))
+
+
+@given(
+    outcome=st.sampled_from([o for o in Outcome if o is not Outcome.REGRESSED]),
+    mode=st.sampled_from(list(Mode)),
+    told=st.sampled_from(["", "watching", "healthy"]),
+)
+def test_nothing_but_regressed_ever_kills(outcome, mode, told):
+    decision = decide(watch(mode=mode), verdict(stream(outcome=outcome), outcome=outcome), Situation(NOW, told=told))
+    assert kills(decision) == []
+
+
+def test_a_state_is_told_when_it_changes_and_only_then():
+    good = verdict(stream(outcome=Outcome.HEALTHY), outcome=Outcome.HEALTHY)
+    first = decide(watch(), good, Situation(NOW, told="watching"))
+    again = decide(watch(), good, Situation(NOW + 60, told=first.told))
+    assert [a.state for a in first.actions] == ["healthy", "healthy"]
+    assert again.actions == ()
+
+
+def test_the_first_message_of_a_release_is_one_headline_without_a_detail():
+    decision = decide(watch(), verdict(stream(outcome=Outcome.INCONCLUSIVE), outcome=Outcome.INCONCLUSIVE), Situation(NOW))
+    assert [a.kind for a in decision.actions] == ["headline"]
+
+
+def test_after_a_kill_recovery_is_told_when_it_comes_and_its_absence_after_ten_minutes():
+    open_still = Situation(NOW, phase="killed", told="killed", killed_at=NOW - 60, aftermath="at 4 %")
+    assert decide(watch(), verdict(), open_still).actions == ()
+    came = decide(watch(), verdict(), replace(open_still, recovered=True))
+    assert (came.phase, came.actions[0].state) == ("recovered", "recovered")
+    late = decide(watch(), verdict(), replace(open_still, killed_at=NOW - AFTERMATH))
+    assert (late.phase, late.actions[0].lines) == ("unrecovered", ("at 4 %",))
+    assert late.actions[0].urgent
+
+
+def test_a_watch_ends_at_its_horizon_and_says_how():
+    done = decide(
+        watch(horizon=3600.0), verdict(stream(outcome=Outcome.INCONCLUSIVE), outcome=Outcome.INCONCLUSIVE),
+        Situation(NOW, told="watching"),
+    )
+    assert done.phase == "ended"
+    assert "Last outcome after 60 min: inconclusive." in done.actions[0].lines
+
+
+def test_a_kill_that_failed_is_told_urgently_with_what_to_do():
+    headline, detail = kill_failed(watch(), "flags.yaml cannot be written", NOW)
+    assert headline.urgent
+    assert headline.kind == "headline"
+    assert detail.kind == "detail"
+    assert "NOT turned off" in headline.title
+    assert "by hand" in headline.lines[1]
