@@ -61,7 +61,7 @@ def test_recovery_is_told_once_the_errors_of_everybody_are_back_within_the_margi
             bad = np.where(after, 0.0, errors.treatment.events)
             made.observations = {"errors": replace(errors, treatment=Arm(errors.treatment.units, bad, on))}
     assert told(seen)[-1] == "recovered"
-    headline = [a for a in seen[-1].actions if isinstance(a, Alert)][0]
+    headline = next(a for a in seen[-1].actions if isinstance(a, Alert))
     assert "back within the margin" in headline.lines[0]
 
 
@@ -197,16 +197,24 @@ def test_too_short_a_past_is_inconclusive_and_says_what_is_missing():
     assert "10 blocks of history are too few" in last.verdict.reason
 
 
+def together(streams, one: Observations, two: Observations) -> Observations:
+    """Two streams of one rule."""
+
+    def arm(first: Arm, second: Arm) -> Arm:
+        return Arm(
+            first.units,
+            np.concatenate([first.events, second.events]),
+            np.concatenate([first.total, second.total]),
+        )
+
+    return Observations(streams, one.ends, arm(one.treatment, two.treatment), arm(one.baseline, two.baseline))
+
+
 def test_a_stream_idle_in_both_arms_is_dormant_and_blocks_nothing():
     busy, idle = ratio(seed=1), ratio(seed=2, traffic=0)
     streams = (labels({"feature": "cart"}), labels({"feature": "gifts"}))
 
-    def both(one: Arm, two: Arm) -> Arm:
-        return Arm(one.units, np.concatenate([one.events, two.events]), np.concatenate([one.total, two.total]))
-
-    joined = Observations(
-        streams, busy.ends, both(busy.treatment, idle.treatment), both(busy.baseline, idle.baseline)
-    )
+    joined = together(streams, busy, idle)
     (*_, last) = looks(watch(replace(ERRORS, by=("feature",))), MemorySource({"errors": joined}), range(1, 150))
     assert last.verdict.outcome is Outcome.HEALTHY
     assert [stream.dormant for stream in last.verdict.streams] == [False, True]
@@ -228,15 +236,7 @@ def test_a_stream_born_during_the_watch_is_judged_on_its_reserved_share_of_alpha
     for each in looks(watch(rule, mode=Mode.OBSERVE), made, range(1, 60)):
         seen.append(each)
         if len(seen) == 20:
-
-            def both(one: Arm, two: Arm) -> Arm:
-                return Arm(one.units, np.concatenate([one.events, two.events]), np.concatenate([one.total, two.total]))
-
-            made.observations = {
-                "errors": Observations(
-                    (cart, fresh), first.ends, both(first.treatment, late.treatment), both(first.baseline, late.baseline)
-                )
-            }
+            made.observations = {"errors": together((cart, fresh), first, late)}
     verdicts = {dict(stream.labels)["feature"]: stream for stream in seen[-1].verdict.streams}
     assert verdicts["fresh"].outcome is Outcome.REGRESSED
     assert verdicts["fresh"].threshold > verdicts["cart"].threshold

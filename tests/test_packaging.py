@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions, requires
@@ -133,3 +136,44 @@ def test_every_python_that_is_promised_is_tested() -> None:
     assert re.findall(r"3\.\d+", tested[1]) == classified
     assert pyproject()["project"]["requires-python"] == f">={classified[0]}"
     assert pyproject()["tool"]["mypy"]["python_version"] == classified[0]
+
+
+SKIPS = """
+import pytest
+
+def test_that_skips():
+    pytest.skip("no server here")
+
+@pytest.mark.skipif(True, reason="no server there")
+def test_that_is_skipped(): ...
+
+@pytest.fixture
+def server():
+    pytest.skip("no server anywhere")
+
+def test_with_a_fixture_that_skips(server): ...
+
+@pytest.mark.xfail(reason="known")
+def test_that_is_expected_to_fail():
+    assert False
+"""
+WHOLE_MODULE = "import pytest; pytest.skip('no server at all', allow_module_level=True)"
+
+
+@pytest.mark.parametrize(
+    ("required", "ends", "says"),  # a skip before the test itself counts as an error
+    [("0", 0, "4 skipped, 1 xfailed"), ("1", 1, "1 failed, 1 xfailed, 3 errors")],
+)
+def test_a_skip_is_a_failure_where_the_servers_are_required(
+    tmp_path: Path, required: str, ends: int, says: str
+) -> None:
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    (tmp_path / "test_skips.py").write_text(SKIPS, encoding="utf-8")
+    (tmp_path / "test_whole.py").write_text(WHOLE_MODULE, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--continue-on-collection-errors", "."]
+    environment = {**os.environ, "WATCHER_REQUIRE_SERVERS": required}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == ends, done.stdout
+    assert says in done.stdout.splitlines()[-1]
+    reasons = ["no server here", "no server there", "no server anywhere", "no server at all"]
+    assert all(reason in done.stdout for reason in reasons if required == "1")

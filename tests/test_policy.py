@@ -95,7 +95,9 @@ def test_a_state_is_told_when_it_changes_and_only_then():
 
 
 def test_the_first_message_of_a_release_is_one_headline_without_a_detail():
-    decision = decide(watch(), verdict(stream(outcome=Outcome.INCONCLUSIVE), outcome=Outcome.INCONCLUSIVE), Situation(NOW))
+    decision = decide(
+        watch(), verdict(stream(outcome=Outcome.INCONCLUSIVE), outcome=Outcome.INCONCLUSIVE), Situation(NOW)
+    )
     assert [a.kind for a in decision.actions] == ["headline"]
 
 
@@ -111,7 +113,8 @@ def test_after_a_kill_recovery_is_told_when_it_comes_and_its_absence_after_ten_m
 
 def test_a_watch_ends_at_its_horizon_and_says_how():
     done = decide(
-        watch(horizon=3600.0), verdict(stream(outcome=Outcome.INCONCLUSIVE), outcome=Outcome.INCONCLUSIVE),
+        watch(horizon=3600.0),
+        verdict(stream(outcome=Outcome.INCONCLUSIVE), outcome=Outcome.INCONCLUSIVE),
         Situation(NOW, told="watching"),
     )
     assert done.phase == "ended"

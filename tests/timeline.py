@@ -16,7 +16,9 @@ EXPOSED = 1_800_000_000.0
 BEFORE = 240
 """Minutes of history."""
 
-ERRORS = Rule("errors", Kind.RATIO, Selector("errors"), Selector("requests"), title="Requests that failed", critical=True)
+ERRORS = Rule(
+    "errors", Kind.RATIO, Selector("errors"), Selector("requests"), title="Requests that failed", critical=True
+)
 
 
 def release(**changes: object) -> Release:

@@ -250,7 +250,9 @@ def judge_release(watch: Watch, verdicts: Sequence[Verdict], assumptions: tuple[
         assumptions: what the calibrations assumed, for the reader.
     """
     required = {rule.name for rule in watch.rules if rule.required}
-    alarms = tuple(sorted({alarm for verdict in verdicts for alarm in verdict.alarms}))
+    # A feature that is not released never has a treatment: outside the focus only what was there can be missed.
+    missed = [v for v in verdicts if _in_focus(watch, v.labels) or v.treatment.total > 0]
+    alarms = tuple(sorted({alarm for verdict in missed for alarm in verdict.alarms}))
     alive = [verdict for verdict in verdicts if not verdict.dormant]
     guarding = [v for v in alive if v.rule in required and (_in_focus(watch, v.labels) or v.outcome == "regressed")]
     worst = [v for v in alive if v.outcome is Outcome.REGRESSED]

@@ -80,11 +80,14 @@ def missing() -> str | None:
 
 
 @contextmanager
-def running(directory: Path, *flags: str) -> Iterator[PrometheusServer]:
-    """Start a server that listens on 127.0.0.1 and keeps its data in a directory; stop it at the end."""
+def running(directory: Path, *flags: str, port: int | None = None) -> Iterator[PrometheusServer]:
+    """Start a server that listens on 127.0.0.1 and keeps its data in a directory; stop it at the end.
+
+    Started again with the same directory and port, it goes on with the data it had.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "prometheus.yml").write_text(_CONFIG)
-    port = _free_port()
+    port = port or _free_port()
     command = [
         "prometheus",
         f"--config.file={directory / 'prometheus.yml'}",

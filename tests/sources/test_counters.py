@@ -170,6 +170,24 @@ def test_a_replica_that_comes_up_sees_nothing_new():
     assert got.cells.sum() == pytest.approx(300, abs=20)
 
 
+def test_a_replica_that_takes_over_does_not_count_what_was_counted_before_it_came():
+    at = np.arange(-10.0, 300.0, 20.0)
+    got = counted(
+        [(pod(replica="x"), at[at < 110], at[at < 110] + 1000), (pod(replica="w"), at[at > 125], at[at > 125] + 1000)],
+        Grouping((), "instance", "replica"),
+    )
+    assert got.cells.sum() == 100 + 160
+    assert got.uncounted == 1
+
+
+def test_replicas_out_of_phase_do_not_take_turns():
+    at = np.arange(-10.0, 300.0, 7.0)
+    one = (pod(replica="x"), at, at)
+    two = (pod(replica="y"), at + 3, at + 3)
+    alone, both = (counted(rows, Grouping((), "instance", "replica")) for rows in ([one], [one, two]))
+    assert both.cells.tolist() == alone.cells.tolist()
+
+
 def test_streams_carry_exactly_the_labels_asked_for():
     got = counted(
         [({"instance": "a", "feature": "pay"}, [-10, 50], [0, 1]), (pod("b"), [-10, 50], [0, 2])],

@@ -93,9 +93,9 @@ def _draw_effect(axes: Axes, trace: Trace, margin: float, confidence: float) -> 
     axes.axhspan(min(1.0, margin), max(1.0, margin), color=TOLERATED, zorder=0.5, label="within the margin")
     axes.axhline(margin, color=green, linewidth=1.2)
     known = ~np.isnan(trace.lower) & ~np.isnan(trace.upper)
-    bounds = [np.clip(np.where(known, bound, 1.0), low, high) for bound in (trace.lower, trace.upper)]
+    under, over = (np.clip(np.where(known, bound, 1.0), low, high) for bound in (trace.lower, trace.upper))
     name = f"{100 * confidence:g} % confidence sequence"
-    axes.fill_between(at, *bounds, where=known.tolist(), color=TREATMENT, alpha=0.18, linewidth=0, label=name)
+    axes.fill_between(at, under, over, where=known.tolist(), color=TREATMENT, alpha=0.18, linewidth=0, label=name)
     axes.axhline(1.0, color=INK, linewidth=0.9)
     axes.plot(at, trace.estimate, color=TREATMENT, linewidth=1.8, label="effect (estimate)")
     ratio_axis(axes, "y", low, high)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from jinja2 import Environment
-from markupsafe import Markup
 
 from watcher.report import explanation
 from watcher.report.cells import MOST_ROWS, headings, headline, rows, stream_heading, word
@@ -39,7 +38,7 @@ _SNIPPET = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).fr
 {% for kind, line in notes %}
 <p style="margin: 0.2em 0; font-size: 13px"><strong>{{ kind }}</strong> {{ line }}</p>
 {% endfor %}
-{{ chart }}
+{{ chart | safe }}
 </div>
 """)
 
@@ -71,8 +70,8 @@ def _notes(findings: Findings) -> list[tuple[str, str]]:
     return [(kind, line) for kind, lines in kinds for line in lines]
 
 
-def _chart(findings: Findings) -> Markup:
+def _chart(findings: Findings) -> str:
     if all(verdict.effect.estimate is None for verdict in findings.streams):
-        return Markup()
+        return ""
     # matplotlib escapes what it writes into an SVG.
-    return Markup(to_svg(forest(findings)).replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1))
+    return to_svg(forest(findings)).replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1)

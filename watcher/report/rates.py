@@ -101,7 +101,8 @@ def _pieces(findings: Findings, seen: Observations, stream: Labels) -> list[Piec
 
 
 def _draw_arms(findings: Findings, axes: Axes, rule: Rule, seen: Observations, stream: Labels) -> None:
-    raws, lines = [np.empty(0)], [np.empty(0)]
+    raws: list[Floats] = []
+    lines: list[Floats] = []
     width = -(-seen.ends.size // _MOST_POINTS)
     for name, colour, ends, arm in _pieces(findings, seen, stream):
         at, arm = together(rule, ends, arm, width)
@@ -111,8 +112,8 @@ def _draw_arms(findings: Findings, axes: Axes, rule: Rule, seen: Observations, s
         axes.plot(days(at), lines[-1], color=colour, linewidth=1.9, label=f"{name}, moving average")
     each = reasons.span(width * findings.watch.block / 60)
     axes.plot([], [], color=FAINT, linewidth=0.7, alpha=0.5, label=f"each {each}")
-    _scale(axes, np.concatenate(raws), np.concatenate(lines), rule)
-    axes.set_ylabel(_measured(rule), color=FAINT, size=9)
+    _scale(axes, raws, lines, rule)
+    axes.set_ylabel(_measured(rule), color=FAINT, size=9, parse_math=False)
 
 
 def together(rule: Rule, ends: Floats, arm: Arm, width: int) -> tuple[Floats, Arm]:
@@ -158,14 +159,17 @@ def smoothed(rule: Rule, arm: Arm) -> Floats:
     return np.asarray(np.divide(above, under, out=np.full_like(under, np.nan), where=(under > 0) & (total > 0)))
 
 
-def _scale(axes: Axes, raw: Floats, smooth: Floats, rule: Rule) -> None:
+def _scale(axes: Axes, raws: list[Floats], lines: list[Floats], rule: Rule) -> None:
     """Choose limits by the averages and nearly all blocks, so that one wild block flattens nothing."""
-    known = raw[np.isfinite(raw)]
-    if not known.size:
+    known = [part[np.isfinite(part)] for part in (*raws, *lines)]
+    reach = [
+        np.percentile(part, (2, 98)) if n < len(raws) else (part.min(), part.max())
+        for n, part in enumerate(known)
+        if part.size
+    ]
+    if not reach:
         return
-    smooth = smooth[np.isfinite(smooth)]
-    low, high = float(np.percentile(known, 2)), float(np.percentile(known, 98))
-    low, high = min(low, float(smooth.min())), max(high, float(smooth.max()))
+    low, high = float(min(each[0] for each in reach)), float(max(each[1] for each in reach))
     if rule.kind is not Kind.GAUGE and (rule.worse is Worse.HIGHER or low < 0.5 * high):
         low = 0.0
     room = 0.08 * (high - low) or abs(high) or 1.0

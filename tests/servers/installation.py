@@ -1,0 +1,307 @@
+"""A whole installation on this machine: two shops with visitors, a Prometheus, a flags file, a Slack, and the daemon.
+
+    with installation.running(tmp_path) as here:
+        here.daemon.start()
+        here.open_release()
+        here.go_bad()
+        here.eventually(lambda: here.flag_writes, "the flag was turned off")
+
+Everything is a process of its own (but the stand-in for Slack), speaks HTTP on 127.0.0.1, and is stopped by its id.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+
+from tests.alerts.slack_server import Message, SlackServer
+from tests.servers import prometheus_server
+from tests.servers.load import Load
+from tests.servers.prometheus_server import PrometheusServer
+from tests.servers.shop import Shop, free_port, scrape, stop_process
+from watcher.journal import Journal, Pending
+from watcher.model import Kill
+
+HISTORY = 60
+"""Seconds of traffic before the release: 30 blocks, of which the dispersion needs 20 with events."""
+RATE = 200.0
+"""Requests per second, both shops together; eight of ten go to the feature that is released."""
+VISITS = {"search": 1.0, "cart": 1.0, "new-checkout": 8.0}
+FEATURE = "new-checkout"
+
+FLAGS = """\
+# Who sees what. People open features here; watcher only ever turns them off.
+features:
+  suggestions:   {enabled: true, rollout_percentage: 100}
+  new-checkout:
+    enabled: false   # half of the users, once it is open
+    description: "New checkout flow with one-page payment"
+    rollout_percentage: 50
+"""
+CLOSED, OPEN = "    enabled: false   #", "    enabled: true   #"
+
+RULES = """\
+pack: shop
+by: [feature]
+unit: instance
+rules:
+  - name: request-errors
+    title: Requests that failed
+    kind: ratio
+    bad: http_requests_total{code=~"5.."}
+    total: http_requests_total
+    margin: 50%
+    critical: true
+  - {name: page-load, title: Page load time, kind: latency, histogram: page_load_seconds, objective: 2.5s, margin: 10%}
+"""
+
+CONFIG = """\
+journal: sqlite:///watcher.db
+metrics: {{prometheus: "{prometheus}"}}
+block: 2s
+settle: 2s
+alpha: {{regressed: 0.01}}
+slack: {{token_file: slack-token, channel: "#releases", base_url: "{slack}"}}
+services:
+  shop:
+    select: {{job: shop}}
+    rules: [rules.yaml]
+    links: {{runbook: https://wiki.example/shop}}
+    mode: armed
+    watch_for: 10m
+    warm_up: 5s
+    releases:
+      - strategy: flag
+        notice: {{flags_file: feature-flags.yaml, features: [new-checkout]}}
+        arms: {{baseline: {{variant: "off"}}, treatment: {{variant: "on"}}}}
+        focus: {{feature: "{{feature}}"}}
+        kill: {{yaml_flags: feature-flags.yaml}}
+        history: {history}s
+"""
+
+
+class Daemon:
+    """`watcher run` as a process. `start` brings it back after `stop` (SIGTERM) or `kill` (SIGKILL)."""
+
+    def __init__(self, config: Path) -> None:
+        self._config, self._log = config, config.with_name("daemon.log")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the daemon is not running"
+        return self._process.pid
+
+    @property
+    def talk(self) -> str:
+        """All it said so far, over all its lives."""
+        return self._log.read_text() if self._log.exists() else ""
+
+    def start(self) -> None:
+        """Start it, and return once its first tick is over."""
+        said = self.talk.count("watching shop")
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "watcher", "run", "--config", str(self._config)], stdout=log, stderr=log
+            )
+        for _ in range(600):
+            if self._process.poll() is not None:
+                break
+            if self.talk.count("watching shop") > said:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"the daemon did not start:\n{self.talk}")
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        os.kill(self.pid, signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+        self._process = None
+
+    def stop(self) -> None:
+        """End it as an administrator would; without effect when it is not running."""
+        process, self._process = self._process, None
+        if process is not None:
+            stop_process(process)
+
+    def check(self) -> None:
+        """Raise when it ended by itself."""
+        if self._process is not None and self._process.poll() is not None:
+            raise AssertionError(f"the daemon ended with {self._process.returncode}:\n{self.talk}")
+
+
+class FileWrites(threading.Thread):
+    """Every change of a file, seen within a few milliseconds: when (monotonic seconds), and the content."""
+
+    def __init__(self, path: Path, seen: Callable[[], None] = lambda: None) -> None:
+        super().__init__(daemon=True)
+        self._path, self._seen = path, seen
+        self._ended = threading.Event()
+        self.writes: list[tuple[float, bytes]] = []
+
+    def __enter__(self) -> FileWrites:
+        self._before = self._stamp()
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._ended.wait(0.002):
+            now = self._stamp()
+            if now != self._before:
+                self._before = now
+                at = time.monotonic()
+                self._seen()
+                self.writes.append((at, self._path.read_bytes()))
+
+    def _stamp(self) -> tuple[int, int]:
+        found = self._path.stat()
+        return found.st_mtime_ns, found.st_ino
+
+
+class Metrics:
+    """A Prometheus that scrapes shops every second, and can be stopped and started on the same data and port."""
+
+    def __init__(self, directory: Path, shops: Sequence[Shop]) -> None:
+        self._directory, self._shops, self._port = directory, shops, free_port()
+        self._running: AbstractContextManager[PrometheusServer] | None = None
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        running = prometheus_server.running(self._directory, port=self._port)
+        server = running.__enter__()
+        self._running = running
+        if self._shops:
+            scrape(server, self._directory / "prometheus.yml", self._shops)
+
+    def stop(self) -> None:
+        """Stop it by its id; without effect when it is not running."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.__exit__(None, None, None)
+
+    def ask(self, query: str) -> dict[str, float]:
+        """Return the value of an instant query by instance."""
+        answer = requests.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=10).json()
+        return {each["metric"].get("instance", ""): float(each["value"][1]) for each in answer["data"]["result"]}
+
+
+@dataclass
+class Installation:
+    """What runs, and what people see of it."""
+
+    directory: Path
+    config: Path
+    flags: Path
+    shops: Sequence[Shop]
+    metrics: Metrics
+    slack: SlackServer
+    daemon: Daemon
+    load: Load | None = None
+    opened: bytes = field(default=b"", repr=False)
+    """The flags file as it was when the release was opened."""
+
+    def gather_history(self) -> None:
+        """Wait until there is enough past to learn from."""
+        both = {shop.instance for shop in self.shops}
+        self.eventually(lambda: set(self.metrics.ask("http_requests_total > 0")) == both, "both shops were scraped")
+        time.sleep(HISTORY)
+
+    def open_release(self) -> None:
+        """Turn the feature on for half of the users."""
+        text = self.flags.read_text()
+        assert CLOSED in text
+        self.opened = text.replace(CLOSED, OPEN).encode()
+        draft = self.flags.with_suffix(".draft")
+        draft.write_bytes(self.opened)
+        os.replace(draft, self.flags)
+
+    @property
+    def turned_off(self) -> bytes:
+        """What the flags file must be after a kill, to the byte."""
+        return self.opened.replace(OPEN.encode(), OPEN.replace("true", "false").encode())
+
+    def go_bad(self) -> float:
+        """Let one request in twenty of the released variant fail, instead of one in a hundred; return when."""
+        for shop in self.shops:
+            shop.set_faults(error_rate={"on": 0.05})
+        return time.monotonic()
+
+    def parents(self) -> list[Message]:
+        """Return the messages that stand in the channel and answer no other."""
+        return [message for message in self.slack.messages("#releases") if message.thread_ts is None]
+
+    def told(self) -> list[str]:
+        """Return everything anybody could ever read in Slack: every text of every message, edits and threads too."""
+        parents = self.parents()
+        replies = [reply for parent in parents for reply in self.slack.thread(parent)]
+        return [text for message in (*parents, *replies) for text in (*message.before, message.shown)]
+
+    def journal(self) -> Journal:
+        return Journal.open(f"sqlite:///{self.directory / 'watcher.db'}", check=False)
+
+    def release(self) -> str:
+        """Return the id of the one release there is."""
+        with self.journal() as journal:
+            [watched] = journal.watches()
+        return watched.watch.release.id
+
+    def receipt_is_recorded(self) -> bool:
+        """Tell whether the journal knows that the release's message was posted."""
+        with self.journal() as journal:
+            return journal.receipt_of_headline(self.release(), "slack") is not None
+
+    def kills(self) -> list[Pending]:
+        with self.journal() as journal:
+            return [entry for entry in journal.actions() if isinstance(entry.action, Kill)]
+
+    def eventually(self, holds: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+        """Wait until something holds; how long it takes decides nothing, that it never does fails."""
+        for _ in range(int(seconds / 0.1)):
+            if holds():
+                return
+            self.daemon.check()
+            time.sleep(0.1)
+        raise AssertionError(f"never: {what}\ntold: {self.told()}\nthe daemon said:\n{self.daemon.talk[-4000:]}")
+
+
+def write_configuration(directory: Path, prometheus: str, slack: SlackServer, config: str = CONFIG) -> Path:
+    """Write watcher.yaml and the files it names; return its path."""
+    (directory / "slack-token").write_text(slack.token + "\n")
+    (directory / "rules.yaml").write_text(RULES)
+    (directory / "feature-flags.yaml").write_text(FLAGS)
+    path = directory / "watcher.yaml"
+    path.write_text(config.format(prometheus=prometheus, slack=slack.base_url, history=HISTORY))
+    return path
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Installation]:
+    """Start everything but the daemon; stop everything at the end."""
+    flags = directory / "feature-flags.yaml"
+    flags.write_text(FLAGS)
+    with ExitStack() as stack:
+        slack = stack.enter_context(SlackServer("#releases", per_second=1.0))
+        shops = [stack.enter_context(Shop(directory, flags, instance=name)) for name in ("shop-1", "shop-2")]
+        metrics = Metrics(directory / "prometheus", shops)
+        stack.callback(metrics.stop)
+        metrics.start()
+        config = write_configuration(directory, metrics.url, slack)
+        daemon = Daemon(config)
+        stack.callback(daemon.stop)
+        load = stack.enter_context(Load([shop.url for shop in shops], rate=RATE, features=VISITS))
+        yield Installation(directory, config, flags, shops, metrics, slack, daemon, load)
