@@ -73,31 +73,41 @@ class Daemon:
         for service in self.installation.services.values():
             for entry in service.releases:
                 try:
-                    for exposure in self._exposures(service, entry, now):
-                        by = "flags file" if entry.notice.flags_file else f"label {entry.notice.label}"
-                        release = intake.take(self.installation, self.journal, service, entry, exposure, by)
-                        log.info("noticed by %s: %s", by, release or exposure.feature)
+                    found, memory = self._exposures(service, entry, now)
+                    for exposure in found:
+                        self._take(service, entry, exposure)
+                    # Last: a process that dies before this notices the release again; after it, never.
+                    for key, seen in memory.items():
+                        self.journal.remember(key, seen)
                 except WatcherError as error:
                     log.warning("cannot notice releases of %s: %s", service.name, error)
 
-    def _exposures(self, service: Service, entry: ReleaseEntry, now: float) -> list[Exposure]:
-        """Return what became exposed since the last tick, and remember what was seen."""
+    def _take(self, service: Service, entry: ReleaseEntry, exposure: Exposure) -> None:
+        by = "flags file" if entry.notice.flags_file else f"label {entry.notice.label}"
+        try:
+            release = intake.take(self.installation, self.journal, service, entry, exposure, by)
+        except (ConfigError, Refused) as error:
+            log.warning("cannot watch %s of %s: %s", exposure.feature, service.name, error)
+        else:
+            log.info("noticed by %s: %s", by, release or exposure.feature)
+
+    def _exposures(self, service: Service, entry: ReleaseEntry, now: float) -> tuple[list[Exposure], dict[str, Any]]:
+        """Return what became exposed since the last tick, and what to remember of it."""
         if entry.notice.flags_file is not None:
-            key = f"flags/{service.name}/{entry.notice.flags_file}"
+            key = f"flags/{service.name}/{entry.notice.flags_file}/{','.join(entry.features)}"
             known = self.journal.recall(key)
             flags = flags_file.read_flags(str(entry.notice.flags_file))
             before = None if known is None else flags_file.from_json(known)
             found = flags_file.exposures(before, flags, now, entry.features)
-            if flags_file.to_json(flags) != known:
-                self.journal.remember(key, flags_file.to_json(flags))
-            return found
+            seen = flags_file.to_json(flags)
+            return found, {} if seen == known else {key: seen}
         if entry.notice.label is not None and isinstance(self.source, PrometheusSource):
             return self._versions(service, entry, self.source, entry.notice.label, now)
-        return []
+        return [], {}
 
     def _versions(
         self, service: Service, entry: ReleaseEntry, source: PrometheusSource, label: str, now: float
-    ) -> list[Exposure]:
+    ) -> tuple[list[Exposure], dict[str, Any]]:
         block = self.installation.block
         counters = [rule.total for rule in service.rules if rule.total is not None]
         if not counters:
@@ -106,13 +116,12 @@ class Daemon:
         key = f"versions/{service.name}/{label}"
         seen = self.journal.recall(key) or {"closed": 0.0, "known": None}
         if closed <= seen["closed"]:
-            return []
+            return [], {}
         traffic = source.labels_with_traffic(counters[0].where(service.select), label, closed, block)
         feature = entry.features[0] if entry.features else service.name
         # Users met the version inside this block; all of it is exposure, and the next is the first to count.
         found, known = version_label.exposures(seen["known"], traffic, closed, feature)
-        self.journal.remember(key, {"closed": closed, "known": known})
-        return found
+        return found, {key: {"closed": closed, "known": known}}
 
     def look(self, watched: Watched, now: float) -> Look:
         """Look once at one release and record it, intents included, in one transaction."""

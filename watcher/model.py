@@ -317,7 +317,7 @@ class Arm:
 
     Both arrays have shape [stream, unit, block]. For counts, `events` of `total` (for latency: requests over the
     objective, of all); a block without samples is zero of zero. For gauges, `events` is the measurement and
-    `total` is 1, or NaN and 0 where there is a gap.
+    `total` is 1; where `total` is 0 there is a gap, whatever `events` holds.
     """
 
     units: tuple[str, ...]

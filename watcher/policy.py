@@ -151,7 +151,7 @@ def _name(watch: Watch) -> str:
 _KINDS: tuple[Literal["headline"], Literal["detail"]] = ("headline", "detail")
 
 TITLES = {
-    "watching": "watching",
+    "watching": "users are exposed",
     "healthy": "proven healthy",
     "regressed": "REGRESSED",
     "killed": "REGRESSED, turning it off",
@@ -181,7 +181,12 @@ def _lines(
         lines.append(f"Turning {watch.release.feature} off. To re-open it, turn the flag on again: a new watch starts.")
     elif state == "regressed":
         why = "; ".join(refusal.detail for refusal in refusals)
-        lines.append(f"Recommended: turn {watch.release.feature} off. Not done automatically: {why}.")
+        soon = [refusal.reason for refusal in refusals] == ["not_held"]
+        lines.append(
+            f"Turned off if the next block says the same: {why}."
+            if soon
+            else f"Recommended: turn {watch.release.feature} off. Not done automatically: {why}."
+        )
     elif state == "watching":
         lines.append(f"Design: {watch.design.value}; rules: {', '.join(rule.label for rule in watch.rules)}.")
         lines.append(f"Mode {watch.mode.value}; watched for {reasons.span(watch.horizon / 60)}.")

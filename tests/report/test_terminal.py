@@ -171,6 +171,15 @@ def test_away_from_a_terminal_the_text_is_plain_and_on_one_it_is_coloured() -> N
     assert "\x1b[2m" in out.getvalue()
 
 
+def test_text_away_from_a_terminal_is_plain_and_has_no_trailing_blanks() -> None:
+    text = terminal.text(everything(), explain=True)
+    assert text == terminal.text(everything(), explain=True, plain=True)
+    assert text.startswith("REGRESSED  new-checkout")
+    assert text.endswith("\n")
+    assert all(line == line.rstrip() and len(line) <= 120 for line in text.splitlines())
+    assert "\x1b" not in text
+
+
 def test_no_color_leaves_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     out = io.StringIO()

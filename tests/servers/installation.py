@@ -4,7 +4,7 @@
         here.daemon.start()
         here.open_release()
         here.go_bad()
-        here.eventually(lambda: here.flag_writes, "the flag was turned off")
+        here.eventually(here.kills, "it was killed")
 
 Everything is a process of its own (but the stand-in for Slack), speaks HTTP on 127.0.0.1, and is stopped by its id.
 """
@@ -30,14 +30,13 @@ from tests.servers.load import Load
 from tests.servers.prometheus_server import PrometheusServer
 from tests.servers.shop import Shop, free_port, scrape, stop_process
 from watcher.journal import Journal, Pending
-from watcher.model import Kill
+from watcher.model import Kill, Look, Outcome
 
 HISTORY = 60
 """Seconds of traffic before the release: 30 blocks, of which the dispersion needs 20 with events."""
 RATE = 200.0
 """Requests per second, both shops together; eight of ten go to the feature that is released."""
 VISITS = {"search": 1.0, "cart": 1.0, "new-checkout": 8.0}
-FEATURE = "new-checkout"
 
 FLAGS = """\
 # Who sees what. People open features here; watcher only ever turns them off.
@@ -202,44 +201,35 @@ class Metrics:
 
 @dataclass
 class Installation:
-    """What runs, and what people see of it."""
+    """A daemon, its files, and what people see of it."""
 
     directory: Path
     config: Path
-    flags: Path
-    shops: Sequence[Shop]
-    metrics: Metrics
     slack: SlackServer
     daemon: Daemon
-    load: Load | None = None
-    opened: bytes = field(default=b"", repr=False)
+    opened: bytes = field(default=b"", init=False, repr=False)
     """The flags file as it was when the release was opened."""
 
-    def gather_history(self) -> None:
-        """Wait until there is enough past to learn from."""
-        both = {shop.instance for shop in self.shops}
-        self.eventually(lambda: set(self.metrics.ask("http_requests_total > 0")) == both, "both shops were scraped")
-        time.sleep(HISTORY)
+    @property
+    def flags(self) -> Path:
+        return self.directory / "feature-flags.yaml"
+
+    def write_flags(self, content: bytes) -> None:
+        draft = self.flags.with_suffix(".draft")
+        draft.write_bytes(content)
+        os.replace(draft, self.flags)
 
     def open_release(self) -> None:
         """Turn the feature on for half of the users."""
         text = self.flags.read_text()
         assert CLOSED in text
         self.opened = text.replace(CLOSED, OPEN).encode()
-        draft = self.flags.with_suffix(".draft")
-        draft.write_bytes(self.opened)
-        os.replace(draft, self.flags)
+        self.write_flags(self.opened)
 
     @property
     def turned_off(self) -> bytes:
         """What the flags file must be after a kill, to the byte."""
         return self.opened.replace(OPEN.encode(), OPEN.replace("true", "false").encode())
-
-    def go_bad(self) -> float:
-        """Let one request in twenty of the released variant fail, instead of one in a hundred; return when."""
-        for shop in self.shops:
-            shop.set_faults(error_rate={"on": 0.05})
-        return time.monotonic()
 
     def parents(self) -> list[Message]:
         """Return the messages that stand in the channel and answer no other."""
@@ -254,16 +244,25 @@ class Installation:
     def journal(self) -> Journal:
         return Journal.open(f"sqlite:///{self.directory / 'watcher.db'}", check=False)
 
-    def release(self) -> str:
-        """Return the id of the one release there is."""
+    def is_watched(self) -> bool:
+        """Tell whether the release was noticed, people were told so, and the journal knows that they were."""
+        with self.journal() as journal:
+            return any(journal.receipt_of_headline(each.watch.release.id, "slack") for each in journal.watches())
+
+    def counted(self) -> int:
+        """Return how many blocks of the one release have counted so far."""
+        look = self._last_look()
+        return look.blocks if look else 0
+
+    def outcome(self) -> Outcome | None:
+        """Return what the last look at the one release said."""
+        look = self._last_look()
+        return look.verdict.outcome if look else None
+
+    def _last_look(self) -> Look | None:
         with self.journal() as journal:
             [watched] = journal.watches()
-        return watched.watch.release.id
-
-    def receipt_is_recorded(self) -> bool:
-        """Tell whether the journal knows that the release's message was posted."""
-        with self.journal() as journal:
-            return journal.receipt_of_headline(self.release(), "slack") is not None
+            return journal.last_look(watched.watch.release.id)
 
     def kills(self) -> list[Pending]:
         with self.journal() as journal:
@@ -279,6 +278,26 @@ class Installation:
         raise AssertionError(f"never: {what}\ntold: {self.told()}\nthe daemon said:\n{self.daemon.talk[-4000:]}")
 
 
+@dataclass
+class Served(Installation):
+    """The same, with users."""
+
+    shops: Sequence[Shop]
+    metrics: Metrics
+
+    def gather_history(self) -> None:
+        """Wait until there is enough past to learn from."""
+        both = {shop.instance for shop in self.shops}
+        self.eventually(lambda: set(self.metrics.ask("http_requests_total > 0")) == both, "both shops were scraped")
+        time.sleep(HISTORY)
+
+    def go_bad(self) -> float:
+        """Let one request in twenty of the released variant fail, instead of one in a hundred; return when."""
+        for shop in self.shops:
+            shop.set_faults(error_rate={"on": 0.05})
+        return time.monotonic()
+
+
 def write_configuration(directory: Path, prometheus: str, slack: SlackServer, config: str = CONFIG) -> Path:
     """Write watcher.yaml and the files it names; return its path."""
     (directory / "slack-token").write_text(slack.token + "\n")
@@ -290,7 +309,7 @@ def write_configuration(directory: Path, prometheus: str, slack: SlackServer, co
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[Installation]:
+def running(directory: Path) -> Iterator[Served]:
     """Start everything but the daemon; stop everything at the end."""
     flags = directory / "feature-flags.yaml"
     flags.write_text(FLAGS)
@@ -303,5 +322,5 @@ def running(directory: Path) -> Iterator[Installation]:
         config = write_configuration(directory, metrics.url, slack)
         daemon = Daemon(config)
         stack.callback(daemon.stop)
-        load = stack.enter_context(Load([shop.url for shop in shops], rate=RATE, features=VISITS))
-        yield Installation(directory, config, flags, shops, metrics, slack, daemon, load)
+        stack.enter_context(Load([shop.url for shop in shops], rate=RATE, features=VISITS))
+        yield Served(directory, config, slack, daemon, shops, metrics)

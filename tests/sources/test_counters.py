@@ -193,7 +193,7 @@ def test_streams_carry_exactly_the_labels_asked_for():
         [({"instance": "a", "feature": "pay"}, [-10, 50], [0, 1]), (pod("b"), [-10, 50], [0, 2])],
         Grouping(("feature",), "instance"),
     )
-    assert got.streams == ((("feature", ""),), (("feature", "pay"),))
+    assert got.streams == ((), (("feature", "pay"),))
     assert got.units == ("a", "b")
     assert got.cells[:, :, 0].tolist() == [[0, 2], [1, 0]]
 

@@ -53,14 +53,22 @@ class StandIn:
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def says(self, body: bytes, status: int = 200, kind: str = "application/json", **headers: str) -> None:
-        def reply(handler: BaseHTTPRequestHandler) -> None:
-            handler.send_response(status)
-            for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
-                handler.send_header(name.replace("_", "-"), value)
-            handler.end_headers()
-            handler.wfile.write(body)
+        self.reply = answering(body, status, kind, **headers)
 
-        self.reply = reply
+
+def answering(
+    body: bytes, status: int = 200, kind: str = "application/json", **headers: str
+) -> Callable[[BaseHTTPRequestHandler], None]:
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        # Said to be the last, so that the client does not race with the close for its next request.
+        always = {"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"}
+        for name, value in {**always, **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return reply
 
 
 @pytest.fixture
@@ -367,9 +375,7 @@ def test_history_is_asked_for_by_days_and_has_every_point_once(standin: StandIn)
         at = np.arange(form["start"], form["end"] + 1, form["step"])
         assert at.size <= 11_000
         labels = {"day": "odd"} if form["start"] // 86_400 % 2 else {"day": "even"}
-        standin.says(matrix((labels, [(t, "1") for t in at]), warnings=["slow"]))
-        standin.reply(handler)
-        standin.reply = reply
+        answering(matrix((labels, [(t, "1") for t in at]), warnings=["slow"]))(handler)
 
     standin.reply = reply
     got = PrometheusHTTP(standin.url).values_range("x", 0, 3 * 86_400 + 120, 60)

@@ -5,6 +5,8 @@ Everything is printed as `Text`: a plain string would be read as markup, and lab
 
 from __future__ import annotations
 
+import io
+
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
@@ -28,7 +30,7 @@ from watcher.report.cells import (
 )
 from watcher.report.findings import Findings
 
-__all__ = ["effect_cell", "render"]
+__all__ = ["effect_cell", "render", "text"]
 
 COLOURS = {
     Outcome.REGRESSED: "red",
@@ -37,6 +39,9 @@ COLOURS = {
     Outcome.INCONCLUSIVE: "cyan",
     Outcome.HEALTHY: "green",
 }
+_AWAY = 120
+"""Columns where nobody says how many there are: a file, a pipe, the log of a build."""
+
 _WIDEST = 140
 """Columns beyond which prose is hard to follow."""
 
@@ -65,6 +70,16 @@ def render(findings: Findings, console: Console, explain: bool = False) -> None:
     if explain:
         for each in findings.streams[:MOST_ROWS]:
             _explain(findings, each, console)
+
+
+def text(findings: Findings, explain: bool = False, plain: bool = False) -> str:
+    """Return what `render` prints: fitted to standard output, or plain text for a file."""
+    console = Console()
+    if plain or not console.is_terminal:
+        console = Console(file=io.StringIO(), width=_AWAY, color_system=None)
+    with console.capture() as printed:
+        render(findings, console, explain)
+    return "\n".join(line.rstrip() for line in printed.get().splitlines()) + "\n"
 
 
 def _say(console: Console, text: Text) -> None:

@@ -109,8 +109,8 @@ class Grouping:
     replica: str | None = None
 
     def stream(self, labels: Mapping[str, str]) -> Labels:
-        """Return the stream a series belongs to: exactly the `by` labels, an absent one as the empty string."""
-        return tuple((name, labels.get(name, "")) for name in self.by)
+        """Return the stream a series belongs to: its `by` labels, sorted; an absent one is an empty one is none."""
+        return tuple((name, labels[name]) for name in sorted(self.by) if labels.get(name))
 
     def unit_of(self, labels: Mapping[str, str]) -> str:
         """Return the unit a series belongs to; without a unit label everything is one unit."""

@@ -67,7 +67,7 @@ class PrometheusSource:
                 raise
         middle = request.start + blocks // 2 * request.block
         early, late = self.observe(replace(request, end=middle)), self.observe(replace(request, start=middle))
-        return {rule.name: _joined(rule, early[rule.name], late[rule.name]) for rule in request.rules}
+        return {name: early[name].then(late[name]) for name in early}
 
     def history(self, request: Request) -> dict[str, Observations]:
         """Return the same shape for calibration, differenced by the server, a day at a time.
@@ -368,33 +368,3 @@ def _notes(read: _Read, counts: _Tallied) -> list[str]:
             "what they had counted before is left out"
         )
     return notes
-
-
-def _joined(rule: Rule, early: Observations, late: Observations) -> Observations:
-    """Put the observations of consecutive blocks together."""
-    streams = tuple(sorted({*early.streams, *late.streams})) if rule.by else ((),)
-    gap = np.nan if rule.kind is Kind.GAUGE else 0.0
-
-    def both(first: Arm | None, second: Arm | None) -> Arm | None:
-        if first is None or second is None:
-            return None
-        halves = [(early.streams, first), (late.streams, second)]
-        # An empty half carries one unit without a name, which is nobody.
-        units = tuple(sorted({unit for _, arm in halves if arm.total.any() for unit in arm.units})) or ("",)
-        return Arm(units, glue(halves, units, "events", gap), glue(halves, units, "total", 0.0))
-
-    def glue(halves: Sequence[tuple[tuple[Labels, ...], Arm]], units: Sequence[str], what: str, empty: float) -> Floats:
-        parts = []
-        for own, arm in halves:
-            cells: Floats = getattr(arm, what)
-            if arm.total.any():
-                parts.append(Counts(own, arm.units, cells).on(streams, units, empty))
-            else:
-                parts.append(np.full((len(streams), len(units), cells.shape[2]), empty))
-        return np.concatenate(parts, axis=2)
-
-    treatment = both(early.treatment, late.treatment)
-    assert treatment is not None
-    notes = tuple(dict.fromkeys((*early.notes, *late.notes)))
-    ends = np.concatenate([early.ends, late.ends])
-    return Observations(streams, ends, treatment, both(early.baseline, late.baseline), notes)
