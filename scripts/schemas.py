@@ -17,8 +17,8 @@ from pydantic_core import core_schema
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from watcher.installation_file import InstallationFile  # noqa: E402
-from watcher.rule_packs import RulePackFile  # noqa: E402
+from watcher.config.installation_file import InstallationFile  # noqa: E402
+from watcher.config.rule_pack_file import RulePackFile  # noqa: E402
 
 FILES: dict[str, type[BaseModel]] = {
     "schemas/rules.schema.json": RulePackFile,

@@ -295,7 +295,7 @@ def test_headlines_are_superseded_for_the_alerter_that_missed_them_only(journal:
     assert (slow.told, fine.told) == (["h2"], ["h1", "h2"])
 
 
-def test_what_follows_the_first_headline_gets_its_receipt(journal: Journal) -> None:
+def test_what_follows_a_headline_gets_the_receipt_of_the_latest_one(journal: Journal) -> None:
     slack = Channel()
     outbox = an_outbox(journal, slack=slack)
     journal.intend([an_alert("h1"), an_alert("d1", "detail")], T)
@@ -303,6 +303,9 @@ def test_what_follows_the_first_headline_gets_its_receipt(journal: Journal) -> N
     journal.intend([an_alert("h2"), an_alert("other", release="r2")], T + 1)
     outbox.perform(T + 1)
     assert slack.headlines == [None, {"ts": "1"}, {"ts": "1"}, None]
+    journal.intend([an_alert("d2", "detail")], T + 2)
+    outbox.perform(T + 2)
+    assert slack.headlines[-1] == {"ts": "3"}
 
 
 def test_details_wait_for_their_headline_and_keep_their_order(journal: Journal) -> None:

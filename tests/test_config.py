@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watcher.config import Installation, Metrics, from_environment, load_installation, plan, secret
+from watcher.config.strict_yaml import LARGEST, parse, read
 from watcher.errors import ConfigError
 from watcher.model import Alpha, Design, Mode, Release, Selector, Stage, Strategy
-from watcher.yaml_strict import LARGEST, parse, read
 
 WHOLE = """\
 journal: sqlite:///watcher.db

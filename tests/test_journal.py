@@ -435,16 +435,26 @@ def test_what_is_done_stays_done(journal: Journal) -> None:
     assert [line.what for line in journal.audit_trail()] == ["release noticed", "kill intended", "kill done"]
 
 
-def test_the_headlines_receipt_is_the_first_one_of_that_alerter(journal: Journal) -> None:
-    journal.intend([an_alert("a/1"), an_alert("a/2"), an_alert("d/1", "detail")], 1.0)
-    for key in ("a/1", "a/2", "d/1"):
+def test_the_headlines_receipt_is_the_latest_one_of_that_alerter(journal: Journal) -> None:
+    journal.intend([an_alert("a/1"), an_alert("a/2"), an_alert("a/3"), an_alert("d/1", "detail")], 1.0)
+    for key in ("a/1", "a/2", "a/3", "d/1"):
         journal.address(key, ("slack", "console"), 1.0)
     assert journal.receipt_of_headline(RELEASE, "slack") is None
-    journal.done("d/1#slack", {"ts": "0"}, 1.0)
-    journal.done("a/2#slack", {"ts": "2"}, 2.0)
     journal.done("a/1#slack", {"ts": "1"}, 3.0)
+    assert journal.receipt_of_headline(RELEASE, "slack") == {"ts": "1"}
+    journal.done("a/2#slack", {"ts": "2"}, 4.0)
+    journal.done("d/1#slack", {"ts": "0"}, 5.0)
     assert journal.receipt_of_headline(RELEASE, "slack") == {"ts": "2"}
     assert journal.receipt_of_headline(RELEASE, "console") is None
+
+
+def test_a_clock_that_stepped_back_does_not_make_an_older_headline_the_latest(journal: Journal) -> None:
+    journal.intend([an_alert("a/1"), an_alert("a/2")], 1.0)
+    for key in ("a/1", "a/2"):
+        journal.address(key, ("slack",), 1.0)
+    journal.done("a/1#slack", {"state": "watching"}, 3600.0)
+    journal.done("a/2#slack", {"state": "regressed"}, 2.0)
+    assert journal.receipt_of_headline(RELEASE, "slack") == {"state": "regressed"}
 
 
 # Memory, retention

@@ -9,9 +9,9 @@ import pytest
 
 from scripts import schemas
 from watcher.config import check_rules, load_rules, parse_duration, parse_margin, parse_share, rule_pack_path
+from watcher.config.strict_yaml import read
 from watcher.errors import ConfigError
 from watcher.model import Kind, Rule, Selector, Worse
-from watcher.yaml_strict import read
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = sorted((ROOT / "rules").glob("*.yaml"))
@@ -272,7 +272,7 @@ def test_the_packs_of_an_installed_package_lie_inside_it(tmp_path: Path, monkeyp
     packed = tmp_path / "site" / "watcher" / "rules"
     packed.mkdir(parents=True)
     (packed / "only.yaml").write_text(SHOP)
-    monkeypatch.setattr("watcher.rule_packs.files", lambda package: tmp_path / "site" / package)
+    monkeypatch.setattr("watcher.config.rule_packs.files", lambda package: tmp_path / "site" / package)
     assert rule_pack_path("only", tmp_path) == packed / "only.yaml"
 
 

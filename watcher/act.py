@@ -46,7 +46,8 @@ class Alerter(Protocol):
 
         Args:
             alert: what to tell.
-            headline: the receipt of the first headline of the release delivered here; None when there is none.
+            headline: the receipt of the latest headline of the release delivered here; None when there is none. A
+                receipt thus says what the next headline and details need: what to edit, or what was told last.
         """
         ...
 

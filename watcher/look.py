@@ -140,7 +140,7 @@ def _judged(
         state, evidence = fold(watch, rule, seen[rule.name], calibration, state)
         states[rule.name] = state.to_json()
         verdicts += judge(watch, rule, evidence, before)
-    assumed = tuple(dict.fromkeys(note for each in calibrations.values() for note in each.notes))
+    assumed = reasons.assumed({r.label: calibrations[r.name].notes for r in watch.rules if r.name in calibrations})
     return judge_release(watch, verdicts, assumed), states
 
 

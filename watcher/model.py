@@ -459,7 +459,8 @@ class Effect:
         if self.measure == "difference":
             interval = f"{_bound(self.lower, '+.3g')} to {_bound(self.upper, '+.3g')}"
             return f"{self.estimate:+.3g} against the baseline ({interval})"
-        if 0.7 < self.estimate < 1.4:
+        close = all(0.5 < x < 1.5 for x in (self.estimate, self.lower or 0.0, self.upper or 0.0))
+        if close:
             low, high = (None if x is None else 100 * (x - 1) for x in (self.lower, self.upper))
             side = "higher" if self.estimate >= 1 else "lower"
             return (

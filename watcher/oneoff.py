@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from watcher import reasons
 from watcher.calibration import calibrate
 from watcher.comparison import EvidenceState, fold
 from watcher.config import load_rules, parse_duration, parse_margin, rule_pack_path
@@ -87,7 +88,7 @@ class Comparison:
         """
         if kind == "forest":
             return charts.forest(self.findings)
-        verdict = self.findings.verdict.streams[stream]
+        verdict = self.findings.streams[stream]
         rule = next(rule for rule in self.findings.watch.rules if rule.name == verdict.rule)
         if kind == "arms":
             return charts.arms(self.findings, rule, verdict)
@@ -147,7 +148,7 @@ class Comparisons(Sequence[Comparison]):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per release and stream."""
-        parts = [each.to_frame().assign(release=each.findings.watch.release.version) for each in self.releases]
+        parts = [each.to_frame().assign(release=each.findings.watch.release.feature) for each in self.releases]
         return pd.concat(parts, ignore_index=True)
 
     def __len__(self) -> int:
@@ -344,11 +345,10 @@ def _compare_table(
             "without an arm column this is before/after: give the time of exposure (--at, at=, or a column exposed_at)",
             file=options["name"],
         )
+    said = exposed is not None
     exposed = table.start if exposed is None else exposed
     watch = Watch(
-        release=Release(
-            "table", "file", "release", release or Path(options["name"]).stem, Strategy.FLAG, (Stage(exposed),)
-        ),
+        release=Release("", "", release or Path(options["name"]).stem, "", Strategy.FLAG, (Stage(exposed),)),
         rules=rules,
         baseline=ARMS[0] if table.has_arms else None,
         treatment=ARMS[1] if table.has_arms else None,
@@ -362,7 +362,9 @@ def _compare_table(
     watch = replace(watch, rules=tuple(_with_objective(rule, table, watch) for rule in rules))
     table = TidyTable.of(frame, watch.rules, **options) if watch.rules != rules else table
     history = read_history(watch, table)
-    return compare_source(watch, table, table.end, history, _calibrations(watch, table, history), table.notes, began)
+    return compare_source(
+        watch, table, table.end, history, _calibrations(watch, table, history), table.notes, began, said
+    )
 
 
 def _with_objective(rule: Rule, table: TidyTable, watch: Watch) -> Rule:
@@ -404,6 +406,7 @@ def compare_source(
     calibrations: Mapping[str, Calibration],
     warnings: Sequence[str] = (),
     began: float | None = None,
+    said: bool = True,
 ) -> Comparison:
     """Judge a release on any source, by one look at every block closed by now.
 
@@ -415,6 +418,7 @@ def compare_source(
         calibrations: by rule.
         warnings: what to tell the reader beside what the source notes.
         began: monotonic seconds at which work began, for `took_seconds`.
+        said: whether anybody said when users were exposed; else it is the first block there is.
 
     Raises:
         SourceError: the source cannot be read.
@@ -425,7 +429,7 @@ def compare_source(
         raise SourceError(found.problem)
     seen = {name: history[name].then(each) for name, each in found.observations.items()} or dict(history)
     notes = [note for each in seen.values() for note in each.notes]
-    assumed = [note for rule in watch.rules for note in calibrations[rule.name].notes]
+    assumed = reasons.assumed({rule.label: calibrations[rule.name].notes for rule in watch.rules})
     findings = Findings(
         watch=watch,
         verdict=found.verdict,
@@ -435,7 +439,7 @@ def compare_source(
         blocks=found.blocks,
         took_seconds=time.monotonic() - began,
         warnings=tuple(dict.fromkeys([*warnings, *notes, *assumed])),
-        exposed_at=watch.release.exposed_at,
+        exposed_at=watch.release.exposed_at if said else None,
         observations=seen,
     )
     return Comparison(findings, found)

@@ -59,7 +59,7 @@ def compare(
     exposed = float(np.ceil(exposed / length) * length) if at is None else exposed
     past = history or ("24h" if baseline is not None else "7d")
     watch = Watch(
-        release=Release("prometheus", "live", "release", treatment or "after", Strategy.FLAG, (Stage(exposed),)),
+        release=Release("", "", treatment or "everybody, before and after", "", Strategy.FLAG, (Stage(exposed),)),
         rules=load_rules(rule_pack_path(rules, Path.cwd())),
         select=_equalities(select, "--select") or (),
         baseline=_equalities(baseline, "--baseline"),
@@ -75,7 +75,7 @@ def compare(
     client = PrometheusHTTP(prometheus, bearer=secret(Path(bearer_file)) if bearer_file else None, ca_bundle=ca_file)
     source = PrometheusSource(client, replica_label)
     before = read_history(watch, source)
-    return compare_source(watch, source, now, before, prepare(watch, before), began=began)
+    return compare_source(watch, source, now, before, prepare(watch, before), began=began, said=at is not None)
 
 
 def _equalities(text: str | None, option: str) -> Labels | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping, Sequence
 
 from watcher.model import Design, Kind, Labels, Needs, Rule, Verdict, Watch, Worse
 
@@ -47,6 +48,19 @@ def absent(watch: Watch, rule: Rule, labels: Labels, which: str, blocks: int) ->
     else:
         silent = f"{'both arms have' if which == 'both' else 'the baseline has'} sent nothing for {blocks} blocks"
     return f"{subject(rule, labels)}: {silent}."
+
+
+def assumed(notes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return what calibrations noted, by rule, each once: with the rules it is about, unless it is about all.
+
+    >>> assumed({"Errors": ["independent events"], "Paint": ["independent events", "few blocks"]})
+    ('independent events', 'Paint: few blocks')
+    """
+    about: dict[str, list[str]] = {}
+    for rule, said in notes.items():
+        for note in said:
+            about.setdefault(note, []).append(rule)
+    return tuple(note if len(rules) == len(notes) else f"{', '.join(rules)}: {note}" for note, rules in about.items())
 
 
 def waiting(needs: Needs | None) -> str:

@@ -24,11 +24,12 @@ from watcher.config import load_installation
 from watcher.daemon import Daemon as Steps
 from watcher.journal import Journal
 from watcher.model import Kill, Outcome, labels
+from watcher.policy import TITLES
 from watcher.switches import switch
 
 pytestmark = pytest.mark.servers
 
-ALARMS = ("REGRESSED", "NOT recovered", "no data", "invalid")
+ALARMS = ("regressed", "killed", "kill_failed", "unrecovered", "no_data", "invalid")
 Say = Callable[[str], None]
 
 
@@ -62,8 +63,18 @@ def idle(tmp_path: Path, prometheus: PrometheusServer) -> Iterator[Installation]
             daemon.stop()
 
 
+def says(text: str, state: str) -> bool:
+    """Tell whether a message's first line is that of a state."""
+    return text.splitlines()[0].endswith(f": {TITLES[state]}")
+
+
+def shows(here: Installation, state: str) -> bool:
+    """Tell whether the message of the release stands at a state now."""
+    return says(here.parents()[0].shown, state)
+
+
 def alarms(here: Installation) -> list[str]:
-    return [text for text in here.told() if any(word in text for word in ALARMS)]
+    return [text for text in here.told() if any(says(text, state) for state in ALARMS)]
 
 
 @pytest.mark.xdist_group("installation-1")
@@ -84,11 +95,11 @@ def test_a_release_that_goes_bad_is_turned_off_told_and_seen_to_recover(here: Se
         off, content = flag.writes[0]
         say(f"from bad (errors 1 % -> 5 %) to flag off: {off - bad:.1f} s")
         assert content == here.turned_off
-        here.eventually(lambda: "turned off, recovered" in here.parents()[0].shown, "the recovery was told")
+        here.eventually(lambda: shows(here, "recovered"), "the recovery was told")
         assert len(flag.writes) == 1
 
     [message] = here.parents()
-    assert any("REGRESSED, turning it off" in text for text in message.before)
+    assert any(says(text, "killed") for text in message.before)
     details = [reply.shown for reply in here.slack.thread(message)]
     assert sum("Turning new-checkout off" in text for text in details) == 1
     assert sum("back within the margin" in text for text in details) == 1
@@ -107,21 +118,21 @@ def test_metrics_that_stop_are_no_data_and_an_alert_and_never_a_kill(here: Serve
     here.eventually(lambda: here.is_watched() and here.counted() >= 5, "some blocks were counted")
     with FileWrites(here.flags) as flag:
         here.metrics.stop()
-        here.eventually(lambda: "no data" in here.parents()[0].shown, "people were told that there is no data")
+        here.eventually(lambda: shows(here, "no_data"), "people were told that there is no data")
         time.sleep(6)
         [message] = here.parents()
-        assert "no data" in message.shown
+        assert says(message.shown, "no_data")
         assert "Metrics cannot be read since" in message.shown
         blind = here.counted()
         assert here.outcome() is Outcome.NO_DATA
 
         here.metrics.start()
-        here.eventually(lambda: "no data" not in here.parents()[0].shown, "people were told that there is data again")
+        here.eventually(lambda: not shows(here, "no_data"), "people were told that there is data again")
         here.eventually(lambda: here.counted() >= blind + 8, "blocks were counted again")
         assert here.outcome() in (Outcome.INCONCLUSIVE, Outcome.HEALTHY)
         assert flag.writes == []
     assert here.kills() == []
-    assert [text for text in here.told() if "REGRESSED" in text] == []
+    assert [text for text in alarms(here) if not says(text, "no_data")] == []
     assert len(here.parents()) == 1
 
 
@@ -147,7 +158,7 @@ def test_a_daemon_killed_at_any_moment_turns_the_release_off_once_and_tells_it_i
         here.eventually(lambda: flag.writes, "the flag was turned off", seconds=120)
         killed += 1
         here.daemon.start()
-        here.eventually(lambda: "turned off, recovered" in here.parents()[0].shown, "the recovery was told")
+        here.eventually(lambda: shows(here, "recovered"), "the recovery was told")
         assert [content for _, content in flag.writes] == [here.turned_off]
 
     [kill] = here.kills()
@@ -217,7 +228,8 @@ def test_a_release_told_on_the_command_line_is_taken_up_by_the_running_daemon(id
     assert start("1.2.0") == "shop/production/new-checkout@1.2.0"
     idle.eventually(idle.is_watched, "the daemon took the release up")
     [message] = idle.parents()
-    assert "new-checkout 1.2.0 on shop/production: watching" in message.shown
+    assert "new-checkout 1.2.0 on shop/production" in message.shown
+    assert says(message.shown, "watching")
     assert start("1.2.0") == "shop/production/new-checkout@1.2.0"
     with idle.journal() as journal:
         [watched] = journal.watches()

@@ -553,7 +553,7 @@ def without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def refuse(name: str, *rest: Any) -> object:
-        if name.split(".")[0] == "pyarrow" and rest[0]["__name__"] == "watcher.sources.tidy":
+        if name.split(".")[0] == "pyarrow" and rest[0]["__name__"] == "watcher.sources.tidy.files":
             raise ImportError(name)
         return real(name, *rest)
 

@@ -411,7 +411,7 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     real = builtins.__import__
 
     def refuse(name: str, *rest: Any) -> object:
-        if name.split(".")[0] == "pyarrow" and rest[0]["__name__"] == "watcher.sources.tidy":
+        if name.split(".")[0] == "pyarrow" and rest[0]["__name__"] == "watcher.sources.tidy.files":
             raise ImportError(name)
         return real(name, *rest)
 

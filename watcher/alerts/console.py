@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from watcher.alerts.slack import first_words
+from watcher.alerts.message import first_words
 from watcher.errors import AlertError
 from watcher.model import Alert
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from watcher.errors import SourceRefused
@@ -38,7 +40,7 @@ BROKEN_FAILED, BROKEN_COMPLETED, BROKEN_LOAD = 7.0, 0.75, 1.35
 """What a broken feature does to these three, as factors."""
 
 DELAYS = np.diff(ndtr(np.log([1e-9, *range(1, 26)]) / 0.6 - np.log(5) / 0.6))
-"""Probability that an order follows the start of its checkout by 0, 1, ... 24 minutes; half within 5, 99 % within 20."""
+"""Probability that an order follows the start of its checkout by 0, 1, ... 24 minutes; half within 5, 99 % in 20."""
 
 Series = tuple[dict[str, str], Floats]
 """Labels besides the instance, and what was counted by minute and instance, [minute, instance]."""
@@ -126,13 +128,13 @@ class Shop:
         self._keep(minute, "page_load_seconds_bucket", *np.moveaxis(loads, -1, 0))
         self._keep(minute, "web_lcp_p75_seconds", np.where(loads[..., -1] > 0, paint, np.nan))
 
-    def _keep(self, minute: int, metric: str, *counted: Floats) -> None:
+    def _keep(self, minute: int, metric: str, *counted: NDArray[Any]) -> None:
         for key, cells in zip([key for key in _KEYS if key[0] == metric], counted, strict=True):
             self._cells[key][minute] = cells
 
 
 def rhythm(at: float) -> float:
-    """Return how busy the shop is, as a share of its busiest time (epoch seconds): most at 15:00, least at 03:00 UTC."""
+    """Return how busy the shop is at a time (epoch seconds), as a share: 1 at 15:00, 0.4 at 03:00 UTC."""
     return float(0.7 + 0.3 * np.cos((at / 3600 - 15) / 24 * 2 * np.pi))
 
 
@@ -158,8 +160,10 @@ class ShopSource:
         if request.baseline is None or request.treatment is None:
             raise SourceRefused("the shop tells arms apart; give labels for both")
         stream = labels({name: value for name, value in request.treatment if name in rule.by})
-        arms = [self._arm(rule, request, request.select + where) for where in (request.treatment, request.baseline)]
-        return Observations((stream,), request.ends, *arms)
+        treatment, baseline = (
+            self._arm(rule, request, request.select + where) for where in (request.treatment, request.baseline)
+        )
+        return Observations((stream,), request.ends, treatment, baseline)
 
     def _arm(self, rule: Rule, request: Request, where: Labels) -> Arm:
         """Count one arm of one rule: arrays [1, instance, minute]."""

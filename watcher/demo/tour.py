@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -27,7 +26,7 @@ from watcher.daemon import FINAL, Daemon
 from watcher.demo.folder import DemoFolder
 from watcher.demo.shop import MINUTE, Shop, ShopSource, table
 from watcher.journal import Journal
-from watcher.model import Alert, Look, Outcome, Verdict, Watch
+from watcher.model import Alert, Look, Outcome, Watch
 from watcher.report.terminal import COLOURS, effect_cell
 from watcher.switches import switch
 
@@ -183,7 +182,9 @@ class Tour:
     def _open(self, feature: str, percentage: int) -> None:
         """Let users come for another minute, then edit the flags file."""
         self.shop.advance(self.shop.now + MINUTE)
-        self.screen.say(self.shop.now, f"Somebody opens {feature} to {percentage} % of users, in {self.place.flags}.")
+        self.screen.say(
+            self.shop.now, f"Somebody opens {feature} to {percentage} % of users, in {self.place.flags.name}."
+        )
         self.place.open_flag(feature, percentage)
         self.daemon.step(self.shop.now)
 
@@ -206,18 +207,22 @@ class Tour:
 def _conclude(console: Console, place: DemoFolder, screen: Screen, before: str) -> None:
     """Print the verdicts, what became of the flags file, and how to see for oneself."""
     console.print(Text("\nWhat was decided", style="bold"))
-    console.print(_verdicts(screen))
+    for watch, look in screen.looks.values():
+        console.print(_decision(watch, look))
+        console.print(_streams(watch, look))
     console.print(Text(f"\nWhat watcher changed in {place.flags}", style="bold"))
     after = place.flags.read_text(encoding="utf-8")
     for line in list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2))[3:]:
         console.print(Text(f"  {line}", style={"-": "red", "+": "green"}.get(line[:1], "")), soft_wrap=True)
-    console.print(Text("\nJudge the same numbers yourself: same outcome, same minute", style="bold"))
+    console.print(Text("\nJudge the same numbers yourself: the same outcomes at the same minutes", style="bold"))
     for feature, (_, look) in screen.looks.items():
         code = EXIT_CODES.get(look.verdict.outcome, 3)
         console.print(Text(f"  {compare_command(place, feature)}  # exit {code}"), soft_wrap=True)
-    console.print(Text("See everything watcher did, or look at the configuration", style="bold"))
+    console.print(
+        Text(f"\nEverything is in {place.path}: watcher.yaml, config, rules, data, the journal", style="bold")
+    )
     history = shlex.join(["watcher", "history", "--actions", "--config", str(place.config)])
-    console.print(Text(f"  {history}\n  {place.path}/: watcher.yaml, config, rules, data, watcher.db"), soft_wrap=True)
+    console.print(Text(f"  {history}  # what was done and refused"), soft_wrap=True)
 
 
 def compare_command(place: DemoFolder, feature: str) -> str:
@@ -226,24 +231,30 @@ def compare_command(place: DemoFolder, feature: str) -> str:
     return shlex.join(words)
 
 
-def _verdicts(screen: Screen) -> Table:
-    """Return a line for each release, and one for each of its rules."""
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for heading in ("release, rule", "outcome", "with the feature (interval)", "decided UTC"):
-        shown.add_column(heading)
-    for feature, (watch, look) in screen.looks.items():
-        outcome = look.verdict.outcome
-        status = f"{outcome.value}, {look.phase}" if look.phase in FINAL else outcome.value
-        shown.add_row(Text(feature, style="bold"), Text(status, style=f"bold {COLOURS[outcome]}"))
-        titles = {rule.name: rule.label for rule in watch.rules}
-        for stream in look.verdict.streams:
-            cells = [stream.outcome.value, effect_cell(stream.effect), _decided(watch, stream)]
-            shown.add_row(f"  {titles[stream.rule]}", *map(Text, cells))
+def _decision(watch: Watch, look: Look) -> Text:
+    """Return what became of a release, and when."""
+    outcome, exposed = look.verdict.outcome, watch.release.exposed_at
+    counting = {rule.name for rule in watch.rules if rule.required or outcome is Outcome.REGRESSED}
+    decisive = [s for s in look.verdict.streams if s.outcome is outcome and s.rule in counting]
+    times = [s.decided_at for s in decisive if s.decided_at is not None]
+    said = Text(f"{watch.release.feature} ", style="bold").append(outcome.value.upper(), style=COLOURS[outcome])
+    if times:
+        # The first harm decides, and the last proof.
+        at = max(times) if outcome is Outcome.HEALTHY else min(times)
+        said.append(f" {reasons.clock(at)}, {reasons.span((at - exposed) / 60)} after users were exposed", "not bold")
+    if look.killed_at is not None:
+        said.append(f"; turned off {reasons.clock(look.killed_at)}, {look.phase}", "not bold")
+    return said
+
+
+def _streams(watch: Watch, look: Look) -> Table:
+    """Return a line for each rule of a release."""
+    shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for heading, width in (("  rule", 30), ("outcome", 12), ("effect (interval)", 24), ("decided", 0)):
+        shown.add_column(heading, min_width=width, no_wrap=True)
+    titles = {rule.name: rule.label for rule in watch.rules}
+    for stream in look.verdict.streams:
+        decided = "-" if stream.decided_at is None else reasons.clock(stream.decided_at)
+        outcome = Text(stream.outcome.value, style=COLOURS[stream.outcome])
+        shown.add_row(f"  {titles[stream.rule]}", outcome, Text(effect_cell(stream.effect)), decided)
     return shown
-
-
-def _decided(watch: Watch, stream: Verdict) -> str:
-    if stream.decided_at is None:
-        return "-"
-    after = reasons.span((stream.decided_at - watch.release.exposed_at) / 60)
-    return f"{dt.datetime.fromtimestamp(stream.decided_at, dt.UTC):%H:%M}, after {after}"

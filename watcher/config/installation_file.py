@@ -1,6 +1,6 @@
 """watcher.yaml as it is written: its keys, and what must hold between them.
 
-schemas/watcher.schema.json comes from `InstallationFile`; `watcher.config` turns it into what the rest of watcher sees.
+schemas/watcher.schema.json comes from `InstallationFile`; `installation` turns it into what the rest of watcher sees.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
+from watcher.config.quantities import DAY, Duration, parse_share
+from watcher.config.rule_pack_file import LabelName, Name, PlainSelector, Text
+from watcher.config.secrets import VARIABLE
+from watcher.config.strict_yaml import Strict, closest, located
+from watcher.config.yaml_nodes import Key
 from watcher.model import Alpha
-from watcher.quantities import DAY, Duration, parse_share
-from watcher.rule_packs import LabelName, Name, PlainSelector, Text
-from watcher.yaml_strict import Key, Strict, closest, located
 
 PLACEHOLDERS = ("feature", "version", "previous")
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def _web_address(value: object) -> object:

@@ -1,57 +1,21 @@
-"""watcher.yaml and rule packs, as the rest of watcher sees them: frozen, with paths absolute and rules loaded.
-
-`load_installation` reads, `plan` turns a noticed release into a `Watch`. Every problem is a ConfigError with file, line
-and dotted key. Secrets are read when they are needed, and never kept.
-"""
+"""watcher.yaml as the rest of watcher sees it: frozen, with paths absolute and rules loaded."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from watcher.config.installation_file import InstallationFile, MetricsFile, ReleaseFile, ServiceFile
+from watcher.config.quantities import DAY
+from watcher.config.rule_packs import load_rules, rule_pack_path
+from watcher.config.secrets import from_environment, secret
+from watcher.config.strict_yaml import Document, read
+from watcher.config.yaml_nodes import Key
 from watcher.errors import ConfigError
-from watcher.installation_file import (
-    PLACEHOLDERS,
-    VARIABLE,
-    InstallationFile,
-    MetricsFile,
-    ReleaseFile,
-    ServiceFile,
-)
-from watcher.model import Alpha, Labels, Mode, Release, Rule, Strategy, Watch, labels
-from watcher.quantities import DAY, parse_duration, parse_margin, parse_share
-from watcher.rule_packs import RulePack, check_rules, describe, load_pack, load_rules, rule_pack_path
-from watcher.yaml_strict import Document, Key, read
-
-__all__ = [
-    "Installation",
-    "Metrics",
-    "Notice",
-    "ReleaseEntry",
-    "RulePack",
-    "Service",
-    "SlackSettings",
-    "check_rules",
-    "describe",
-    "from_environment",
-    "load_installation",
-    "load_pack",
-    "load_rules",
-    "parse_duration",
-    "parse_margin",
-    "parse_share",
-    "plan",
-    "rule_pack_path",
-    "secret",
-]
-
-LONGEST_SECRET = 1 << 16
-"""Characters; a file beyond this is not a secret."""
+from watcher.model import Alpha, Labels, Mode, Rule, Strategy, labels
 
 
 @dataclass(frozen=True)
@@ -286,115 +250,3 @@ def _kill(folder: Path, settings: Any) -> Any:
 
 def _names_a_file(key: str) -> bool:
     return key == "file" or key.endswith("_file")
-
-
-def secret(path: str | Path) -> str:
-    """Return the one line of a secret's file, without the line end.
-
-    Raises:
-        ConfigError: unreadable, empty, or more than one line of text. The content is never shown.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = file.read(LONGEST_SECRET + 1).rstrip("\r\n")
-    except OSError as error:
-        raise ConfigError(f"the secret cannot be read: {error.strerror}", file=str(path)) from error
-    except UnicodeDecodeError:
-        raise ConfigError("the secret is not UTF-8 text", file=str(path)) from None
-    if not content.strip():
-        raise ConfigError("the secret is empty", file=str(path))
-    if len(content) > LONGEST_SECRET or not content.isprintable():
-        # Clients quote a header they refuse, and with it the secret.
-        raise ConfigError("the secret is more than one line of plain text", file=str(path))
-    return content
-
-
-def from_environment(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """Replace ${NAME} by the variables of the environment (default: this process's).
-
-    >>> from_environment("Bearer ${TOKEN}", {"TOKEN": "abc"})
-    'Bearer abc'
-
-    Raises:
-        ConfigError: a variable is not set, or not one line.
-    """
-    known = os.environ if environment is None else environment
-
-    def value(found: re.Match[str]) -> str:
-        if not known.get(found[1]):
-            raise ConfigError(f"the environment variable {found[1]} is not set")
-        if not known[found[1]].isprintable():
-            raise ConfigError(f"the environment variable {found[1]} is more than one line of plain text")
-        return known[found[1]]
-
-    return VARIABLE.sub(value, text)
-
-
-def plan(installation: Installation, service: Service, entry: ReleaseEntry, release: Release) -> Watch:
-    """Return the watch of a release: everything that is fixed before the first look.
-
-    Raises:
-        ConfigError: the entry needs something that the release does not have, such as {previous}.
-    """
-    fill = _Filling(installation, entry, release)
-    baseline, treatment = fill.arm("baseline", entry.baseline), fill.arm("treatment", entry.treatment)
-    if baseline is not None and baseline == treatment:
-        raise fill.error(f"both arms are {dict(baseline)}: there is nothing to compare", "arms")
-    return Watch(
-        release=release,
-        rules=service.rules,
-        select=service.select,
-        baseline=baseline,
-        treatment=treatment,
-        block=installation.block,
-        settle=installation.settle,
-        warm_up=service.warm_up,
-        horizon=service.watch_for,
-        history=entry.history,
-        alpha=installation.alpha,
-        focus=fill.pairs(entry.focus, "focus"),
-        mode=service.mode,
-        switch=fill.switch(),
-        links=service.links,
-    )
-
-
-@dataclass(frozen=True)
-class _Filling:
-    """Puts a release's values where placeholders stand. A value is never looked into: it may hold anything."""
-
-    installation: Installation
-    entry: ReleaseEntry
-    release: Release
-
-    def error(self, problem: str, key: str) -> ConfigError:
-        dotted = ".".join(part for part in (self.entry.key, key) if part)
-        return ConfigError(problem, file=str(self.installation.file), line=self.entry.line, key=dotted)
-
-    def value(self, written: str, key: str) -> str:
-        name = written[1:-1]
-        if written != f"{{{name}}}" or name not in PLACEHOLDERS:
-            return written
-        known: str | None = getattr(self.release, name)
-        if not known:
-            hint = "; start it with --previous" if name == "previous" else ""
-            raise self.error(f"the release {self.release.id} has no {{{name}}}{hint}", key)
-        return known
-
-    def pairs(self, pairs: Labels, key: str) -> Labels:
-        return tuple((label, self.value(value, f"{key}.{label}")) for label, value in pairs)
-
-    def arm(self, name: str, pairs: Labels | None) -> Labels | None:
-        return None if pairs is None else self.pairs(pairs, f"arms.{name}")
-
-    def switch(self) -> str | None:
-        """Return the key of the kill switch, `name:path` or `name:{canonical JSON}`."""
-        for name, settings in (self.entry.kill or {}).items():
-            if isinstance(settings, str):
-                return f"{name}:{settings}"
-            filled = {
-                key: self.value(value, f"kill.{name}.{key}") if isinstance(value, str) else value
-                for key, value in settings.items()
-            }
-            return f"{name}:{json.dumps(filled, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
-        return None

@@ -1,0 +1,51 @@
+"""watcher.yaml and rule packs, as the rest of watcher sees them.
+
+`load_installation` reads, `plan` turns a noticed release into a `Watch`. Every problem is a ConfigError with file, line
+and dotted key.
+
+| file         | as it is written    | as it is seen  | from there                                     |
+|--------------|---------------------|----------------|------------------------------------------------|
+| watcher.yaml | `installation_file` | `installation` | `planning`: the watch of a release             |
+| rules/*.yaml | `rule_pack_file`    | `rule_packs`   | the same module finds the packs that ship      |
+
+What either may not hold is read by `secrets`. Below them are `quantities` (25m, 50%), `strict_yaml` (reading and
+checking a file) and `yaml_nodes` (its syntax).
+"""
+
+from __future__ import annotations
+
+from watcher.config.installation import (
+    Installation,
+    Metrics,
+    Notice,
+    ReleaseEntry,
+    Service,
+    SlackSettings,
+    load_installation,
+)
+from watcher.config.planning import plan
+from watcher.config.quantities import parse_duration, parse_margin, parse_share
+from watcher.config.rule_packs import RulePack, check_rules, describe, load_pack, load_rules, rule_pack_path
+from watcher.config.secrets import from_environment, secret
+
+__all__ = [
+    "Installation",
+    "Metrics",
+    "Notice",
+    "ReleaseEntry",
+    "RulePack",
+    "Service",
+    "SlackSettings",
+    "check_rules",
+    "describe",
+    "from_environment",
+    "load_installation",
+    "load_pack",
+    "load_rules",
+    "parse_duration",
+    "parse_margin",
+    "parse_share",
+    "plan",
+    "rule_pack_path",
+    "secret",
+]

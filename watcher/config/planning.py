@@ -1,0 +1,81 @@
+"""From a noticed release to its watch: everything that is fixed before the first look."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from watcher.config.installation import Installation, ReleaseEntry, Service
+from watcher.config.installation_file import PLACEHOLDERS
+from watcher.errors import ConfigError
+from watcher.model import Labels, Release, Watch
+
+
+def plan(installation: Installation, service: Service, entry: ReleaseEntry, release: Release) -> Watch:
+    """Return the watch of a release: everything that is fixed before the first look.
+
+    Raises:
+        ConfigError: the entry needs something that the release does not have, such as {previous}.
+    """
+    fill = _Filling(installation, entry, release)
+    baseline, treatment = fill.arm("baseline", entry.baseline), fill.arm("treatment", entry.treatment)
+    if baseline is not None and baseline == treatment:
+        raise fill.error(f"both arms are {dict(baseline)}: there is nothing to compare", "arms")
+    return Watch(
+        release=release,
+        rules=service.rules,
+        select=service.select,
+        baseline=baseline,
+        treatment=treatment,
+        block=installation.block,
+        settle=installation.settle,
+        warm_up=service.warm_up,
+        horizon=service.watch_for,
+        history=entry.history,
+        alpha=installation.alpha,
+        focus=fill.pairs(entry.focus, "focus"),
+        mode=service.mode,
+        switch=fill.switch(),
+        links=service.links,
+    )
+
+
+@dataclass(frozen=True)
+class _Filling:
+    """Puts a release's values where placeholders stand. A value is never looked into: it may hold anything."""
+
+    installation: Installation
+    entry: ReleaseEntry
+    release: Release
+
+    def error(self, problem: str, key: str) -> ConfigError:
+        dotted = ".".join(part for part in (self.entry.key, key) if part)
+        return ConfigError(problem, file=str(self.installation.file), line=self.entry.line, key=dotted)
+
+    def value(self, written: str, key: str) -> str:
+        name = written[1:-1]
+        if written != f"{{{name}}}" or name not in PLACEHOLDERS:
+            return written
+        known: str | None = getattr(self.release, name)
+        if not known:
+            hint = "; start it with --previous" if name == "previous" else ""
+            raise self.error(f"the release {self.release.id} has no {{{name}}}{hint}", key)
+        return known
+
+    def pairs(self, pairs: Labels, key: str) -> Labels:
+        return tuple((label, self.value(value, f"{key}.{label}")) for label, value in pairs)
+
+    def arm(self, name: str, pairs: Labels | None) -> Labels | None:
+        return None if pairs is None else self.pairs(pairs, f"arms.{name}")
+
+    def switch(self) -> str | None:
+        """Return the key of the kill switch, `name:path` or `name:{canonical JSON}`."""
+        for name, settings in (self.entry.kill or {}).items():
+            if isinstance(settings, str):
+                return f"{name}:{settings}"
+            filled = {
+                key: self.value(value, f"kill.{name}.{key}") if isinstance(value, str) else value
+                for key, value in settings.items()
+            }
+            return f"{name}:{json.dumps(filled, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
+        return None

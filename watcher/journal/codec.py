@@ -1,0 +1,92 @@
+"""What the journal writes into its text columns: strict JSON, exact for every float, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter
+
+from watcher.errors import JournalError
+from watcher.model import Alert, Calibration, Kill, Look, Watch
+
+T = TypeVar("T")
+
+WATCH: Final = TypeAdapter(Watch)
+# A dataclass cannot be given a configuration here, a tuple of it can.
+LOOK: Final = TypeAdapter(tuple[Look], config=ConfigDict(arbitrary_types_allowed=True))
+ALERT: Final = TypeAdapter(Alert)
+KILL: Final = TypeAdapter(Kill)
+
+
+def write(adapter: TypeAdapter[T], value: T) -> str:
+    """Return a dataclass as JSON."""
+    return dumps(adapter.dump_python(value, warnings="none"))
+
+
+def read(adapter: TypeAdapter[T], raw: str) -> T:
+    """Return the dataclass that `write` wrote.
+
+    Raises:
+        JournalError: it is not one, or one of another version.
+    """
+    try:
+        return adapter.validate_python(loads(raw))
+    except ValueError as error:
+        raise _unreadable(error) from error
+
+
+def read_calibration(raw: str) -> Calibration:
+    """Return the calibration whose `to_json` was written; errors as `read`."""
+    try:
+        return Calibration.from_json(loads(raw))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> JournalError:
+    problem = " ".join(str(error).split())
+    return JournalError(f"journal: a record cannot be read ({problem}); was it written by another version of watcher?")
+
+
+def dumps(value: Any) -> str:
+    """Return JSON of plain values, numpy's among them; NaN and infinities come back as they were."""
+    try:
+        return json.dumps(value, allow_nan=False, default=_plain)
+    except ValueError:
+        return json.dumps(_tagged(value), allow_nan=False)
+
+
+def loads(raw: str) -> Any:
+    """Return what `dumps` wrote; tuples come back as lists."""
+    return json.loads(raw, object_hook=_untagged)
+
+
+def clean(words: str) -> str:
+    """Return text that every database can hold: no NUL, no half of a surrogate pair."""
+    return words.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def _plain(value: Any) -> Any:
+    """Return numpy's scalars and arrays as plain ones."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be kept in the journal")
+
+
+def _tagged(value: Any) -> Any:
+    """Return JSON types with infinities and NaN, which JSON has no word for, as {"$float": "inf"}."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": str(float(value))}
+    if isinstance(value, Mapping):
+        return {key: _tagged(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_tagged(inner) for inner in value]
+    return value if isinstance(value, str | int | float | None) else _tagged(_plain(value))
+
+
+def _untagged(found: dict[str, Any]) -> Any:
+    return float(found["$float"]) if set(found) == {"$float"} else found

@@ -1,0 +1,160 @@
+"""The rows of the table `actions`, from intent to receipt.
+
+An intent is durable before its effect. Whoever performs it claims the row first, and one that died while it had it
+holds it up for a lease, no longer:
+
+    intended --claim--> claimed --done--> done
+        ^                  |  \\-failed(final)--> failed
+        \\--failed(retry)--/       (a newer headline makes an older one `superseded`)
+
+Every function works inside the caller's transaction; what they promise stands at the methods of `Journal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, Select, and_, or_, select, update
+
+from watcher.journal.codec import ALERT, KILL, clean, dumps, loads, read, write
+from watcher.journal.records import LEASE, Pending
+from watcher.journal.tables import ACTIONS, insert_new, note
+from watcher.model import Action, Kill
+
+_UNFINISHED: Final = ACTIONS.c.state.in_(("intended", "claimed"))
+
+
+def intend(connection: Connection, actions: Iterable[Action], at: float) -> None:
+    """Add the actions whose keys are new."""
+    for action in actions:
+        row = {
+            "key": action.key,
+            "release": action.release,
+            "kind": "kill" if isinstance(action, Kill) else action.kind,
+            "payload": write(KILL, action) if isinstance(action, Kill) else write(ALERT, action),
+            "state": "intended",
+            "attempts": 0,
+            "created_at": at,
+        }
+        if insert_new(connection, ACTIONS, [row]) and isinstance(action, Kill):
+            detail = {name: getattr(action, name) for name in ("key", "switch", "feature", "reason")}
+            note(connection, at, action.release, "kill intended", detail)
+
+
+def address(connection: Connection, key: str, alerters: Sequence[str], now: float) -> None:
+    """Add a row per alerter, each with a fate of its own, and finish the one they came from."""
+    row = connection.execute(select(ACTIONS).where(ACTIONS.c.key == key)).one()
+    insert_new(connection, ACTIONS, [
+        {"key": f"{key}#{alerter}", "release": row.release, "kind": row.kind, "alerter": alerter,
+         "payload": row.payload, "state": "intended", "attempts": 0, "created_at": row.created_at}
+        for alerter in alerters
+    ])  # fmt: skip
+    receipt = dumps({"addressed_to": ", ".join(alerters)})
+    connection.execute(
+        update(ACTIONS)
+        .where(ACTIONS.c.key == key)
+        .values(state="done", receipt=receipt, claimed_at=now, finished_at=now)
+    )
+
+
+def unfinished(connection: Connection) -> list[Pending]:
+    """List what is still to be done: kills first, then oldest first."""
+    return _entries(connection, select(ACTIONS).where(_UNFINISHED).order_by(ACTIONS.c.kind != "kill", ACTIONS.c.id))
+
+
+def entries(connection: Connection, release: str | None) -> list[Pending]:
+    """List all rows, or those of one release, oldest first."""
+    query = select(ACTIONS).order_by(ACTIONS.c.id)
+    return _entries(connection, query if release is None else query.where(ACTIONS.c.release == release))
+
+
+def _entries(connection: Connection, query: Select[Any]) -> list[Pending]:
+    return [_entry(row) for row in connection.execute(query)]
+
+
+def _entry(row: Row[Any]) -> Pending:
+    action: Action = read(KILL, row.payload) if row.kind == "kill" else read(ALERT, row.payload)
+    receipt = None if row.receipt is None else loads(row.receipt)
+    return Pending(
+        row.key, row.release, row.kind, action, row.state, row.created_at, row.alerter, row.attempts,
+        row.not_before, row.claimed_at, receipt, row.error, row.finished_at,
+    )  # fmt: skip
+
+
+def claim(connection: Connection, key: str, now: float) -> bool:
+    """Take a row that `Pending.due` would say is due; this is the same condition in SQL."""
+    tried = ACTIONS.c.claimed_at
+    stepped_back = tried > now + LEASE
+    free = and_(
+        ACTIONS.c.state == "intended",
+        or_(ACTIONS.c.not_before.is_(None), ACTIONS.c.not_before <= now, stepped_back),
+    )
+    expired = and_(ACTIONS.c.state == "claimed", or_(tried <= now - LEASE, stepped_back))
+    taken = connection.execute(
+        update(ACTIONS)
+        .where(ACTIONS.c.key == key, or_(free, expired))
+        .values(state="claimed", claimed_at=now, attempts=ACTIONS.c.attempts + 1)
+    )
+    return taken.rowcount == 1
+
+
+def release_claims(connection: Connection) -> int:
+    """Free every claim; return how many there were."""
+    freed = update(ACTIONS).where(ACTIONS.c.state == "claimed").values(state="intended", not_before=None)
+    return connection.execute(freed).rowcount
+
+
+def done(connection: Connection, key: str, receipt: Mapping[str, str], now: float) -> None:
+    """Finish a row, whoever has claimed it meanwhile: the effect is there."""
+    row = connection.execute(
+        update(ACTIONS)
+        .where(ACTIONS.c.key == key, ACTIONS.c.state != "done")
+        .values(state="done", receipt=dumps(dict(receipt)), error=None, not_before=None, finished_at=now)
+        .returning(ACTIONS.c.kind, ACTIONS.c.release)
+    ).first()
+    if row is not None and row.kind == "kill":
+        note(connection, now, row.release, "kill done", {"key": key, "receipt": dict(receipt)})
+
+
+def failed(connection: Connection, key: str, error: str, not_before: float | None, now: float) -> None:
+    """Give a row back until `not_before`, or finish it when that is None."""
+    final = not_before is None
+    row = connection.execute(
+        update(ACTIONS)
+        .where(ACTIONS.c.key == key, _UNFINISHED)
+        .values(
+            state="failed" if final else "intended",
+            error=clean(error),
+            not_before=not_before,
+            finished_at=now if final else None,
+        )
+        .returning(ACTIONS.c.kind, ACTIONS.c.release)
+    ).first()
+    if row is not None and (final or row.kind == "kill"):
+        what = "kill failed" if row.kind == "kill" else "alert failed"
+        note(connection, now, row.release, what, {"key": key, "error": error, "final": final})
+
+
+def supersede(connection: Connection, keys: Sequence[str], now: float) -> None:
+    """Finish rows that newer ones made pointless."""
+    superseded = update(ACTIONS).where(ACTIONS.c.key.in_(keys), _UNFINISHED)
+    connection.execute(superseded.values(state="superseded", finished_at=now))
+
+
+def receipt_of_headline(connection: Connection, release: str, alerter: str) -> dict[str, str] | None:
+    """Find the receipt of the newest headline that was delivered."""
+    # By number, not by time: headlines are delivered in the order of their intents, and clocks step back.
+    query = (
+        select(ACTIONS.c.receipt)
+        .where(
+            ACTIONS.c.release == release,
+            ACTIONS.c.alerter == alerter,
+            ACTIONS.c.kind == "headline",
+            ACTIONS.c.state == "done",
+        )
+        .order_by(ACTIONS.c.id.desc())
+        .limit(1)
+    )
+    receipt = connection.scalar(query)
+    return None if receipt is None else dict(loads(receipt))
