@@ -17,7 +17,7 @@ from watcher.errors import ConfigError, Refused, SourceError, WatcherError
 from watcher.journal import Journal, Watched
 from watcher.look import Source, look, prepare, read_history
 from watcher.model import Exposure, Kill, Look, Mode, Observations, Request, Watch
-from watcher.policy import kill_failed
+from watcher.policy import KILL_KEY, kill_failed
 from watcher.releases import flags_file, version_label
 from watcher.sources.prometheus import PrometheusSource
 
@@ -25,6 +25,8 @@ log = logging.getLogger("watcher")
 
 FINAL = ("recovered", "unrecovered", "ended")
 """Phases after which a watch is over."""
+
+DAY = 86_400.0
 
 LONGEST_TICK = 15.0
 """Seconds between ticks, at most: how long a flag may be on before it is noticed."""
@@ -54,6 +56,10 @@ class Daemon:
                 )
         self.journal.release_claims()
 
+    def start(self, now: float) -> None:
+        """Catch up with what a dead process left: kills given up that nobody was told of yet."""
+        self._report(None, now)
+
     def _backtested(self, service: Service) -> bool:
         return self.journal.recall(f"backtest/{service.name}") is not None
 
@@ -67,6 +73,7 @@ class Daemon:
                 # One of the two places for it: a watch that cannot be looked at must not silence the rest.
                 log.exception("look failed: %s", watched.watch.release.id)
         self.act(now)
+        self.retain(now)
 
     def notice(self, now: float) -> None:
         """Start watches, add stages and end watches for what changed since the last tick."""
@@ -132,7 +139,7 @@ class Daemon:
         if not calibrations:
             try:
                 calibrations = prepare(watch, read_history(watch, source))
-                self.journal.record_calibrations(watch.release.id, calibrations, now)
+                calibrations = self.journal.record_calibrations(watch.release.id, calibrations, now)
             except SourceError as error:
                 source = Unreadable(error)
         seen = look(watch, source, calibrations, previous, now, self.paused(now))
@@ -149,16 +156,31 @@ class Daemon:
         return None if pause is None or pause["until"] <= now else str(pause["reason"])
 
     def act(self, now: float) -> None:
-        """Carry out what is due; say so when a kill could not be."""
-        done = self.outbox.perform(now)
-        states = {entry.key: entry for entry in self.journal.actions()} if done else {}
-        for key, state in done:
-            entry = states.get(key)
-            if entry is not None and isinstance(entry.action, Kill):
-                log.warning("kill of %s: %s%s", entry.action.feature, state, f" ({entry.error})" if entry.error else "")
-                if state == "failed":
-                    self.journal.intend(kill_failed(self.journal.watch(entry.release), entry.error or "", now), now)
-                    self.outbox.tell(now)
+        """Carry out what is due, but no kill while paused; say so when a kill had to be given up."""
+        done = self.outbox.tell(now) if self.paused(now) else self.outbox.perform(now)
+        killed = {key for key, _ in done if key.endswith(KILL_KEY)}
+        if killed:
+            self._report(killed, now)
+
+    def retain(self, now: float) -> None:
+        """Once a day, let go of looks and observations past their retention; actions and audit stay."""
+        if now - (self.journal.recall("pruned") or 0.0) >= DAY:
+            self.journal.prune(now)
+            self.journal.remember("pruned", now)
+
+    def _report(self, keys: set[str] | None, now: float) -> None:
+        """Log what became of kills (None: all there ever were), and tell people of those given up; twice is once."""
+        for entry in self.journal.actions():
+            if not isinstance(entry.action, Kill) or (keys is not None and entry.key not in keys):
+                continue
+            if keys is not None:
+                log.warning(
+                    "kill of %s: %s%s", entry.action.feature, entry.state, f" ({entry.error})" * bool(entry.error)
+                )
+            if entry.state == "failed":
+                watch, at = self.journal.watch(entry.release), entry.finished_at or now
+                self.journal.intend(kill_failed(watch, entry.error or "", at), at)
+                self.outbox.tell(now)
 
     def run(self, clock: Callable[[], float]) -> None:
         """Tick until SIGTERM or SIGINT, the first time at once."""
@@ -173,11 +195,14 @@ class Daemon:
                 log.error("step failed: %s", error)
 
         def stop(*_: object) -> None:
+            if not scheduler.running:
+                raise SystemExit(0)  # in the first tick: what is not recorded yet has not happened
             scheduler.shutdown(wait=False)
 
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, stop)
         every = min(self.installation.block, LONGEST_TICK)
+        self.start(clock())
         tick()
         # A late tick does the work of those it missed: blocks wait in the source.
         scheduler.add_job(tick, "interval", seconds=every, max_instances=1, coalesce=True, misfire_grace_time=None)

@@ -140,7 +140,10 @@ def _judged(
         state, evidence = fold(watch, rule, seen[rule.name], calibration, state)
         states[rule.name] = state.to_json()
         verdicts += judge(watch, rule, evidence, before)
-    assumed = reasons.assumed({r.label: calibrations[r.name].notes for r in watch.rules if r.name in calibrations})
+    # The outcome does not rest on a rule that is not required, unless that is what regressed.
+    worst = {verdict.rule for verdict in verdicts if verdict.outcome is Outcome.REGRESSED}
+    bearing = [rule for rule in watch.rules if (rule.required or rule.name in worst) and rule.name in calibrations]
+    assumed = reasons.assumed({rule.label: calibrations[rule.name].notes for rule in bearing})
     return judge_release(watch, verdicts, assumed), states
 
 

@@ -26,6 +26,9 @@ from watcher.model import (
 HELD = 2
 """Consecutive blocks over which the evidence must stand above its threshold before a kill."""
 
+KILL_KEY = "|kill"
+"""What the key of a kill ends with: one a release, so that twice is once."""
+
 AFTERMATH = 600.0
 """Seconds after a kill in which recovery is looked for."""
 
@@ -118,7 +121,7 @@ def _why_assumed(watch: Watch) -> str:
 def _kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> Kill:
     assert watch.switch is not None
     return Kill(
-        key=f"{watch.release.id}|kill",
+        key=watch.release.id + KILL_KEY,
         release=watch.release.id,
         switch=watch.switch,
         feature=watch.release.feature,

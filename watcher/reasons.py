@@ -75,14 +75,14 @@ def waiting(needs: Needs | None) -> str:
 def span(minutes: float) -> str:
     """Return a duration as people say it.
 
-    >>> span(0.4), span(34), span(150), span(4000)
-    ('24 s', '34 min', '2.5 h', '2.8 d')
+    >>> span(0.4), span(34), span(150), span(1440), span(4000)
+    ('24 s', '34 min', '2.5 h', '24 h', '2.8 d')
     """
     if minutes < 1:
         return f"{minutes * 60:.0f} s"
     if minutes < 120:
         return f"{minutes:.0f} min"
-    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 1440:.1f} d"
+    return f"{round(minutes / 60, 1):g} h" if minutes < 48 * 60 else f"{round(minutes / 1440, 1):g} d"
 
 
 def clock(at: float) -> str:

@@ -48,10 +48,13 @@ class ConsoleAlerter:
     def _print_box(self, alert: Alert) -> None:
         title, *rest = (_encodable(line, self.stream) for line in _lines(alert, indent=""))
         console = Console(file=self.stream, highlight=False)
+        head = Text(title, style="bold")
+        # A title that does not fit into the frame would be cut; it is what people need to read.
+        fits = head.cell_len <= console.width - 6
         console.print(
             Panel(
-                Text("\n".join(rest)),
-                title=Text(title, style="bold"),
+                Text("\n").join([*([] if fits else [head]), *map(Text, rest)]),
+                title=head if fits else None,
                 title_align="left",
                 border_style=_COLOURS.get(alert.state, "blue"),
                 box=box.ROUNDED if alert.kind == "headline" else box.MINIMAL,

@@ -52,9 +52,18 @@ _TICKS = (
 """Ticks of a ratio axis, the finest first."""
 
 
-def page(width: float, height: float, title: str, subtitle: str = "") -> Figure:
+class Chart(Figure):
+    """A figure that shows itself in a notebook; a plain one does so only once somebody has imported pyplot."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """Return the image and its size in pixels of the page: it has more of its own, for sharp screens."""
+        width, height = (round(96 * inches) for inches in self.get_size_inches())
+        return to_png(self, dpi=192), {"width": width, "height": height}
+
+
+def page(width: float, height: float, title: str, subtitle: str = "") -> Chart:
     """Return an empty figure (inches) with a title and a quieter line below it, both at the left."""
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure = Chart(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     inch = 1 / height
     title = clipped(title, _LONGEST_TITLE)
