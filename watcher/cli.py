@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from watcher import __version__
 
 if TYPE_CHECKING:
     from watcher.oneoff import Comparison, Comparisons
 
-FORMATS = ("table", "json", "markdown")
+F = TypeVar("F", bound=Callable[..., Any])
+
+FORMATS = ("table", "json", "jsonl", "markdown")
 CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "WATCHER", "max_content_width": 100}
 
 
@@ -26,10 +29,54 @@ def cli() -> None:
     """Watch a release from the moment users are exposed: prove it healthy, or say it regressed and turn it off."""
 
 
-def options(*decorators: Any) -> Any:
+def quantity(name: str, kind: str, **settings: Any) -> Callable[[F], F]:
+    """Return an option such as 25m or 50%, refused where it is given; what is passed on is the text."""
+
+    def check(_context: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+        from watcher.config import parse_duration, parse_margin, parse_share
+
+        parse: Callable[[object], object] = {"share": parse_share, "margin": parse_margin}.get(kind, parse_duration)
+        try:
+            if value is not None:
+                parse(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+        return value
+
+    return click.option(name, metavar=kind.upper(), callback=check, **settings)
+
+
+class Sectioned(click.Command):
+    """A command with many options, listed under the headings of `SECTIONS`."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, each under the last heading that came before it."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        heading = "Options"
+        for param in self.get_params(ctx):
+            heading = SECTIONS.get(param.name or "", heading)
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if record is not None:
+                sections.setdefault(heading, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+SECTIONS = {
+    "ratio": "What to compare (one of the first five)",
+    "at": "How",
+    "prometheus": "On a Prometheus, with --rules",
+    "format": "The answer",
+    "help": "Help",
+}
+"""Headings, by the first option below each."""
+
+
+def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
     """Apply several click decorators, the first uppermost in the help."""
 
-    def apply(command: Any) -> Any:
+    def apply(command: F) -> F:
         for decorator in reversed(decorators):
             command = decorator(command)
         return command
@@ -38,61 +85,106 @@ def options(*decorators: Any) -> Any:
 
 
 WHAT = options(
-    click.option("--ratio", metavar="BAD/TOTAL", help="Events of a total, counted at the same moment."),
-    click.option("--rate", metavar="EVENTS/PER", help="Events per exposure, counted at different moments."),
-    click.option("--latency", metavar="COLUMN", help="Durations, one row each, or the metric of a histogram."),
-    click.option("--gauge", metavar="COLUMN", help="One measurement per interval."),
+    click.option("--ratio", metavar="BAD/TOTAL", help="Columns: events, and the total they are a part of."),
+    click.option("--rate", metavar="EVENTS/PER", help="Columns: events, and what they follow later (orders/starts)."),
+    click.option("--latency", metavar="COLUMN", help="Durations, one row each; or the metric of a histogram."),
+    click.option("--gauge", metavar="COLUMN", help="One measurement per interval; needs --worse."),
     click.option("--rules", metavar="PACK", help="A rule pack: a file, or the name of a shipped one."),
-    click.option("--worse", type=click.Choice(["higher", "lower"]), help="Which way is worse."),
-    click.option("--margin", help="How much worse is tolerable: 50%, or 0.5pp."),
-    click.option("--regress-margin", default="0%", show_default=True, help="How much worse must be proven."),
-    click.option("--matures", default="0s", help="For --rate: 99th percentile of the delay to the event."),
-    click.option("--objective", help="For --latency: what counts as slow, e.g. 2.5s."),
-    click.option("--unit-of-time", type=click.Choice(["s", "ms", "us", "ns"]), default="s", help="Of durations."),
+    click.option("--worse", type=click.Choice(["higher", "lower"]), help="Which way is worse (rate: lower)."),
+    quantity("--margin", "margin", help="How much worse is tolerable: 50%, or 0.5pp of a ratio."),
+    quantity(
+        "--regress-margin",
+        "margin",
+        default="0%",
+        show_default=True,
+        help="How much worse must be proven before regressed.",
+    ),
+    quantity("--matures", "duration", default="0s", help="For --rate: 99th percentile of the delay, e.g. 25m."),
+    quantity("--objective", "duration", help="For --latency: what counts as slow, e.g. 2.5s."),
+    click.option(
+        "--unit-of-time",
+        type=click.Choice(["s", "ms", "us", "ns"]),
+        default="s",
+        show_default=True,
+        help="Of durations.",
+    ),
 )
 
-WHEN = options(
-    click.option("--at", help="Time of exposure (2026-11-20T10:00:00Z); what lies before it is history."),
+HOW = options(
+    click.option("--at", metavar="TIME", help="Exposure (2026-11-20T10:00:00Z); what lies before it is history."),
     click.option("--by", multiple=True, metavar="LABEL", help="Label that makes streams (repeatable)."),
-    click.option("--alpha", type=float, default=0.01, show_default=True, help="Error rate of saying regressed."),
-    click.option("--warm-up", default=None, help="After exposure, not counted (default 0 for files, 5m else)."),
-    click.option("--block", default=None, help="Length of a block (default: as rows are spaced, at least 60s)."),
+    click.option(
+        "--alpha",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="RATE",
+        default=0.01,
+        show_default=True,
+        help="Chance of calling a good release regressed.",
+    ),
+    quantity("--warm-up", "duration", help="After exposure, not counted. [default: 0s; 5m on a Prometheus]"),
+    quantity("--block", "duration", help="Grid of time. [default: as rows are spaced, at least 60s]"),
     click.option("--drop-bad-rows", is_flag=True, help="Leave out rows with missing counts, and say how many."),
 )
 
 SERVER = options(
-    click.option("--prometheus", metavar="URL", help="Read a Prometheus instead of a file."),
+    click.option("--prometheus", metavar="URL", help="Read this server instead of a FILE."),
     click.option("--baseline", metavar="LABELS", help="""The control, e.g. 'version="1.1"'."""),
     click.option("--treatment", metavar="LABELS", help="""The release, e.g. 'version="1.2"'."""),
-    click.option("--select", metavar="LABELS", help="Added to every selector."),
-    click.option("--since", metavar="DURATION", help="Compare the arms over the last 2h."),
-    click.option("--history", metavar="DURATION", help="How much of the past to learn from (24h; 7d before/after)."),
+    click.option("--select", metavar="LABELS", help="""Added to every selector, e.g. 'job="shop"'."""),
+    quantity("--since", "duration", help="Compare the arms over the last 2h, say."),
+    quantity("--history", "duration", help="The past to learn from. [default: 24h; 7d before/after]"),
     click.option("--bearer-file", type=click.Path(dir_okay=False), help="File with a bearer token."),
     click.option("--ca-file", type=click.Path(dir_okay=False), help="CA bundle of the server."),
-    click.option("--replica-label", help="Label in which only replicas of a Prometheus differ."),
+    click.option("--replica-label", metavar="LABEL", help="Label in which only replicas of a Prometheus differ."),
 )
 
-OUTPUT = options(
-    click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True),
-    click.option("--output", type=click.Path(dir_okay=False), help="Write the answer to a file."),
-    click.option("--fail-on", type=click.Choice(["inconclusive", "regressed", "never"]), default="inconclusive"),
+ANSWER = options(
+    click.option(
+        "--format", type=click.Choice(FORMATS), default="table", show_default=True, help="jsonl: one line a release."
+    ),
+    click.option("--output", type=click.Path(dir_okay=False), help="Write the answer to a file, too."),
+    click.option(
+        "--fail-on",
+        type=click.Choice(["inconclusive", "regressed", "never"]),
+        default="inconclusive",
+        show_default=True,
+        help="regressed: exit 0 when inconclusive; never: exit 0 whatever the outcome.",
+    ),
     click.option("--explain", is_flag=True, help="Show the whole derivation."),
     click.option("--quiet", "-q", is_flag=True, help="Print nothing; the exit code is the answer."),
 )
 
+IN_PACK = {"worse", "margin", "regress_margin", "matures", "objective"}
+ON_FILE = {*IN_PACK, "ratio", "rate", "latency", "gauge", "unit_of_time", "by", "drop_bad_rows"}
+ON_SERVER = {"baseline", "treatment", "select", "since", "history", "bearer_file", "ca_file", "replica_label"}
 
-@cli.command()
+
+@cli.command(cls=Sectioned)
 @click.argument("file", required=False)
-@options(WHAT, WHEN, SERVER, OUTPUT)
-def compare(file: str | None, **given: Any) -> None:
+@options(WHAT, HOW, SERVER, ANSWER)
+@click.pass_context
+def compare(context: click.Context, /, file: str | None, **given: Any) -> None:
     """Judge one release, in a tidy CSV or Parquet FILE or on a Prometheus.
 
-    Exit code: 0 healthy, 1 regressed, 2 error, 3 inconclusive, no_data or invalid.
-    """
-    from watcher import oneoff
+    A FILE has a row per time and arm: timestamp (the end of the interval counted), arm (baseline or treatment),
+    counts or measurements; other columns are labels. Without arms it is before/after: say when with --at.
 
+    \b
+      watcher compare shop.csv --ratio errors/requests
+      watcher compare shop.csv --rate completed/started --matures 25m
+      watcher compare shop.parquet --latency duration --by feature
+      watcher compare load.csv --gauge load_time --worse higher --at 2026-11-20T10:00:00Z
+      watcher compare --prometheus http://127.0.0.1:9090 --rules http-prometheus --since 2h \\
+          --baseline 'version="1.1"' --treatment 'version="1.2"'
+
+    Exit code: 0 healthy, 1 regressed, 2 error, 3 inconclusive, no_data or invalid. Every option can be given by the
+    environment, too: --format as WATCHER_COMPARE_FORMAT.
+    """
     if (file is None) == (given["prometheus"] is None):
         raise click.UsageError("give a FILE or --prometheus URL")
+    _refuse_unused(context)
+    from watcher import oneoff
+
     if file is not None:
         wanted = {key: given[key] for key in ("ratio", "rate", "latency", "gauge", "rules", "worse", "margin", "at")}
         wanted |= {key: given[key] for key in ("regress_margin", "matures", "objective", "unit_of_time", "alpha")}
@@ -101,6 +193,29 @@ def compare(file: str | None, **given: Any) -> None:
     else:
         found = _compare_prometheus(given)
     _answer(found, given)
+
+
+def _refuse_unused(context: click.Context) -> None:
+    """Refuse options that would change nothing: whoever gave a margin believes that it holds."""
+    written = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    for names, why in _unused(context.params):
+        for name in sorted(written & names):
+            raise click.UsageError(f"--{name.replace('_', '-')} {why}")
+
+
+def _unused(params: dict[str, Any]) -> Iterator[tuple[set[str], str]]:
+    """Yield options that mean nothing beside the others, and why."""
+    if params["prometheus"] is not None:
+        yield ON_FILE, "goes with a FILE; on a Prometheus the rule pack says what is compared"
+    else:
+        yield ON_SERVER, "goes with --prometheus"
+    if params["rules"] is not None:
+        yield IN_PACK, "is a matter of each rule: set it in the rule pack"
+        return
+    if params["rate"] is None:
+        yield {"matures"}, "goes with --rate"
+    if params["latency"] is None:
+        yield {"objective", "unit_of_time"}, "goes with --latency"
 
 
 def _compare_prometheus(given: dict[str, Any]) -> Comparison:
@@ -115,27 +230,32 @@ def _compare_prometheus(given: dict[str, Any]) -> Comparison:
 def _answer(found: Comparison | Comparisons, given: dict[str, Any]) -> None:
     """Print the answer in the format asked for, and exit with its code."""
     if not given["quiet"] or given["output"]:
-        text = _formatted(found, given["form"], given["explain"], bool(given["output"]))
+        text = _formatted(found, given["format"], given["explain"], bool(given["output"]))
         if given["output"]:
-            Path(given["output"]).write_text(text, encoding="utf-8")
+            try:
+                Path(given["output"]).write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise click.FileError(given["output"], error.strerror) from error
         if not given["quiet"]:
             click.echo(text, nl=False)
-    sys.exit(exit_code(found.outcome.value, given["fail_on"]))
+    raise click.exceptions.Exit(exit_code(found.outcome.value, given["fail_on"]))
 
 
 def _formatted(found: Comparison | Comparisons, form: str, explain: bool, plain: bool) -> str:
     import json
 
-    each = [part.findings for part in (found if isinstance(found, Sequence) else [found])]
+    parts = list(found) if isinstance(found, Sequence) else [found]
     if form == "json":
         return json.dumps(found.to_json(), indent=2) + "\n"
+    if form == "jsonl":
+        return "".join(json.dumps(part.to_json()) + "\n" for part in parts)
     if form == "markdown":
         from watcher.report import markdown
 
-        return "\n".join(markdown.render(findings) for findings in each)
+        return "\n".join(markdown.render(part.findings) for part in parts)
     from watcher.report import terminal
 
-    return "\n".join(terminal.text(findings, explain=explain, plain=plain) for findings in each)
+    return "\n".join(terminal.text(part.findings, explain=explain, plain=plain) for part in parts)
 
 
 def exit_code(outcome: str, fail_on: str) -> int:
@@ -195,7 +315,7 @@ def release() -> None:
 @click.argument("feature")
 @click.option("--version", required=True, help="What users get: a version or a flag revision.")
 @click.option("--strategy", type=click.Choice(["flag", "canary", "blue_green"]), help="Where a service has several.")
-@click.option("--share", help="Share of users exposed, e.g. 5%.")
+@quantity("--share", "share", help="Share of users exposed, e.g. 5%.")
 @click.option("--exposed-at", help="When users were exposed (default now).")
 @click.option("--previous", help="The version users had.")
 @click.option("--not-reversible", is_flag=True, help="Cannot be undone (schema change): never killed.")
@@ -297,24 +417,27 @@ def _user() -> str:
 
 def main() -> None:
     """Run the command line; whatever unexpected happens exits with 2, never with 1 (which means regressed)."""
+    sys.exit(_code())
+
+
+def _code() -> int:
     from watcher.errors import WatcherError
 
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        # Outside its own main, click returns the code of an Exit; commands return nothing.
+        return int(cli(prog_name="watcher", standalone_mode=False) or 0)
+    except SystemExit:
+        # Nobody reads our answer any more: click would exit with 1.
+        return 2
     except click.Abort:
         click.echo("stopped", err=True)
-        sys.exit(2)
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
     except WatcherError as error:
         click.echo(f"watcher: {error}", err=True)
-        sys.exit(2)
     except Exception as error:
         # One of the two places for it: a crash must not read as a regression.
         if os.environ.get("WATCHER_DEBUG"):
             raise
         click.echo(f"watcher: unexpected {type(error).__name__}: {error} (WATCHER_DEBUG=1 shows where)", err=True)
-        sys.exit(2)
+    return 2

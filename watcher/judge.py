@@ -130,7 +130,8 @@ def _decided(
     worse = verdict.log_e_regressed >= verdict.threshold
     since = _proven(evidence.ends, evidence.track.healthy[row], np.log(1 / watch.alpha.healthy), last)
     if since is not None:
-        said = f"{'worse, but ' if worse else ''}proven within the margin ({margin})"
+        confidence = f"{1 - watch.alpha.healthy:.0%}"
+        said = f"{'worse, but ' if worse else ''}proven within the margin ({margin}; one-sided, {confidence})"
         return replace(verdict, outcome=Outcome.HEALTHY, decided_at=since, reason=f"{what}: {said}; {verdict.effect}.")
     needs = _needs(watch, evidence, row, verdict)
     state = "worse, within the margin so far" if worse else "not decided yet"
@@ -217,9 +218,12 @@ def _proven(ends: Floats, log_e: Floats, proof: float, last: Verdict | None) -> 
     have used that evidence up, when it has to be earned again.
     """
     since = last.decided_at if last is not None and last.outcome is Outcome.HEALTHY else None
-    for end, evidence in zip(ends[(log_e >= proof) | (log_e < 0)], log_e[(log_e >= proof) | (log_e < 0)], strict=True):
-        since = None if evidence < 0 else since or float(end)
-    return since
+    used_up = np.flatnonzero(log_e < 0)
+    first = 0
+    if used_up.size:
+        since, first = None, int(used_up[-1]) + 1
+    reached = np.flatnonzero(log_e[first:] >= proof)
+    return float(ends[first + reached[0]]) if since is None and reached.size else since
 
 
 def _needs(watch: Watch, evidence: Evidence, row: int, verdict: Verdict) -> Needs:

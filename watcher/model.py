@@ -347,6 +347,20 @@ class Observations:
         assert treatment is not None
         return Observations(self.streams, self.ends[keep], treatment, cut(self.baseline), self.notes)
 
+    def only(self, stream: Labels) -> Observations:
+        """Return one stream of several."""
+        row = [self.streams.index(stream)]
+
+        def cut(arm: Arm) -> Arm:
+            return Arm(arm.units, arm.events[row], arm.total[row])
+
+        return replace(
+            self,
+            streams=(stream,),
+            treatment=cut(self.treatment),
+            baseline=None if self.baseline is None else cut(self.baseline),
+        )
+
     def then(self, later: Observations) -> Observations:
         """Return these blocks followed by later ones; a stream or unit only one of them knows is empty in the other."""
         streams = tuple(dict.fromkeys(self.streams + later.streams))
@@ -372,6 +386,9 @@ def _glued(early: tuple[tuple[Labels, ...], Arm], late: tuple[tuple[Labels, ...]
         for field in ("events", "total")
     )
     return Arm(units, events, total)
+
+
+_PER_STREAM = ("scale", "level", "season", "ar", "sigma", "drift", "tail")
 
 
 @dataclass(frozen=True)
@@ -406,6 +423,15 @@ class Calibration:
         """Return the calibration with a note added."""
         return replace(self, notes=(*self.notes, note))
 
+    def only(self, stream: Labels) -> Calibration:
+        """Return what concerns one stream; for a stream that was not there, what concerns all."""
+        rows = [self.streams.index(stream)] if stream in self.streams else []
+        arrays = {name: getattr(self, name) for name in _PER_STREAM}
+        kept: dict[str, Any] = {
+            name: None if array is None or not rows else array[rows] for name, array in arrays.items()
+        }
+        return replace(self, streams=(stream,) if rows else (), **kept)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types; `from_json` is the inverse."""
         raw = asdict(self)
@@ -414,9 +440,8 @@ class Calibration:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Calibration:
         """Read back what `to_json` wrote."""
-        arrays = {"scale", "level", "season", "ar", "sigma", "drift", "tail"}
         fields: dict[str, Any] = {
-            key: np.asarray(value, dtype=float) if key in arrays and value is not None else value
+            key: np.asarray(value, dtype=float) if key in _PER_STREAM and value is not None else value
             for key, value in raw.items()
         }
         fields["streams"] = as_streams(raw["streams"])

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from watcher import reasons
 from watcher.calibration import calibrate
@@ -40,10 +39,16 @@ from watcher.model import (
     Worse,
     labels,
 )
-from watcher.report import Findings, Trace, charts, frames, json_report
+from watcher.report import Findings, Trace, frames, json_report
 from watcher.sources.tidy import TidyTable, read_table, split_releases
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 DAY = 86_400.0
+UNNAMED = "<frame>"
+"""What messages call a table that has no file."""
+
 POINTS = 240
 """Points of an effect chart: as many as can be told apart."""
 
@@ -86,6 +91,9 @@ class Comparison:
         Raises:
             ValueError: no such chart.
         """
+        # Most comparisons draw nothing, and matplotlib takes longer to import than they take.
+        from watcher.report import charts
+
         if kind == "forest":
             return charts.forest(self.findings)
         verdict = self.findings.streams[stream]
@@ -99,8 +107,8 @@ class Comparison:
     def trace(self, rule: Rule, verdict: Verdict) -> Trace:
         """Return effect, confidence sequence and evidence of one stream over time."""
         findings = self.findings
-        calibration = findings.calibrations[rule.name]
-        seen = findings.observations[rule.name].between(self.first, findings.end)
+        calibration = findings.calibrations[rule.name].only(verdict.labels)
+        seen = findings.observations[rule.name].only(verdict.labels).between(self.first, findings.end)
         edges = np.unique(np.linspace(0, seen.ends.size, min(POINTS, seen.ends.size) + 1).astype(int))
         state: EvidenceState | None = None
         points: list[tuple[float, ...]] = []
@@ -109,7 +117,7 @@ class Comparison:
             state, evidence = fold(findings.watch, rule, part, calibration, state)
             if evidence.snapshot is None or not evidence.ends.size:
                 continue
-            judged = judge(findings.watch, rule, evidence)[state.streams.index(verdict.labels)]
+            (judged,) = judge(findings.watch, rule, evidence)
             effect = (judged.effect.estimate, judged.effect.lower, judged.effect.upper)
             values = (np.nan if x is None else x for x in effect)
             points.append((float(evidence.ends[-1]), *values, judged.log_e_regressed, judged.log_e_healthy))
@@ -210,6 +218,7 @@ def compare(
     Raises:
         DataError: the table is wrong; the message names file, row and column.
         ConfigError: the rules are wrong.
+        ValueError: an argument cannot be read: a margin, a duration, an alpha.
 
     Example:
         >>> import pandas as pd
@@ -220,9 +229,11 @@ def compare(
         >>> found.outcome.value, round(found.findings.verdict.streams[0].effect.estimate, 1)
         ('regressed', 3.0)
     """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is an error rate between 0 and 1, found {alpha!r}")
     spec = [("ratio", ratio), ("rate", rate), ("latency", latency), ("gauge", gauge)]
     wanted = _rules(spec, rules, worse, margin, regress_margin, matures, objective)
-    name = "<frame>" if isinstance(data, pd.DataFrame) else str(data)
+    name = UNNAMED if isinstance(data, pd.DataFrame) else str(data)
     frame = data if isinstance(data, pd.DataFrame) else read_table(data, text=_labels_named(wanted, by))
     options: dict[str, Any] = {
         "by": () if by is None else (by,) if isinstance(by, str) else tuple(by),
@@ -338,6 +349,7 @@ def _compare_table(
     options: Mapping[str, Any],
 ) -> Comparison:
     began = time.monotonic()
+    rules, left_out = _present(rules, frame)
     table = TidyTable.of(frame, rules, **options)
     exposed = options["at"] if options["at"] is not None else table.exposed_at
     if exposed is None and not table.has_arms:
@@ -347,8 +359,9 @@ def _compare_table(
         )
     said = exposed is not None
     exposed = table.start if exposed is None else exposed
+    file = "" if options["name"] == UNNAMED else Path(options["name"]).stem
     watch = Watch(
-        release=Release("", "", release or Path(options["name"]).stem, "", Strategy.FLAG, (Stage(exposed),)),
+        release=Release("", "", release or file, "", Strategy.FLAG, (Stage(exposed),)),
         rules=rules,
         baseline=ARMS[0] if table.has_arms else None,
         treatment=ARMS[1] if table.has_arms else None,
@@ -362,9 +375,22 @@ def _compare_table(
     watch = replace(watch, rules=tuple(_with_objective(rule, table, watch) for rule in rules))
     table = TidyTable.of(frame, watch.rules, **options) if watch.rules != rules else table
     history = read_history(watch, table)
-    return compare_source(
-        watch, table, table.end, history, _calibrations(watch, table, history), table.notes, began, said
-    )
+    learnt, notes = _calibrations(watch, table, history), (*left_out, *table.notes)
+    return compare_source(watch, table, table.end, history, learnt, notes, began, said)
+
+
+def _present(rules: tuple[Rule, ...], frame: pd.DataFrame) -> tuple[tuple[Rule, ...], list[str]]:
+    """Leave out rules that are not required and whose metric the table does not have."""
+    names = {str(column) for column in frame.columns}
+    if "metric" in frame:
+        names |= {str(name) for name in frame["metric"].unique()}
+    missing = [
+        rule
+        for rule in rules
+        if not rule.required and any(s.metric not in names for s in (rule.events, rule.total) if s is not None)
+    ]
+    notes = [f"{rule.label}: not in the table, and not required, so left out" for rule in missing]
+    return tuple(rule for rule in rules if rule not in missing), notes
 
 
 def _with_objective(rule: Rule, table: TidyTable, watch: Watch) -> Rule:

@@ -114,7 +114,9 @@ def main() -> None:
         starts = [command("--help")() for _ in range(STARTS)]
     wall, cpu = ([each[side] for each in compares] for side in (0, 1))
     startup = [1_000 * each[0] for each in starts]
-    print(f"{STREAMS:,} streams x {BLOCKS:,} blocks; {rows:,} rows; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{STREAMS:,} streams x {BLOCKS:,} blocks; {rows:,} rows; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    )
     print(f"{'':26}{'best':>9}{'median':>9}{'target':>9}")
     for name, values, target in (
         ("fold, CPU s", folds, "2"),

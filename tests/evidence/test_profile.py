@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom, poisson
 
 from watcher.errors import ShapeError
-from watcher.evidence.profile import CAP, ONSET_NOW, Profile, ProfileState
+from watcher.evidence.profile import ONSET_NOW, Profile, ProfileState
+from watcher.evidence.track import CAP
 from watcher.model import Floats
 
 MINUTE = 60.0
@@ -202,7 +203,9 @@ counts = st.integers(0, 30)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(counts, counts, st.integers(0, 200), st.integers(0, 200)), min_size=1, max_size=40), st.data())
+@given(
+    st.lists(st.tuples(counts, counts, st.integers(0, 200), st.integers(0, 200)), min_size=1, max_size=40), st.data()
+)
 def test_the_same_blocks_give_the_same_state_whatever_the_looks(blocks, data):
     method = Profile.of(sign=1, margin=0.5, dispersion=1.3)
     cells = np.array(blocks, dtype=float)

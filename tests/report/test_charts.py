@@ -109,6 +109,30 @@ def test_the_effect_chart_shows_band_margin_no_change_exposure_and_decision() ->
     assert low < 1.0 < 1.5 < 3.2 < high < 10
 
 
+def test_a_chart_shows_itself_in_a_notebook_at_the_size_of_its_page() -> None:
+    image, size = charts.forest(everything())._repr_png_()
+    assert image.startswith(b"\x89PNG")
+    width, height = (int.from_bytes(image[at : at + 4], "big") for at in (16, 20))
+    assert size["width"] == round(8.4 * 96)
+    assert (width, height) == (pytest.approx(2 * size["width"], abs=2), pytest.approx(2 * size["height"], abs=2))
+
+
+def test_the_moment_evidence_suffices_stays_visible_however_far_it_grows() -> None:
+    grown = trace()
+    grown = replace(grown, log_regressed=100 * grown.log_regressed)
+    _, lower = charts.effect(everything(), ERRORS, REGRESSED, grown).axes
+    assert REGRESSED.threshold < lower.get_ylim()[1] < 4 * REGRESSED.threshold
+
+
+def test_a_regression_that_began_late_is_titled_with_its_size_since_then() -> None:
+    late = replace(REGRESSED, reason=REGRESSED.reason.replace("; more", ", and 2.9 times since 10:31 UTC; more"))
+    for verdict, expected in (
+        (late, "2.1 times the baseline's (1.4 to 3.2), and 2.9 times since 10:31 UTC"),
+        (REGRESSED, "2.1 times the baseline's (1.4 to 3.2)"),
+    ):
+        assert expected in texts(charts.effect(everything(), ERRORS, verdict, trace()))
+
+
 def test_the_margin_lies_below_where_worse_is_lower() -> None:
     figure = charts.effect(everything(), COMPLETION, INCONCLUSIVE, trace(0.99))
     levels = [round(line.get_ydata()[0], 3) for line in figure.axes[0].lines if list(line.get_xdata()) == [0, 1]]
@@ -164,6 +188,13 @@ def test_a_gauge_is_put_together_over_units_and_its_gaps_stay_gaps() -> None:
     drawn = np.asarray(before[0].get_ydata(), dtype=float)
     assert np.isnan(drawn[20:24]).all()
     assert np.isfinite(drawn[:20]).all()
+
+
+def test_a_measurement_of_one_unit_is_called_by_its_name_not_a_median() -> None:
+    seen = gauge((2.3, 2.6), EXPOSED - 7200, 170)
+    alone = Arm(("a",), seen.treatment.events[:, :1], seen.treatment.total[:, :1])
+    made = observed(observations={"lcp-p75": replace(seen, treatment=alone)})
+    assert "lcp" in texts(charts.arms(made, replace(LCP, measured_in=""), SLOW_PAINT))
 
 
 def test_averages_of_counts_weigh_blocks_by_their_traffic() -> None:

@@ -30,7 +30,7 @@ from tests.servers.load import Load
 from tests.servers.prometheus_server import PrometheusServer
 from tests.servers.shop import Shop, free_port, scrape, stop_process
 from watcher.journal import Journal, Pending
-from watcher.model import Kill, Look, Outcome
+from watcher.model import Kill, Look
 
 HISTORY = 60
 """Seconds of traffic before the release: 30 blocks, of which the dispersion needs 20 with events."""
@@ -97,36 +97,31 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def pid(self) -> int:
-        assert self._process is not None, "the daemon is not running"
-        return self._process.pid
-
-    @property
     def talk(self) -> str:
         """All it said so far, over all its lives."""
         return self._log.read_text() if self._log.exists() else ""
 
     def start(self) -> None:
-        """Start it, and return once its first tick is over."""
+        """Start it, and return once its first tick is over, or somebody killed it before that."""
         said = self.talk.count("watching shop")
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 [sys.executable, "-m", "watcher", "run", "--config", str(self._config)], stdout=log, stderr=log
             )
         for _ in range(600):
-            if self._process.poll() is not None:
-                break
-            if self.talk.count("watching shop") > said:
+            if self.talk.count("watching shop") > said or self._process is not process:
                 return
+            if process.poll() is not None:
+                break
             time.sleep(0.05)
         raise AssertionError(f"the daemon did not start:\n{self.talk}")
 
     def kill(self) -> None:
-        """End it as a power cut would."""
-        os.kill(self.pid, signal.SIGKILL)
-        assert self._process is not None
-        self._process.wait()
-        self._process = None
+        """End it as a power cut would, even while it starts."""
+        process, self._process = self._process, None
+        assert process is not None, "the daemon is not running"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
 
     def stop(self) -> None:
         """End it as an administrator would; without effect when it is not running."""
@@ -249,20 +244,13 @@ class Installation:
         with self.journal() as journal:
             return any(journal.receipt_of_headline(each.watch.release.id, "slack") for each in journal.watches())
 
-    def counted(self) -> int:
-        """Return how many blocks of the one release have counted so far."""
-        look = self._last_look()
-        return look.blocks if look else 0
-
-    def outcome(self) -> Outcome | None:
-        """Return what the last look at the one release said."""
-        look = self._last_look()
-        return look.verdict.outcome if look else None
-
-    def _last_look(self) -> Look | None:
+    def last_look(self) -> Look:
+        """Return the latest look at the one release there is, which must have been looked at."""
         with self.journal() as journal:
             [watched] = journal.watches()
-            return journal.last_look(watched.watch.release.id)
+            look = journal.last_look(watched.watch.release.id)
+        assert look is not None
+        return look
 
     def kills(self) -> list[Pending]:
         with self.journal() as journal:

@@ -106,7 +106,7 @@ CONCURRENT = ("--baseline", f'version="{OLD}"', "--treatment", f'version="{NEW}"
 
 def errors_of(found: dict[str, Any]) -> dict[str, Any]:
     [stream] = [stream for stream in found["streams"] if stream["rule"] == "request-errors"]
-    return stream
+    return dict(stream)
 
 
 def test_a_fine_canary_is_proven_healthy(past: Past) -> None:

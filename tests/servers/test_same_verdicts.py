@@ -91,9 +91,9 @@ class Told:
             for rule in RULES:
                 for selector in (rule.events, rule.total):
                     assert selector is not None
-                    own = {"__name__": selector.metric, "arm": arm, "feature": feature, "instance": instance}
+                    own = {"arm": str(arm), "feature": str(feature), "instance": str(instance)}
                     counted = np.concatenate([[0.0], np.cumsum(rows[selector.metric].to_numpy())])
-                    found.append((own, at, 1000.0 + counted))
+                    found.append(({"__name__": selector.metric, **own}, at, 1000.0 + counted))
         return found
 
 

@@ -108,11 +108,16 @@ class Told:
             return ConsoleAlerter(sys.stdout).deliver(replace(alert, kind="headline"), headline)
 
 
-def conclude(console: Console, place: DemoFolder, screen: Screen, before: str) -> None:
-    """Print the verdicts, what became of the flags file, and how to see for oneself."""
+def conclude(console: Console, place: DemoFolder, screen: Screen, before: str, breaks: Mapping[str, float]) -> None:
+    """Print the verdicts, what became of the flags file, and how to see for oneself.
+
+    Args:
+        before: the flags file as people left it.
+        breaks: when features broke (epoch seconds), by name.
+    """
     console.print(Text("\nWhat was decided", style="bold"))
     for watch, look in screen.looks.values():
-        console.print(_decision(watch, look))
+        console.print(_decision(watch, look, breaks.get(watch.release.feature)))
         console.print(_streams(watch, look))
     console.print(Text(f"\nWhat watcher changed in {place.flags}", style="bold"))
     after = place.flags.read_text(encoding="utf-8")
@@ -135,7 +140,7 @@ def compare_command(place: DemoFolder, feature: str) -> str:
     return shlex.join(words)
 
 
-def _decision(watch: Watch, look: Look) -> Text:
+def _decision(watch: Watch, look: Look, broke: float | None) -> Text:
     """Return what became of a release, and when."""
     outcome, exposed = look.verdict.outcome, watch.release.exposed_at
     counting = {rule.name for rule in watch.rules if rule.required or outcome is Outcome.REGRESSED}
@@ -145,7 +150,8 @@ def _decision(watch: Watch, look: Look) -> Text:
     if times:
         # The first harm decides, and the last proof.
         at = max(times) if outcome is Outcome.HEALTHY else min(times)
-        said.append(f" {reasons.clock(at)}, {reasons.span((at - exposed) / 60)} after users were exposed", "not bold")
+        since, what = (exposed, "users were exposed") if broke is None else (broke, "it broke")
+        said.append(f" {reasons.clock(at)}, {reasons.span((at - since) / 60)} after {what}", "not bold")
     if look.killed_at is not None:
         said.append(f"; turned off {reasons.clock(look.killed_at)}, {look.phase}", "not bold")
     return said

@@ -47,7 +47,7 @@ def tell(console: Console, place: DemoFolder, seed: int) -> None:
         before = Story(place, shop, daemon, screen).play()
     for feature, (watch, _) in screen.looks.items():
         table(shop, watch, screen.compared[feature]).to_csv(place.table(feature), index=False)
-    conclude(console, place, screen, before)
+    conclude(console, place, screen, before, shop.breaks)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ import numpy as np
 from scipy.special import log_ndtr
 
 from watcher.errors import ShapeError
-from watcher.evidence.track import ArrayState, Snapshot, Track
+from watcher.evidence.track import CAP, ArrayState, Snapshot, Track
 from watcher.model import Flags, Floats
 
 
@@ -100,9 +100,11 @@ class Innovations:
         for b, end in enumerate(ends):
             state = self._fold_point(state, residuals[:, b], end, counted is None or bool(counted[b]))
             shift, information, raw = self._adjusted(state.sums)
-            track.regressed[:, b] = self._log_e(shift - self._null * information, information)
+            track.regressed[:, b] = self._log_e(shift - self._null * information, information, state.points)
             # Clipping hides spikes of either sign; health must be proven with and without it.
-            track.healthy[:, b] = self._log_e(self._tolerated * information - np.maximum(shift, raw), information)
+            track.healthy[:, b] = self._log_e(
+                self._tolerated * information - np.maximum(shift, raw), information, state.points
+            )
             track.harm[:, b] = np.where(information > 0, raw / np.where(information > 0, information, 1.0), -np.inf)
         return state, track
 
@@ -158,15 +160,16 @@ class Innovations:
         information = v_w - shrink * v_x**2
         return clipped_w - shrink * v_x * clipped_c, information, raw_w - shrink * v_x * raw_c
 
-    def _log_e(self, score: Floats, information: Floats) -> Floats:
-        """Return log e of a shift above zero: half-normal mixture with the margin as its scale."""
+    def _log_e(self, score: Floats, information: Floats, points: Floats) -> Floats:
+        """Return log e of a shift above zero: half-normal mixture with the margin as its scale, capped a point."""
         spread = 1.0 + information * self._tolerated**2
-        return np.asarray(
+        log_e = np.asarray(
             -0.5 * np.log(spread)
             + score**2 * self._tolerated**2 / (2 * spread)
             + np.log(2.0)
             + log_ndtr(score * self._tolerated / np.sqrt(spread))
         )
+        return np.asarray(np.minimum(log_e, CAP * points))
 
     def snapshot(self, state: InnovationState, alpha: float) -> Snapshot:
         """Return the shift with its confidence sequence at level 1 - alpha, and the evidence."""
@@ -185,8 +188,8 @@ class Innovations:
             upper=np.where(known, sides[1], np.nan),
             harm=np.where(known, estimate, -np.inf),
             onset=state.first,
-            log_regressed=self._log_e(score - self._null * information, information),
-            log_healthy=self._log_e(self._tolerated * information - np.maximum(score, raw), information),
+            log_regressed=self._log_e(score - self._null * information, information, state.points),
+            log_healthy=self._log_e(self._tolerated * information - np.maximum(score, raw), information, state.points),
             blocks=state.points,
             toward_healthy=per_point * self._tolerated**2 / 2,
             toward_regressed=per_point * np.maximum(estimate, 0.0) ** 2 / 2,

@@ -30,11 +30,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from watcher.errors import ShapeError
-from watcher.evidence.track import ArrayState, Snapshot, Track
+from watcher.evidence.track import CAP, ArrayState, Snapshot, Track
 from watcher.model import Floats
-
-CAP = 3.0
-"""Most nats one block may add after tempering: tempering is approximate, above all at small shares."""
 
 ONSET_NOW = 0.65
 """Prior probability that a regression begins with exposure; the rest is spread evenly over the horizon."""

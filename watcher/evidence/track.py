@@ -10,6 +10,9 @@ import numpy as np
 
 from watcher.model import Floats
 
+CAP = 3.0
+"""Most nats one block may add, after tempering: what tempers it is itself an estimate."""
+
 
 @dataclass(frozen=True)
 class Track:

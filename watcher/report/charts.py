@@ -28,13 +28,16 @@ from watcher.report.drawing import (
     to_png,
     to_svg,
 )
-from watcher.report.explanation import subject
+from watcher.report.explanation import measured, subject
 from watcher.report.findings import Findings, Trace
 from watcher.report.rates import arms, moments_of
 
 __all__ = ["arms", "effect", "forest", "to_png", "to_svg"]
 
 MOST_STREAMS = 40
+_FAR_BEYOND = 3.0
+"""Times what evidence must reach, beyond which it is not drawn."""
+
 _MARKERS = {
     Outcome.REGRESSED: "D",
     Outcome.INVALID: "X",
@@ -53,7 +56,7 @@ def effect(findings: Findings, rule: Rule, verdict: Verdict, trace: Trace) -> Fi
         verdict: on the stream.
         trace: of the stream; see `Trace` for scale and shapes. It may be empty.
     """
-    figure = page(8.4, 5.4, _title(verdict.outcome, subject(findings, verdict)), f"{verdict.effect}")
+    figure = page(8.4, 5.4, _title(verdict.outcome, subject(findings, verdict)), measured(verdict))
     panels = list(figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1.0]))
     _draw_effect(panels[0], trace, edge(findings, rule), verdict.effect.confidence)
     _draw_evidence(findings, panels[1], trace)
@@ -121,15 +124,19 @@ def _roomy(shown: Sequence[float]) -> tuple[float, float]:
 
 
 def _draw_evidence(findings: Findings, axes: Axes, trace: Trace) -> None:
-    """Draw both e-processes, with the line each has to reach, in nats."""
+    """Draw both e-processes, with the line each has to reach, in nats.
+
+    What goes far beyond its line is cut: the crossing is what people look for.
+    """
     plain(axes)
     proof = -float(np.log(findings.watch.alpha.healthy))
     lines = (
         ("evidence of harm", trace.log_regressed, trace.threshold, COLOURS[Outcome.REGRESSED]),
         ("evidence of health", trace.log_healthy, proof, COLOURS[Outcome.HEALTHY]),
     )
-    top = max(float(np.nanmax(np.append(line, need))) for _, line, need, _ in lines)
-    axes.set_ylim(-0.6 * max(top, 5.0), 1.15 * max(top, 5.0))
+    highest = max(float(np.nanmax(np.append(line, need))) for _, line, need, _ in lines)
+    top = max(5.0, min(highest, _FAR_BEYOND * max(trace.threshold, proof)))
+    axes.set_ylim(-0.6 * top, 1.15 * top)
     for name, line, need, colour in lines:
         axes.plot(days(trace.ends), line, color=colour, linewidth=1.5, label=name)
         axes.axhline(need, color=colour, linewidth=1.0, linestyle=":")
@@ -149,7 +156,7 @@ def forest(findings: Findings) -> Figure:
     figure = page(
         8.4,
         1.75 + 0.36 * max(len(drawn), 1),
-        _title(findings.verdict.outcome, release_name(findings)),
+        _title(findings.verdict.outcome, release_name(findings) or "all streams"),
         "; ".join(filter(None, said)),
     )
     axes = figure.subplots()

@@ -23,6 +23,7 @@ from watcher.report.drawing import (
     plain,
     time_axis,
 )
+from watcher.report.explanation import measured
 from watcher.report.findings import Findings
 
 _SMOOTHED_FROM = 20
@@ -48,7 +49,7 @@ def arms(findings: Findings, rule: Rule, verdict: Verdict) -> Figure:
         known = ", ".join(sorted(findings.observations)) or "none"
         raise DataError(f"no observations of {rule.name} {dict(verdict.labels)} to draw; there are some of: {known}")
     title = f"{word(verdict.outcome)}  {reasons.subject(rule, verdict.labels)}"
-    figure = page(8.4, 3.9, title, f"{verdict.effect}")
+    figure = page(8.4, 3.9, title, measured(verdict))
     axes = figure.subplots()
     plain(axes)
     _draw_arms(findings, axes, rule, _recent(findings, seen), verdict.labels)
@@ -113,7 +114,7 @@ def _draw_arms(findings: Findings, axes: Axes, rule: Rule, seen: Observations, s
     each = reasons.span(width * findings.watch.block / 60)
     axes.plot([], [], color=FAINT, linewidth=0.7, alpha=0.5, label=f"each {each}")
     _scale(axes, raws, lines, rule)
-    axes.set_ylabel(_measured(rule), color=FAINT, size=9, parse_math=False)
+    axes.set_ylabel(_axis_name(rule, len(seen.treatment.units)), color=FAINT, size=9, parse_math=False)
 
 
 def together(rule: Rule, ends: Floats, arm: Arm, width: int) -> tuple[Floats, Arm]:
@@ -178,10 +179,11 @@ def _scale(axes: Axes, raws: list[Floats], lines: list[Floats], rule: Rule) -> N
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
 
 
-def _measured(rule: Rule) -> str:
+def _axis_name(rule: Rule, units: int) -> str:
     """Return what the vertical axis shows, with its unit."""
     if rule.kind is Kind.GAUGE:
-        return f"{rule.measured_in or 'value'} ({rule.across} of units)"
+        across = f" ({rule.across} of units)" if units > 1 else ""
+        return clipped(f"{rule.measured_in or rule.events.metric}{across}", 48)
     if rule.kind is Kind.LATENCY:
         return "share of requests" if rule.objective is None else f"share of requests over {rule.objective:g} s"
     total = "total" if rule.total is None else rule.total.metric
