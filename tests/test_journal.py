@@ -54,7 +54,11 @@ from watcher.model import (
     labels,
 )
 
-POSTGRES = Path("/usr/lib/postgresql/15/bin")
+POSTGRES = max(
+    Path("/usr/lib/postgresql").glob("*/bin"),
+    key=lambda place: int(place.parent.name),
+    default=Path("/usr/lib/postgresql/15/bin"),
+)
 ERRORS = Rule("errors", Kind.RATIO, Selector.parse('requests_total{code=~"5.."}'), Selector.parse("requests_total"))
 LOAD = Rule("load", Kind.GAUGE, Selector.parse("load_seconds"), worse=Worse.HIGHER, by=("feature",), margin=0.1)
 

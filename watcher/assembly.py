@@ -12,12 +12,11 @@ from watcher import intake
 from watcher.act import Alerter, Outbox
 from watcher.alerts.console import ConsoleAlerter
 from watcher.alerts.slack import slack_alerter
-from watcher.config import Installation, Metrics, load_installation, parse_share, secret
+from watcher.config import Installation, Metrics, load_installation, parse_moment, parse_share, secret
 from watcher.daemon import Daemon
 from watcher.errors import Refused
 from watcher.journal import Journal
 from watcher.model import Exposure
-from watcher.oneoff import moment
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
 from watcher.switches import switch
@@ -89,7 +88,7 @@ def start_release(config: str, service: str, feature: str, *, now: float, by: st
         exposure = Exposure(
             feature=feature,
             version=given["version"],
-            at=moment(given["exposed_at"]) if given["exposed_at"] else now,
+            at=parse_moment(given["exposed_at"]) if given["exposed_at"] else now,
             share=parse_share(given["share"]) if given["share"] else None,
             previous=given["previous"],
             reversible=not given["not_reversible"],

@@ -33,9 +33,10 @@ def quantity(name: str, kind: str, **settings: Any) -> Callable[[F], F]:
     """Return an option such as 25m or 50%, refused where it is given; what is passed on is the text."""
 
     def check(_context: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-        from watcher.config import parse_duration, parse_margin, parse_share
+        from watcher.config import parse_duration, parse_margin, parse_moment, parse_share
 
-        parse: Callable[[object], object] = {"share": parse_share, "margin": parse_margin}.get(kind, parse_duration)
+        known = {"share": parse_share, "margin": parse_margin, "time": parse_moment}
+        parse: Callable[[object], object] = known.get(kind, parse_duration)
         try:
             if value is not None:
                 parse(value)
@@ -68,7 +69,6 @@ SECTIONS = {
     "at": "How",
     "prometheus": "On a Prometheus, with --rules",
     "format": "The answer",
-    "help": "Help",
 }
 """Headings, by the first option below each."""
 
@@ -111,7 +111,7 @@ WHAT = options(
 )
 
 HOW = options(
-    click.option("--at", metavar="TIME", help="Exposure (2026-11-20T10:00:00Z); what lies before it is history."),
+    quantity("--at", "time", help="Exposure (2026-11-20T10:00:00Z); what lies before it is history."),
     click.option("--by", multiple=True, metavar="LABEL", help="Label that makes streams (repeatable)."),
     click.option(
         "--alpha",
@@ -249,13 +249,17 @@ def _formatted(found: Comparison | Comparisons, form: str, explain: bool, plain:
         return json.dumps(found.to_json(), indent=2) + "\n"
     if form == "jsonl":
         return "".join(json.dumps(part.to_json()) + "\n" for part in parts)
+    from watcher.report.cells import word
+
     if form == "markdown":
         from watcher.report import markdown
 
-        return "\n".join(markdown.render(part.findings) for part in parts)
+        first = f"**{word(found.outcome)}** {markdown.escaped(found.reason)}\n\n" if len(parts) > 1 else ""
+        return first + "\n".join(markdown.render(part.findings) for part in parts)
     from watcher.report import terminal
 
-    return "\n".join(terminal.text(part.findings, explain=explain, plain=plain) for part in parts)
+    first = f"{word(found.outcome)}  {found.reason}\n\n" if len(parts) > 1 else ""
+    return first + "\n".join(terminal.text(part.findings, explain=explain, plain=plain) for part in parts)
 
 
 def exit_code(outcome: str, fail_on: str) -> int:
@@ -295,8 +299,10 @@ def run(config: str) -> None:
 
 
 @cli.command()
-@click.option("--folder", type=click.Path(file_okay=False), default="watcher-demo", show_default=True)
-@click.option("--seed", type=int, default=7, show_default=True)
+@click.option(
+    "--folder", type=click.Path(file_okay=False), default="watcher-demo", show_default=True, help="Its files."
+)
+@click.option("--seed", type=int, default=7, show_default=True, help="Of its users: the same seed, the same story.")
 def demo(folder: str, seed: int) -> None:
     """Watch a good and a bad release of a small shop, in simulated time: no servers, half a minute."""
     from watcher.demo import tour
@@ -316,7 +322,7 @@ def release() -> None:
 @click.option("--version", required=True, help="What users get: a version or a flag revision.")
 @click.option("--strategy", type=click.Choice(["flag", "canary", "blue_green"]), help="Where a service has several.")
 @quantity("--share", "share", help="Share of users exposed, e.g. 5%.")
-@click.option("--exposed-at", help="When users were exposed (default now).")
+@quantity("--exposed-at", "time", help="When users were exposed (2026-11-20T10:00:00Z; default now).")
 @click.option("--previous", help="The version users had.")
 @click.option("--not-reversible", is_flag=True, help="Cannot be undone (schema change): never killed.")
 def release_start(config: str, service: str, feature: str, **given: Any) -> None:
@@ -426,9 +432,9 @@ def _code() -> int:
     try:
         # Outside its own main, click returns the code of an Exit; commands return nothing.
         return int(cli(prog_name="watcher", standalone_mode=False) or 0)
-    except SystemExit:
-        # Nobody reads our answer any more: click would exit with 1.
-        return 2
+    except SystemExit as stop:
+        # The daemon's own end is 0; click's, when nobody reads the answer any more, is 1.
+        return 2 if stop.code else 0
     except click.Abort:
         click.echo("stopped", err=True)
     except click.ClickException as error:

@@ -120,7 +120,7 @@ class Daemon:
         if not counters:
             raise ConfigError(f"{service.name}: noticing by label needs a rule that counts a total", key="notice.label")
         closed = float(np.floor((now - self.installation.settle) / block) * block)
-        key = f"versions/{service.name}/{label}"
+        key = f"versions/{service.name}/{label}/{','.join(entry.features)}"
         seen = self.journal.recall(key) or {"closed": 0.0, "known": None}
         if closed <= seen["closed"]:
             return [], {}

@@ -16,7 +16,7 @@ import pandas as pd
 from watcher import reasons
 from watcher.calibration import calibrate
 from watcher.comparison import EvidenceState, fold
-from watcher.config import load_rules, parse_duration, parse_margin, rule_pack_path
+from watcher.config import load_rules, parse_duration, parse_margin, parse_moment, rule_pack_path
 from watcher.errors import DataError, SourceError
 from watcher.judge import ORDER, judge
 from watcher.look import Source, look, prepare, read_history, request, rng
@@ -150,6 +150,12 @@ class Comparisons(Sequence[Comparison]):
         """The worst of the releases."""
         return min((each.outcome for each in self.releases), key=ORDER.index)
 
+    @property
+    def reason(self) -> str:
+        """How many of the releases that is said of."""
+        those = sum(each.outcome is self.outcome for each in self.releases)
+        return f"{those} of {len(self)} releases {self.outcome.value}"
+
     def to_json(self) -> dict[str, Any]:
         """Return all verdicts, as `watcher compare --format json` prints them."""
         return json_report.releases([each.findings for each in self.releases])
@@ -240,7 +246,7 @@ def compare(
         "block": None if block is None else parse_duration(block),
         "unit_of_time": unit_of_time,
         "drop_bad_rows": drop_bad_rows,
-        "at": None if at is None else moment(at),
+        "at": None if at is None else parse_moment(at),
         "name": name,
     }
     found = [
@@ -248,26 +254,6 @@ def compare(
         for release, part in split_releases(frame, name=name)
     ]
     return found[0] if len(found) == 1 else Comparisons(tuple(found))
-
-
-def moment(value: dt.datetime | float | str) -> float:
-    """Return a time as epoch seconds.
-
-    Raises:
-        DataError: not a time, or one without an offset.
-    """
-    if isinstance(value, int | float):
-        return float(value)
-    try:
-        parsed = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        try:
-            return float(str(value))
-        except ValueError as error:
-            raise DataError(f"{value!r} is not a time; write 2026-11-20T10:00:00Z or epoch seconds") from error
-    if parsed.tzinfo is None:
-        raise DataError(f"{value!r} has no time zone; write 2026-11-20T10:00:00Z or another offset")
-    return parsed.timestamp()
 
 
 def _labels_named(rules: Sequence[Rule], by: str | Sequence[str] | None) -> set[str]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from watcher.config import load_rules, parse_duration, rule_pack_path, secret
+from watcher.config import load_rules, parse_duration, parse_moment, rule_pack_path, secret
 from watcher.errors import ConfigError
 from watcher.look import prepare, read_history
 from watcher.model import Alpha, Labels, Release, Stage, Strategy, Watch, labels, parse_matchers
-from watcher.oneoff import Comparison, compare_source, moment
+from watcher.oneoff import Comparison, compare_source
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
 
@@ -55,7 +55,7 @@ def compare(
     if at is None and (since is None or baseline is None):
         raise ConfigError("give --at, the time of exposure, or --since with --baseline and --treatment")
     length = parse_duration(block) if block else 60.0
-    exposed = moment(at) if at is not None else now - SETTLE - parse_duration(since or "2h")
+    exposed = parse_moment(at) if at is not None else now - SETTLE - parse_duration(since or "2h")
     exposed = float(np.ceil(exposed / length) * length) if at is None else exposed
     past = history or ("24h" if baseline is not None else "7d")
     watch = Watch(

@@ -134,7 +134,7 @@ def _tell(
     watch: Watch, verdict: ReleaseVerdict, state: str, situation: Situation, refusals: tuple[Refusal, ...]
 ) -> list[Action]:
     """Return the headline edited to the new state, and the transition as a detail below it."""
-    title = f"{_name(watch)}: {TITLES[state]}"
+    title = f"{TITLES[state]}: {_name(watch)}"
     urgent = state in {"regressed", "killed", "unrecovered"} or "absent_treatment" in verdict.alarms
     lines = tuple(_lines(watch, verdict, state, situation, refusals))
     key = f"{watch.release.id}|{state}|{situation.now:.0f}"
@@ -154,16 +154,16 @@ def _name(watch: Watch) -> str:
 _KINDS: tuple[Literal["headline"], Literal["detail"]] = ("headline", "detail")
 
 TITLES = {
-    "watching": "users are exposed",
-    "healthy": "proven healthy",
+    "watching": "Watching",
+    "healthy": "Healthy, proven",
     "regressed": "REGRESSED",
-    "killed": "REGRESSED, turning it off",
-    "kill_failed": "REGRESSED, and NOT turned off",
-    "recovered": "turned off, recovered",
-    "unrecovered": "turned off, NOT recovered",
-    "no_data": "no data",
-    "invalid": "comparison invalid",
-    "ended": "watch ended",
+    "killed": "Killed: REGRESSED, turning it off",
+    "kill_failed": "Kill failed: REGRESSED, and NOT turned off",
+    "recovered": "Recovered, turned off",
+    "unrecovered": "Unrecovered: turned off, and NOT better",
+    "no_data": "No data",
+    "invalid": "Invalid comparison",
+    "ended": "Ended watching",
 }
 """The first words people read, by state."""
 
@@ -211,7 +211,7 @@ def _after_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> 
 
 def kill_failed(watch: Watch, problem: str, now: float) -> tuple[Alert, ...]:
     """Return what to say when a kill was given up: people must turn the release off themselves."""
-    title = f"{_name(watch)}: {TITLES['kill_failed']}"
+    title = f"{TITLES['kill_failed']}: {_name(watch)}"
     lines = (f"{problem}.", f"Turn {watch.release.feature} off by hand.")
     key = f"{watch.release.id}|kill_failed|{now:.0f}"
     return tuple(

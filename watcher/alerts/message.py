@@ -16,7 +16,7 @@ TEXT = 3000
 
 _EMOJI = {
     "watching": "👀", "healthy": "✅", "regressed": "🔴", "killed": "⛔",
-    "inconclusive": "🟡", "no_data": "⚪", "invalid": "🟠",
+    "kill_failed": "🚨", "recovered": "💚", "unrecovered": "🚨", "no_data": "⚪", "invalid": "🟠", "ended": "🏁",
 }  # fmt: skip
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 

@@ -24,7 +24,7 @@ from watcher.config.installation import (
     load_installation,
 )
 from watcher.config.planning import plan
-from watcher.config.quantities import parse_duration, parse_margin, parse_share
+from watcher.config.quantities import parse_duration, parse_margin, parse_moment, parse_share
 from watcher.config.rule_packs import RulePack, check_rules, describe, load_pack, load_rules, rule_pack_path
 from watcher.config.secrets import from_environment, secret
 
@@ -44,6 +44,7 @@ __all__ = [
     "load_rules",
     "parse_duration",
     "parse_margin",
+    "parse_moment",
     "parse_share",
     "plan",
     "rule_pack_path",

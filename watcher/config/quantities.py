@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from typing import Annotated
 
@@ -29,6 +30,30 @@ def parse_duration(value: object) -> float:
     if isinstance(value, str) and re.fullmatch(f"({_DURATION})+", value):
         return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(_DURATION, value))
     raise ValueError(f"expected a duration such as 60s, 25m, 24h or 28d, found {value!r}")
+
+
+def parse_moment(value: object) -> float:
+    """Return epoch seconds of `2026-11-20T10:00:00Z`, of an aware datetime, or of epoch seconds.
+
+    >>> parse_moment("2026-11-20T10:00:00Z"), parse_moment("1795168800")
+    (1795168800.0, 1795168800.0)
+
+    Raises:
+        ValueError: anything else, and a time without an offset.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value):
+        return float(value)
+    try:
+        parsed = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dt.datetime):
+        raise ValueError(f"expected a time such as 2026-11-20T10:00:00Z, or epoch seconds, found {value!r}")
+    if parsed.tzinfo is None:
+        raise ValueError(f"{value!r} has no time zone; write 2026-11-20T10:00:00Z or another offset")
+    return parsed.timestamp()
 
 
 def parse_margin(value: object) -> tuple[float, bool]:

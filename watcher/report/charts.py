@@ -156,7 +156,7 @@ def forest(findings: Findings) -> Figure:
     figure = page(
         8.4,
         1.75 + 0.36 * max(len(drawn), 1),
-        _title(findings.verdict.outcome, release_name(findings) or "all streams"),
+        _title(findings.verdict.outcome, release_name(findings) or "treatment against baseline"),
         "; ".join(filter(None, said)),
     )
     axes = figure.subplots()

@@ -1,0 +1,105 @@
+"""What the command line prints, letter by letter.
+
+A transcript in `transcripts/` is what a terminal 100 columns wide would show: `$ command`, its output, the lines of
+standard error behind `2>`, and `[exit N]`. Its commands are run in a folder that holds the files of `conftest.py`
+and a few more. What differs from run to run and from machine to machine is replaced: `<seconds>`, `<digest>`,
+`<rules>` and `<here>` (folders), `<version>`.
+
+To write the transcripts anew after a change that is meant, and then to read the difference:
+
+    WATCHER_REWRITE_TRANSCRIPTS=1 python -m pytest tests/cli/test_golden.py && git diff tests/cli/transcripts
+
+To add a command, add its `$ command` line to a transcript and write them anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pandas as pd
+import pytest
+
+from tests.cli.conftest import ROOT, Answer, Watcher, shop
+from watcher import __version__, cli
+
+TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
+REWRITE = os.environ.get("WATCHER_REWRITE_TRANSCRIPTS") == "1"
+
+VOLATILE = (
+    (re.compile(r'("took_seconds": )[\d.e-]+'), r"\1<seconds>"),
+    (re.compile(r'(digest(?:": "|: | ))[0-9a-f]{12}'), r"\1<digest>"),
+    (re.compile(re.escape(str(ROOT / "rules"))), "<rules>"),
+    (re.compile(rf"\b{re.escape(__version__)}\b"), "<version>"),
+)
+
+
+@pytest.fixture
+def examples(files: Path) -> Path:
+    """A working folder with tables of every outcome, and some that are wrong."""
+    shop(worse=1.0).to_csv("fine.csv", index=False)
+    shop(worse=1.0, minutes=6, requests=20).to_csv("short.csv", index=False)
+    whole = shop()
+    whole[whole["arm"] == "baseline"].to_csv("absent.csv", index=False)
+    pd.concat([shop(worse=1.0).assign(release="v1"), shop().assign(release="v2")]).to_csv("releases.csv", index=False)
+    whole.assign(errors=whole["errors"].where(whole.index != 4, -3)).to_csv("negative.csv", index=False)
+    whole.assign(arm=whole["arm"].replace("treatment", "candidate")).to_csv("candidate.csv", index=False)
+    (files / "broken.yaml").write_text(
+        "pack: shop\nrules:\n  - name: errors\n    kind: ratio\n    bad: errors_total\n    totla: requests_total\n"
+    )
+    return files
+
+
+def commands(transcript: str) -> list[str]:
+    return [line[2:] for line in transcript.splitlines() if line.startswith("$ ")]
+
+
+def played(line: str, answer: Answer) -> str:
+    """Return one command and what it did as a transcript shows it."""
+    talk = "".join(f"2> {line}".rstrip() + "\n" for line in answer.err.splitlines())
+    text = f"$ {line}\n{answer.out}{talk}[exit {answer.exit}]\n".replace(str(Path.cwd()), "<here>")
+    for pattern, instead in VOLATILE:
+        text = pattern.sub(instead, text)
+    return text
+
+
+@pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
+def test_the_command_line_prints_what_the_transcript_says(watcher: Watcher, examples: Path, path: Path) -> None:
+    golden = path.read_text(encoding="utf-8")
+    found = "\n".join(played(line, watcher(*shlex.split(line)[1:])) for line in commands(golden))
+    if REWRITE:
+        path.write_text(found, encoding="utf-8")
+    else:
+        assert found == golden
+
+
+def every_command(group: click.Group, name: str) -> Iterator[str]:
+    yield name
+    for child, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from every_command(command, f"{name} {child}")
+        else:
+            yield f"{name} {child}"
+
+
+def test_the_help_of_every_command_is_in_a_transcript() -> None:
+    shown = {line for path in TRANSCRIPTS for line in commands(path.read_text(encoding="utf-8"))}
+    assert {f"{name} --help" for name in every_command(cli.cli, "watcher")} <= shown
+
+
+def test_every_command_and_option_says_what_it_is_for() -> None:
+    def silent(command: click.Command, name: str) -> Iterator[str]:
+        if not command.help:
+            yield name
+        for param in command.params:
+            if isinstance(param, click.Option) and not param.help:
+                yield f"{name} {param.opts[0]}"
+        if isinstance(command, click.Group):
+            for child, below in command.commands.items():
+                yield from silent(below, f"{name} {child}")
+
+    assert list(silent(cli.cli, "watcher")) == []
