@@ -43,6 +43,14 @@ def test_a_good_release_is_proven_healthy_told_once_and_never_killed():
     assert kills(seen) == []
 
 
+def test_nothing_is_killed_on_an_answer_that_may_be_incomplete():
+    doubtful = MemorySource({"errors": replace(ratio(treated={5: 0.2}), partial=True)})
+    seen = list(looks(watch(), doubtful, range(1, 40)))
+    assert seen[-1].verdict.outcome is Outcome.REGRESSED
+    assert kills(seen) == []
+    assert "metrics_unreadable" in {refusal.reason for refusal in seen[-1].refusals}
+
+
 def test_a_regression_stays_said_when_the_errors_go_away_by_themselves():
     seen = list(looks(watch(mode=Mode.OBSERVE), source(treated={10: 0.06, 30: 0.01}), range(1, 120)))
     assert seen[-1].verdict.outcome is Outcome.REGRESSED

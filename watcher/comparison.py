@@ -190,10 +190,12 @@ def _welcome(
     """Return the state with room for every stream: those known before exposure, and those born since."""
     if state is None or not state.streams:
         # The first streams there are, even if they are not there from the first block, are the ones known.
-        born = tuple(stream for stream in seen if stream not in set(calibration.streams))
+        known = set(calibration.streams)
+        born = tuple(stream for stream in seen if stream not in known)
         first = _fresh(watch, rule, calibration, calibration.streams + born)
         return first if state is None else replace(first, blocks=state.blocks)
-    born = tuple(stream for stream in seen if stream not in set(state.streams))
+    known = set(state.streams)
+    born = tuple(stream for stream in seen if stream not in known)
     if not born:
         return state
     fresh = _fresh(watch, rule, calibration, born)

@@ -130,7 +130,7 @@ def _decided(
     worse = verdict.log_e_regressed >= verdict.threshold
     since = _proven(evidence.ends, evidence.track.healthy[row], np.log(1 / watch.alpha.healthy), last)
     if since is not None:
-        confidence = f"{1 - watch.alpha.healthy:.0%}"
+        confidence = f"{100 * (1 - watch.alpha.healthy):g} %"
         said = f"{'worse, but ' if worse else ''}proven within the margin ({margin}; one-sided, {confidence})"
         return replace(verdict, outcome=Outcome.HEALTHY, decided_at=since, reason=f"{what}: {said}; {verdict.effect}.")
     needs = _needs(watch, evidence, row, verdict)

@@ -104,7 +104,7 @@ def look(
         recovered=recovered,
         aftermath=said,
         paused=paused,
-        problem=problem,
+        problem=problem or _doubt(seen),
     )
     decision = decide(watch, verdict, situation)
     return Look(
@@ -122,6 +122,12 @@ def look(
         observations=seen,
         problem=problem,
     )
+
+
+def _doubt(seen: Mapping[str, Observations]) -> str | None:
+    """Return why these data are not good enough to act on, if a source said so."""
+    doubtful = [name for name, each in seen.items() if each.partial]
+    return f"the answer for {', '.join(doubtful)} may be incomplete" if doubtful else None
 
 
 def _judged(

@@ -335,6 +335,8 @@ class Observations:
     baseline: Arm | None = None
     notes: tuple[str, ...] = ()
     """What was odd about the data, for the reader: resets, dropped rows, replicas merged."""
+    partial: bool = False
+    """The source said that its answer may be incomplete: nothing may be killed on it."""
 
     def between(self, start: float, end: float) -> Observations:
         """Return the blocks that end in (start, end]."""
@@ -345,7 +347,7 @@ class Observations:
 
         treatment = cut(self.treatment)
         assert treatment is not None
-        return Observations(self.streams, self.ends[keep], treatment, cut(self.baseline), self.notes)
+        return replace(self, ends=self.ends[keep], treatment=treatment, baseline=cut(self.baseline))
 
     def only(self, stream: Labels) -> Observations:
         """Return one stream of several."""
@@ -369,7 +371,8 @@ class Observations:
         if self.baseline is not None and later.baseline is not None:
             baseline = _glued((self.streams, self.baseline), (later.streams, later.baseline), streams)
         notes = tuple(dict.fromkeys(self.notes + later.notes))
-        return Observations(streams, np.concatenate([self.ends, later.ends]), treatment, baseline, notes)
+        ends, partial = np.concatenate([self.ends, later.ends]), self.partial or later.partial
+        return Observations(streams, ends, treatment, baseline, notes, partial)
 
 
 def _glued(early: tuple[tuple[Labels, ...], Arm], late: tuple[tuple[Labels, ...], Arm], streams: Any) -> Arm:

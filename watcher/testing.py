@@ -7,7 +7,7 @@ demand.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -69,7 +69,7 @@ def _window(held: Observations, request: Request) -> Observations:
 
     treatment = arm(held.treatment)
     assert treatment is not None
-    return Observations(held.streams, ends, treatment, arm(held.baseline), held.notes)
+    return replace(held, ends=ends, treatment=treatment, baseline=arm(held.baseline))
 
 
 def counts(

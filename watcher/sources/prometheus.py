@@ -331,7 +331,12 @@ def _observations(request: Request, reads: Sequence[_Read], tallied: Sequence[_T
         notes = [note for read, counts in own.values() for note in _notes(read, counts)]
         arms = {arm: _arm(rule, counts, streams, notes, arm, request.ends) for arm, (_, counts) in own.items()}
         found[rule.name] = Observations(
-            streams, request.ends, arms["treatment"], arms.get("baseline"), tuple(dict.fromkeys(notes))
+            streams,
+            request.ends,
+            arms["treatment"],
+            arms.get("baseline"),
+            tuple(dict.fromkeys(notes)),
+            partial=any(note.startswith(WARNED) for note in notes),
         )
     return found
 

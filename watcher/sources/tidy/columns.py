@@ -152,7 +152,8 @@ def seconds(column: pd.Series[Any], place: Place, *, optional: bool = False) -> 
 
 def _from_moments(moments: pd.DatetimeIndex) -> Floats:
     # Whole and fractional seconds apart: nanoseconds since 1970 do not fit a float64 exactly.
-    whole, rest = np.divmod(moments.asi8, _PER_SECOND[moments.unit])
+    whole = moments.asi8 // _PER_SECOND[moments.unit]
+    rest = moments.asi8 - whole * _PER_SECOND[moments.unit]
     return np.asarray(np.where(moments.isna(), np.nan, whole + rest / _PER_SECOND[moments.unit]), dtype=np.float64)
 
 
