@@ -28,6 +28,7 @@ from watcher.model import (
     Tally,
     Verdict,
     Watch,
+    Worse,
 )
 
 RESERVE = 0.1
@@ -38,6 +39,9 @@ FIRST_BLOCKS = 4
 
 SILENCE = 5.0
 """Events an arm with traffic would have had while silent, before its silence means anything (odds of e^-5)."""
+
+OPEN = 10.0
+"""Log ratio from which a multiple says no more than "nothing to compare with"."""
 
 ORDER = (Outcome.REGRESSED, Outcome.INVALID, Outcome.NO_DATA, Outcome.INCONCLUSIVE, Outcome.HEALTHY)
 """The worst first."""
@@ -117,7 +121,8 @@ def _decided(
     accepted = dict(watch.accepted).get(rule.name)
     if accepted is None:
         if last is not None and last.outcome is Outcome.REGRESSED:
-            return replace(verdict, outcome=last.outcome, reason=last.reason, decided_at=last.decided_at)
+            kept = {name: getattr(last, name) for name in ("outcome", "reason", "decided_at", "onset", "since_onset")}
+            return replace(verdict, **kept)
         if beyond.any():
             return _regressed(watch, rule, evidence, row, verdict, beyond)
     absent = _absent(watch, rule, evidence, row, verdict)
@@ -143,10 +148,12 @@ def _regressed(watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: 
     at = int(beyond.argmax())
     verdict = replace(verdict, outcome=Outcome.REGRESSED, decided_at=float(evidence.ends[at]))
     assert evidence.snapshot is not None
-    harm = evidence.snapshot.harm[row] if np.isfinite(evidence.snapshot.harm[row]) else evidence.track.harm[row, at]
-    ratio = float(np.exp(np.clip(harm * (1 if rule.worse == "higher" else -1), -20, 20)))
-    onset = float(evidence.snapshot.onset[row])
-    return replace(verdict, reason=reasons.regressed(watch, rule, verdict, evidence.calibration.margin, onset, ratio))
+    harm, onset = evidence.snapshot.harm[row], float(evidence.snapshot.onset[row])
+    first = watch.release.exposed_at + watch.warm_up + rule.matures + 2 * watch.block
+    if onset > first and harm < OPEN:
+        sign = -1 if rule.worse is Worse.LOWER else 1
+        verdict = replace(verdict, onset=onset, since_onset=float(np.exp(sign * harm)))
+    return replace(verdict, reason=reasons.regressed(watch, rule, verdict, evidence.calibration.margin))
 
 
 def _absent(watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: Verdict) -> Verdict | None:

@@ -524,7 +524,8 @@ class Needs:
 class Verdict:
     """What is said of one stream, and why.
 
-    `decided_at` is the end of the first block at which the outcome was reached. `held` counts the latest
+    `decided_at` is the end of the first block at which the outcome was reached. Of a regression that began late,
+    `onset` is when it seems to have begun and `since_onset` the treatment's ratio since. `held` counts the latest
     consecutive blocks in which the evidence of regression stood above its threshold. `assumed` is True when the
     dispersion was not learnt from data: nothing may be killed on such a verdict.
     """
@@ -540,6 +541,8 @@ class Verdict:
     log_e_healthy: float = 0.0
     threshold: float = 0.0
     decided_at: float | None = None
+    onset: float | None = None
+    since_onset: float | None = None
     held: int = 0
     needs: Needs | None = None
     assumed: bool = False

@@ -29,15 +29,19 @@ def tolerated(rule: Rule, margin: float) -> str:
     return f"{rule.margin * 100:g} pp, {relative}" if rule.absolute else relative
 
 
-def regressed(watch: Watch, rule: Rule, verdict: Verdict, margin: float, onset: float, ratio: float) -> str:
-    """Return why a stream is called regressed; `ratio` is treatment to baseline since `onset`."""
+def measured(verdict: Verdict) -> str:
+    """Return the effect; of a regression that began late, also its size since then."""
+    if verdict.onset is None or verdict.since_onset is None:
+        return str(verdict.effect)
+    return f"{verdict.effect}, and {verdict.since_onset:.2g} times since {clock(verdict.onset)}"
+
+
+def regressed(watch: Watch, rule: Rule, verdict: Verdict, margin: float) -> str:
+    """Return why a stream is called regressed, and when it was."""
     assert verdict.decided_at is not None
     minutes = (verdict.decided_at - watch.release.exposed_at) / 60
-    text = f"{subject(rule, verdict.labels)}: {verdict.effect}"
-    first = watch.release.exposed_at + watch.warm_up + rule.matures + 2 * watch.block
-    if onset > first:
-        text += f", and {ratio:.2g} times since {clock(onset)}"
-    return f"{text}; more than the margin allows ({tolerated(rule, margin)}); decided after {span(minutes)}."
+    said = f"{subject(rule, verdict.labels)}: {measured(verdict)}"
+    return f"{said}; more than the margin allows ({tolerated(rule, margin)}); decided after {span(minutes)}."
 
 
 def absent(watch: Watch, rule: Rule, labels: Labels, which: str, blocks: int) -> str:

@@ -99,7 +99,7 @@ def profiled(path: Path) -> None:
     try:
         profiler.runcall(cli.main)
     except SystemExit:
-        pstats.Stats(profiler).sort_stats(os.environ.get("BENCH_SORT", "cumulative")).print_stats(45)
+        pstats.Stats(profiler).sort_stats("cumulative").print_stats(45)
 
 
 def main() -> None:

@@ -125,7 +125,8 @@ def test_the_moment_evidence_suffices_stays_visible_however_far_it_grows() -> No
 
 
 def test_a_regression_that_began_late_is_titled_with_its_size_since_then() -> None:
-    late = replace(REGRESSED, reason=REGRESSED.reason.replace("; more", ", and 2.9 times since 10:31 UTC; more"))
+    began = REGRESSED.decided_at - 180.0
+    late = replace(REGRESSED, onset=began, since_onset=2.9)
     for verdict, expected in (
         (late, "2.1 times the baseline's (1.4 to 3.2), and 2.9 times since 10:31 UTC"),
         (REGRESSED, "2.1 times the baseline's (1.4 to 3.2)"),

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from watcher import reasons
 from watcher.model import Effect, Floats, Outcome, Rule, Verdict, Worse
 from watcher.report.cells import effect_cell, release_name, when, word
 from watcher.report.drawing import (
@@ -28,7 +29,7 @@ from watcher.report.drawing import (
     to_png,
     to_svg,
 )
-from watcher.report.explanation import measured, subject
+from watcher.report.explanation import subject
 from watcher.report.findings import Findings, Trace
 from watcher.report.rates import arms, moments_of
 
@@ -56,7 +57,7 @@ def effect(findings: Findings, rule: Rule, verdict: Verdict, trace: Trace) -> Fi
         verdict: on the stream.
         trace: of the stream; see `Trace` for scale and shapes. It may be empty.
     """
-    figure = page(8.4, 5.4, _title(verdict.outcome, subject(findings, verdict)), measured(verdict))
+    figure = page(8.4, 5.4, _title(verdict.outcome, subject(findings, verdict)), reasons.measured(verdict))
     panels = list(figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1.0]))
     _draw_effect(panels[0], trace, edge(findings, rule), verdict.effect.confidence)
     _draw_evidence(findings, panels[1], trace)

@@ -56,13 +56,6 @@ def subject(findings: Findings, verdict: Verdict) -> str:
     return printable(verdict.rule if rule is None else reasons.subject(rule, verdict.labels))
 
 
-def measured(verdict: Verdict) -> str:
-    """Return the effect; of a regression that began late also its size since then, as the reason says it."""
-    effect = str(verdict.effect)
-    late = verdict.reason.partition(effect)[2].partition(";")[0] if verdict.outcome is Outcome.REGRESSED else ""
-    return effect + late
-
-
 def details(findings: Findings, verdict: Verdict) -> list[tuple[str, str]]:
     """Return the facts behind one verdict as (name, sentence), for a reader who asks why."""
     rule, calibration = findings.rule(verdict.rule), findings.calibrations.get(verdict.rule)
