@@ -109,10 +109,11 @@ class Profile:
         bets = bets + null
         proofs = np.array([-tolerated, 0.0, tolerated / 2])
         coarse = np.concatenate(
-            [np.arange(0, 0.525, 0.05), np.arange(0.6, 1.05, 0.1), np.arange(1.25, _EDGE + 0.1, 0.25)]
+            [np.arange(0, 0.525, 0.05), np.arange(0.6, 1.05, 0.1), np.arange(1.5, _EDGE + 0.1, 0.5)]
         )
+        # Small margins are decided by many events, whose likelihood is too sharp for the coarse grid.
         fine = tolerated * np.arange(0.25, 2.1, 0.25)
-        half = np.concatenate([coarse, fine[fine < 1.0]])
+        half = np.concatenate([coarse, fine[fine < 0.25]])
         exact = np.concatenate([[null, tolerated], bets, proofs])
         theta = np.unique(np.round(np.concatenate([half, -half, exact, -exact]), 12))
         keep = np.concatenate([[True], np.diff(theta) > 1e-9])
@@ -205,9 +206,12 @@ class Profile:
 
     def _log_likelihood(self, treated: Floats, events: Floats, share: Floats) -> Floats:
         """Return the log likelihood of each grid point, summed over the blocks: [stream, point]."""
-        total = np.outer(treated.sum(axis=0), self.theta)
+        total, cost = np.outer(treated.sum(axis=0), self.theta), np.empty_like(share)
         for point, growth in enumerate(np.expm1(self.theta)):
-            total[:, point] -= np.einsum("bs,bs->s", events, np.log(share * growth + 1.0))
+            np.multiply(share, growth, out=cost)
+            cost += 1.0
+            np.log(cost, out=cost)
+            total[:, point] -= np.einsum("bs,bs->s", events, cost)
         return total / self.dispersion
 
     def _gains(self, treated: Floats, events: Floats, share: Floats) -> Mapping[int, Floats]:
@@ -221,20 +225,22 @@ class Profile:
 
     def _bet(self, bets: Floats, gains: Mapping[int, Floats], blocks: Floats) -> tuple[Floats, Floats]:
         """Run the e-process for "worse": capital by bet, with a prior on when the regression begins."""
-        wins = np.stack([np.minimum(gains[point] - gains[self.at_null], CAP) for point in self.at_bets], axis=1)
+        growth = np.exp(np.stack([np.minimum(gains[at] - gains[self.at_null], CAP) for at in self.at_bets], axis=1))
         before, after = blocks[:-1], blocks[1:]
         later = (1.0 - ONSET_NOW) / (self.horizon - 1.0)
-        prior = np.where(before == 0, ONSET_NOW, np.where(before < self.horizon, later, 0.0))
-        stake = _log(np.where(after > before, prior, 0.0))[:, None] + self.bet_log_weights[:, None]
-        capital = np.empty_like(wins)
-        for b, win in enumerate(wins):
-            bets = capital[b] = _log_add(bets, stake[b]) + win
-        return _log_add(_logsumexp(capital, axis=1), self._unspent(after)), bets
+        prior = np.where(before == 0, ONSET_NOW, np.where(before < self.horizon, later, 0.0)) * (after > before)
+        # Capital is kept as a share of what the best bet had at the start, so that a few blocks cannot overflow.
+        scale = np.maximum(bets.max(axis=0), 0.0)
+        stake = (prior * np.exp(-scale))[:, None] * np.exp(self.bet_log_weights)[:, None]
+        capital, path = np.exp(bets - scale), np.empty_like(growth)
+        for b in range(len(growth)):
+            capital = path[b] = (capital + stake[b]) * growth[b]
+        return scale + _log(path.sum(axis=1) + self._unspent(after) * np.exp(-scale)), scale + _log(capital)
 
     def _unspent(self, blocks: Floats) -> Floats:
-        """Return the log of the prior on an onset still to come."""
+        """Return the prior on an onset still to come."""
         left = 1.0 - ONSET_NOW - (1.0 - ONSET_NOW) / (self.horizon - 1.0) * (blocks - 1.0)
-        return _log(np.where(blocks == 0, 1.0, np.clip(left, 0.0, 1.0)))
+        return np.where(blocks == 0, 1.0, np.clip(left, 0.0, 1.0))
 
     def _prove(self, proof: Floats, gains: Mapping[int, Floats]) -> tuple[Floats, Floats]:
         """Run the e-process for "not worse than the margin"."""
@@ -283,7 +289,7 @@ class Profile:
             upper=np.where(known, _cross(self.theta, depth, reach, np.inf), np.nan),
             harm=self._harm(state.recent.T),
             onset=state.recent[:, 3],
-            log_regressed=_log_add(_logsumexp(state.bets), self._unspent(state.blocks)),
+            log_regressed=_log_add(_logsumexp(state.bets), _log(self._unspent(state.blocks))),
             log_healthy=_logsumexp(state.proof + _PROOF_LOG_WEIGHTS),
             blocks=state.blocks,
             toward_healthy=np.minimum(per_block * self._gain(share, 0.0, self.theta[self.at_margin]), CAP),
