@@ -25,8 +25,7 @@ CONFIG = NOUNS | {"config"}
 ONEOFF = LOOK | CONFIG | {"look", "sources", "report"}
 INTAKE = CONFIG | {"journal"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
-ONEOFFS = {"oneoff", "oneoff_prometheus"}
-DAEMON = ONEOFF | OUTSIDE | ONEOFFS | {"intake", "daemon", "server"}
+DAEMON = ONEOFF | OUTSIDE | {"oneoff"} | {"intake", "daemon", "server"}
 EVERYTHING = DAEMON | {"assembly", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
@@ -41,7 +40,6 @@ SEES: dict[str, set[str]] = {
     "aftermath": POLICY,
     "look": LOOK,
     "oneoff": ONEOFF,
-    "oneoff_prometheus": ONEOFF | ONEOFFS,
     **dict.fromkeys(CONFIG - NOUNS, CONFIG),
     **dict.fromkeys(OUTSIDE, NOUNS),
     "act": NOUNS | {"journal"},
@@ -52,7 +50,8 @@ SEES: dict[str, set[str]] = {
     "assembly": DAEMON,
     "demo": EVERYTHING,
     "testing": EVERYTHING,
-    "cli": EVERYTHING,
+    "options": CONFIG,
+    "cli": EVERYTHING | {"options"},
     "__main__": {"cli"},
     "__init__": {"oneoff"},
 }

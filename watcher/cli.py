@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from watcher import __version__
+from watcher.options import ANSWER, HOW, IN_PACK, ON_FILE, ON_SERVER, SERVER, WHAT, Sectioned, options, quantity
 
 if TYPE_CHECKING:
     from watcher.oneoff import Comparison, Comparisons
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-FORMATS = ("table", "json", "jsonl", "markdown")
 CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "WATCHER", "max_content_width": 100}
 
 
@@ -27,136 +25,6 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "WATCHER
 @click.version_option(__version__, prog_name="watcher")
 def cli() -> None:
     """Watch a release from the moment users are exposed: prove it healthy, or say it regressed and turn it off."""
-
-
-def quantity(name: str, kind: str, **settings: Any) -> Callable[[F], F]:
-    """Return an option such as 25m or 50%, refused where it is given; what is passed on is the text."""
-
-    def check(_context: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-        from watcher.config import parse_duration, parse_margin, parse_moment, parse_share
-
-        known = {"share": parse_share, "margin": parse_margin, "time": parse_moment}
-        parse: Callable[[object], object] = known.get(kind, parse_duration)
-        try:
-            if value is not None:
-                parse(value)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from error
-        return value
-
-    return click.option(name, metavar=kind.upper(), callback=check, **settings)
-
-
-class Sectioned(click.Command):
-    """A command with many options, listed under the headings of `SECTIONS`."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, each under the last heading that came before it."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        heading = "Options"
-        for param in self.get_params(ctx):
-            heading = SECTIONS.get(param.name or "", heading)
-            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
-            if record is not None:
-                sections.setdefault(heading, []).append(record)
-        for title, records in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
-
-
-SECTIONS = {
-    "ratio": "What to compare (one of the first five)",
-    "at": "How",
-    "prometheus": "On a Prometheus, with --rules",
-    "format": "The answer",
-}
-"""Headings, by the first option below each."""
-
-
-def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
-    """Apply several click decorators, the first uppermost in the help."""
-
-    def apply(command: F) -> F:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return apply
-
-
-WHAT = options(
-    click.option("--ratio", metavar="BAD/TOTAL", help="Columns: events, and the total they are a part of."),
-    click.option("--rate", metavar="EVENTS/PER", help="Columns: events, and what they follow later (orders/starts)."),
-    click.option("--latency", metavar="COLUMN", help="Durations, one row each; or the metric of a histogram."),
-    click.option("--gauge", metavar="COLUMN", help="One measurement per interval; needs --worse."),
-    click.option("--rules", metavar="PACK", help="A rule pack: a file, or the name of a shipped one."),
-    click.option("--worse", type=click.Choice(["higher", "lower"]), help="Which way is worse (rate: lower)."),
-    quantity("--margin", "margin", help="How much worse is tolerable: 50%, or 0.5pp of a ratio."),
-    quantity(
-        "--regress-margin",
-        "margin",
-        default="0%",
-        show_default=True,
-        help="How much worse must be proven before regressed.",
-    ),
-    quantity("--matures", "duration", default="0s", help="For --rate: 99th percentile of the delay, e.g. 25m."),
-    quantity("--objective", "duration", help="For --latency: what counts as slow, e.g. 2.5s."),
-    click.option(
-        "--unit-of-time",
-        type=click.Choice(["s", "ms", "us", "ns"]),
-        default="s",
-        show_default=True,
-        help="Of durations.",
-    ),
-)
-
-HOW = options(
-    quantity("--at", "time", help="Exposure (2026-11-20T10:00:00Z); what lies before it is history."),
-    click.option("--by", multiple=True, metavar="LABEL", help="Label that makes streams (repeatable)."),
-    click.option(
-        "--alpha",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        metavar="RATE",
-        default=0.01,
-        show_default=True,
-        help="Chance of calling a good release regressed.",
-    ),
-    quantity("--warm-up", "duration", help="After exposure, not counted. [default: 0s; 5m on a Prometheus]"),
-    quantity("--block", "duration", help="Grid of time. [default: as rows are spaced, at least 60s]"),
-    click.option("--drop-bad-rows", is_flag=True, help="Leave out rows with missing counts, and say how many."),
-)
-
-SERVER = options(
-    click.option("--prometheus", metavar="URL", help="Read this server instead of a FILE."),
-    click.option("--baseline", metavar="LABELS", help="""The control, e.g. 'version="1.1"'."""),
-    click.option("--treatment", metavar="LABELS", help="""The release, e.g. 'version="1.2"'."""),
-    click.option("--select", metavar="LABELS", help="""Added to every selector, e.g. 'job="shop"'."""),
-    quantity("--since", "duration", help="Compare the arms over the last 2h, say."),
-    quantity("--history", "duration", help="The past to learn from. [default: 24h; 7d before/after]"),
-    click.option("--bearer-file", type=click.Path(dir_okay=False), help="File with a bearer token."),
-    click.option("--ca-file", type=click.Path(dir_okay=False), help="CA bundle of the server."),
-    click.option("--replica-label", metavar="LABEL", help="Label in which only replicas of a Prometheus differ."),
-)
-
-ANSWER = options(
-    click.option(
-        "--format", type=click.Choice(FORMATS), default="table", show_default=True, help="jsonl: one line a release."
-    ),
-    click.option("--output", type=click.Path(dir_okay=False), help="Write the answer to a file, too."),
-    click.option(
-        "--fail-on",
-        type=click.Choice(["inconclusive", "regressed", "never"]),
-        default="inconclusive",
-        show_default=True,
-        help="regressed: exit 0 when inconclusive; never: exit 0 whatever the outcome.",
-    ),
-    click.option("--explain", is_flag=True, help="Show the whole derivation."),
-    click.option("--quiet", "-q", is_flag=True, help="Print nothing; the exit code is the answer."),
-)
-
-IN_PACK = {"worse", "margin", "regress_margin", "matures", "objective"}
-ON_FILE = {*IN_PACK, "ratio", "rate", "latency", "gauge", "unit_of_time", "by", "drop_bad_rows"}
-ON_SERVER = {"baseline", "treatment", "select", "since", "history", "bearer_file", "ca_file", "replica_label"}
 
 
 @cli.command(cls=Sectioned)
@@ -219,10 +87,10 @@ def _unused(params: dict[str, Any]) -> Iterator[tuple[set[str], str]]:
 
 
 def _compare_prometheus(given: dict[str, Any]) -> Comparison:
-    from watcher import oneoff_prometheus
+    from watcher.oneoff import prometheus
 
     keys = ("prometheus", "rules", "baseline", "treatment", "select", "since", "at", "history", "alpha", "warm_up")
-    return oneoff_prometheus.compare(
+    return prometheus.compare(
         **{key: given[key] for key in (*keys, "block", "bearer_file", "ca_file", "replica_label")}, now=time.time()
     )
 

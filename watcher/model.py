@@ -375,12 +375,15 @@ class Observations:
         return Observations(streams, ends, treatment, baseline, notes, partial)
 
 
-def _glued(early: tuple[tuple[Labels, ...], Arm], late: tuple[tuple[Labels, ...], Arm], streams: Any) -> Arm:
+def _glued(
+    early: tuple[tuple[Labels, ...], Arm], late: tuple[tuple[Labels, ...], Arm], streams: tuple[Labels, ...]
+) -> Arm:
     units = tuple(dict.fromkeys(early[1].units + late[1].units))
+    place = {stream: row for row, stream in enumerate(streams)}
 
     def spread(known: tuple[Labels, ...], arm: Arm, values: Floats) -> Floats:
         out = np.zeros((len(streams), len(units), values.shape[2]))
-        rows, columns = [streams.index(stream) for stream in known], [units.index(unit) for unit in arm.units]
+        rows, columns = [place[stream] for stream in known], [units.index(unit) for unit in arm.units]
         out[np.ix_(rows, columns)] = values
         return out
 
@@ -495,7 +498,8 @@ class Effect:
                 f"{abs(self.estimate - 1) * 100:.1f} % {side} than the baseline "
                 f"({_bound(low, '+.1f', ' %')} to {_bound(high, '+.1f', ' %')})"
             )
-        return f"{self.estimate:.2g} times the baseline's ({_bound(self.lower, '.2g')} to {_bound(self.upper, '.2g')})"
+        times = f"{self.estimate:.1f}" if 0.95 <= self.estimate < 1.05 else f"{self.estimate:.2g}"
+        return f"{times} times the baseline's ({_bound(self.lower, '.2g')} to {_bound(self.upper, '.2g')})"
 
 
 def _bound(value: float | None, form: str, after: str = "") -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from watcher import oneoff
-from watcher.config import load_installation
+from watcher.config import load_installation, parse_moment
 from watcher.demo import tour
 from watcher.demo.folder import FLAGS_YAML, DemoFolder
 from watcher.demo.shop import MINUTE, Shop, ShopSource, table
@@ -119,7 +119,7 @@ def test_the_printed_commands_reach_the_daemons_verdict(journal: Journal, played
 
 def streams_of(answer: dict[str, Any]) -> dict[str, tuple[str, float | None]]:
     return {
-        each["rule"]: (each["outcome"], None if each["decided_at"] is None else oneoff.moment(each["decided_at"]))
+        each["rule"]: (each["outcome"], None if each["decided_at"] is None else parse_moment(each["decided_at"]))
         for each in answer["streams"]
     }
 

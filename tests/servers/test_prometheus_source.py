@@ -370,7 +370,7 @@ def test_a_query_that_times_out_keeps_the_words_of_the_server(strict_prometheus:
     ]
     strict_prometheus.remote_write(rows)
     source = PrometheusSource(PrometheusHTTP(strict_prometheus.url))
-    with pytest.raises(SourceRefused, match="query timed out|context deadline exceeded"):
+    with pytest.raises(SourceRefused, match=r"query timed out|context deadline exceeded"):
         source.history(asked(ratio("slow_total", "slow_total"), end, 120))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +137,7 @@ def _found(node: Node) -> str:
     if node.value is None:
         return "nothing"
     if isinstance(node.value, str):
-        return f'the text "{node.written}"'
+        return f'the text "{textwrap.shorten(node.written, 60, placeholder=" ...")}"'
     return f"{'' if isinstance(node.value, bool) else 'the number '}{node.written}"
 
 

@@ -11,7 +11,7 @@ from watcher.config import load_rules, parse_duration, parse_moment, rule_pack_p
 from watcher.errors import ConfigError
 from watcher.look import prepare, read_history
 from watcher.model import Alpha, Labels, Release, Stage, Strategy, Watch, labels, parse_matchers
-from watcher.oneoff import Comparison, compare_source
+from watcher.oneoff.found import Comparison, compare_source
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
 
