@@ -65,7 +65,7 @@ def idle(tmp_path: Path, prometheus: PrometheusServer) -> Iterator[Installation]
 
 def says(text: str, state: str) -> bool:
     """Tell whether a message's first line is that of a state."""
-    return text.splitlines()[0].endswith(f": {TITLES[state]}")
+    return text.splitlines()[0].partition(" ")[2].startswith(f"{TITLES[state]}: ")
 
 
 def shows(here: Installation, state: str) -> bool:
