@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_toeplitz
 
 from watcher.evidence.dispersion import dispersion
 from watcher.model import Arm, Calibration, Design, Floats, Kind, Observations, Rule, Worse
@@ -216,6 +215,9 @@ def _smoothed(season: Floats) -> Floats:
 
 def _autoregression(residuals: Floats) -> tuple[Floats, Floats]:
     """Fit by Yule and Walker; return coefficients [stream, lag] and the innovations' standard deviation [stream]."""
+    # Here, because it takes a third of a second to import, and only series need it.
+    from scipy.linalg import solve_toeplitz
+
     lags = int(min(LAGS, max(1, residuals.shape[1] // 20)))
     filled = np.nan_to_num(residuals)
     n = np.maximum(np.isfinite(residuals).sum(axis=1), 1)
