@@ -51,6 +51,11 @@ def test_nothing_is_killed_on_an_answer_that_may_be_incomplete():
     assert "metrics_unreadable" in {refusal.reason for refusal in seen[-1].refusals}
 
 
+def test_health_is_proven_on_the_fourth_block_at_the_earliest_however_much_traffic_there_is():
+    seen = list(looks(watch(), source(traffic=300_000), range(1, 8)))
+    assert [each.verdict.outcome.value for each in seen[:4]] == ["inconclusive"] * 3 + ["healthy"]
+
+
 def test_a_regression_stays_said_when_the_errors_go_away_by_themselves():
     seen = list(looks(watch(mode=Mode.OBSERVE), source(treated={10: 0.06, 30: 0.01}), range(1, 120)))
     assert seen[-1].verdict.outcome is Outcome.REGRESSED

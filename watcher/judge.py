@@ -35,7 +35,7 @@ RESERVE = 0.1
 """Share of a rule's alpha kept for streams born during the watch, where streams can be born."""
 
 FIRST_BLOCKS = 4
-"""Blocks from which an arm without traffic is an outcome, not a slow start."""
+"""Blocks from which silence of an arm, or proof of health, is an outcome and not a start."""
 
 SILENCE = 5.0
 """Events an arm with traffic would have had while silent, before its silence means anything (odds of e^-5)."""
@@ -133,7 +133,7 @@ def _decided(
         why = "; ".join(evidence.calibration.notes) or "there is no history to judge it by"
         return replace(verdict, reason=f"{what}: {why}.", needs=Needs(None, None, "window"))
     worse = verdict.log_e_regressed >= verdict.threshold
-    since = _proven(evidence.ends, evidence.track.healthy[row], np.log(1 / watch.alpha.healthy), last)
+    since = _proven(evidence, row, np.log(1 / watch.alpha.healthy), last)
     if since is not None:
         confidence = f"{100 * (1 - watch.alpha.healthy):g} %"
         said = f"{'worse, but ' if worse else ''}proven within the margin ({margin}; one-sided, {confidence})"
@@ -218,18 +218,20 @@ def _tally(rule: Rule, evidence: Evidence, row: int, side: int) -> Tally:
     return Tally(events, total, evidence.state.units[side])
 
 
-def _proven(ends: Floats, log_e: Floats, proof: float, last: Verdict | None) -> float | None:
+def _proven(evidence: Evidence, row: int, proof: float, last: Verdict | None) -> float | None:
     """Return since when health stands proven; None when it does not.
 
-    A proof stands from the block at which its evidence reaches 1/alpha (Ville: once is enough) until later blocks
-    have used that evidence up, when it has to be earned again.
+    A proof stands from the block at which its evidence reaches 1/alpha (Ville: once is enough), the fourth at the
+    earliest, until later blocks have used that evidence up, when it has to be earned again.
     """
+    ends, log_e = evidence.ends, evidence.track.healthy[row]
+    nth = evidence.state.blocks - ends.size + 1 + np.arange(ends.size)
     since = last.decided_at if last is not None and last.outcome is Outcome.HEALTHY else None
     used_up = np.flatnonzero(log_e < 0)
     first = 0
     if used_up.size:
         since, first = None, int(used_up[-1]) + 1
-    reached = np.flatnonzero(log_e[first:] >= proof)
+    reached = np.flatnonzero((log_e >= proof)[first:] & (nth >= FIRST_BLOCKS)[first:])
     return float(ends[first + reached[0]]) if since is None and reached.size else since
 
 
