@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from watcher import intake
 from watcher.act import Alerter, Outbox
-from watcher.alerts.console import ConsoleAlerter
-from watcher.alerts.slack import slack_alerter
+from watcher.alerts import alerter
 from watcher.config import Installation, Metrics, load_installation, parse_moment, parse_share, secret
 from watcher.daemon import Daemon
 from watcher.errors import Refused
@@ -55,9 +53,10 @@ def prometheus(metrics: Metrics) -> PrometheusSource:
 def _alerters(installation: Installation) -> dict[str, Alerter]:
     slack = installation.slack
     if slack is None:
-        return {"console": ConsoleAlerter(sys.stderr)}
+        return {"console": alerter("console")}
     return {
-        "slack": slack_alerter(
+        "slack": alerter(
+            "slack",
             token=secret(slack.token_file) if slack.token_file else None,
             webhook_url=secret(slack.webhook_file) if slack.webhook_file else None,
             channel=slack.channel,
