@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
@@ -260,6 +260,17 @@ class Alpha:
 
 
 @dataclass(frozen=True)
+class Split:
+    """How traffic should be split between the arms: `assigned` counts users or sessions, not requests.
+
+    `share` says who knows the configured share: "notice" (the stage, e.g. a flag's rollout percentage) or "switch".
+    """
+
+    assigned: Selector
+    share: Literal["notice", "switch"] = "notice"
+
+
+@dataclass(frozen=True)
 class Watch:
     """A release being looked at: everything that is fixed before the first look.
 
@@ -280,6 +291,7 @@ class Watch:
     history: float = 86_400.0
     alpha: Alpha = Alpha()
     focus: Labels = ()
+    split: Split | None = None
     mode: Mode = Mode.OBSERVE
     switch: str | None = None
     """Key of the kill switch, `name:target`; None when there is none."""
@@ -315,14 +327,22 @@ class Request:
 class Arm:
     """One arm of one rule: what was counted, per stream, unit and block.
 
-    Both arrays have shape [stream, unit, block]. For counts, `events` of `total` (for latency: requests over the
-    objective, of all); a block without samples is zero of zero. For gauges, `events` is the measurement and
-    `total` is 1; where `total` is 0 there is a gap, whatever `events` holds.
+    `events` and `total` have shape [stream, unit, block]. For counts, `events` of `total` (for latency: requests over
+    the objective, of all); a block without samples is zero of zero. For gauges, `events` is the measurement and
+    `total` is 1; where `total` is 0 there is a gap, whatever `events` holds. For latency, `buckets` [stream, unit,
+    block, bucket] are the requests in each bucket (not cumulative), whose upper edges stand in the Observations;
+    None where the source has only the share over the objective.
     """
 
     units: tuple[str, ...]
     events: Floats
     total: Floats
+    buckets: Floats | None = None
+
+    def picked(self, streams: Any = slice(None), blocks: Any = slice(None)) -> Arm:
+        """Return some streams and some blocks (indices, masks or slices)."""
+        buckets = None if self.buckets is None else self.buckets[streams][:, :, blocks]
+        return Arm(self.units, self.events[streams][:, :, blocks], self.total[streams][:, :, blocks], buckets)
 
 
 @dataclass(frozen=True)
@@ -337,42 +357,57 @@ class Observations:
     """What was odd about the data, for the reader: resets, dropped rows, replicas merged."""
     partial: bool = False
     """The source said that its answer may be incomplete: nothing may be killed on it."""
+    edges: tuple[float, ...] = ()
+    """Upper edges of the buckets in seconds, ascending, the last infinite; the same in both arms. () without buckets."""
 
     def between(self, start: float, end: float) -> Observations:
         """Return the blocks that end in (start, end]."""
         keep = (self.ends > start + 1e-6) & (self.ends <= end + 1e-6)
-
-        def cut(arm: Arm | None) -> Arm | None:
-            return None if arm is None else Arm(arm.units, arm.events[:, :, keep], arm.total[:, :, keep])
-
-        treatment = cut(self.treatment)
-        assert treatment is not None
-        return replace(self, ends=self.ends[keep], treatment=treatment, baseline=cut(self.baseline))
+        return self._each(lambda arm: arm.picked(blocks=keep), ends=self.ends[keep])
 
     def only(self, stream: Labels) -> Observations:
         """Return one stream of several."""
         row = [self.streams.index(stream)]
+        return self._each(lambda arm: arm.picked(streams=row), streams=(stream,))
 
-        def cut(arm: Arm) -> Arm:
-            return Arm(arm.units, arm.events[row], arm.total[row])
+    def on_edges(self, edges: tuple[float, ...]) -> Observations:
+        """Return the same with buckets put together until only these edges are left; () drops the buckets.
 
-        return replace(
-            self,
-            streams=(stream,),
-            treatment=cut(self.treatment),
-            baseline=None if self.baseline is None else cut(self.baseline),
-        )
+        Raises:
+            ValueError: an edge that these observations do not have.
+        """
+        if edges == self.edges:
+            return self
+        at = [self.edges.index(edge) for edge in edges]
+
+        def merged(arm: Arm) -> Arm:
+            if arm.buckets is None or not at:
+                return replace(arm, buckets=None)
+            cumulative = np.cumsum(arm.buckets, axis=3)[..., at]
+            return replace(arm, buckets=np.diff(cumulative, axis=3, prepend=0.0))
+
+        return self._each(merged, edges=edges)
 
     def then(self, later: Observations) -> Observations:
-        """Return these blocks followed by later ones; a stream or unit only one of them knows is empty in the other."""
+        """Return these blocks followed by later ones; a stream or unit only one of them knows is empty in the other.
+
+        Buckets are put together until the edges agree.
+        """
+        common = tuple(edge for edge in self.edges if edge in later.edges)
+        early, late = self.on_edges(common), later.on_edges(common)
         streams = tuple(dict.fromkeys(self.streams + later.streams))
-        treatment = _glued((self.streams, self.treatment), (later.streams, later.treatment), streams)
+        treatment = _glued((early.streams, early.treatment), (late.streams, late.treatment), streams)
         baseline = None
-        if self.baseline is not None and later.baseline is not None:
-            baseline = _glued((self.streams, self.baseline), (later.streams, later.baseline), streams)
+        if early.baseline is not None and late.baseline is not None:
+            baseline = _glued((early.streams, early.baseline), (late.streams, late.baseline), streams)
         notes = tuple(dict.fromkeys(self.notes + later.notes))
         ends, partial = np.concatenate([self.ends, later.ends]), self.partial or later.partial
-        return Observations(streams, ends, treatment, baseline, notes, partial)
+        return Observations(streams, ends, treatment, baseline, notes, partial, common)
+
+    def _each(self, change: Callable[[Arm], Arm], **changes: Any) -> Observations:
+        """Return the observations with both arms changed alike."""
+        baseline = None if self.baseline is None else change(self.baseline)
+        return replace(self, treatment=change(self.treatment), baseline=baseline, **changes)
 
 
 def _glued(
@@ -382,28 +417,34 @@ def _glued(
     place = {stream: row for row, stream in enumerate(streams)}
 
     def spread(known: tuple[Labels, ...], arm: Arm, values: Floats) -> Floats:
-        out = np.zeros((len(streams), len(units), values.shape[2]))
+        out = np.zeros((len(streams), len(units), *values.shape[2:]))
         rows, columns = [place[stream] for stream in known], [units.index(unit) for unit in arm.units]
         out[np.ix_(rows, columns)] = values
         return out
 
-    events, total = (
-        np.concatenate([spread(known, arm, getattr(arm, field)) for known, arm in (early, late)], axis=2)
-        for field in ("events", "total")
-    )
-    return Arm(units, events, total)
+    def joined(name: str) -> Floats:
+        parts = [spread(known, arm, getattr(arm, name)) for known, arm in (early, late)]
+        return np.concatenate(parts, axis=2)
+
+    buckets = None if early[1].buckets is None or late[1].buckets is None else joined("buckets")
+    return Arm(units, joined("events"), joined("total"), buckets)
 
 
-_PER_STREAM = ("scale", "level", "season", "ar", "sigma", "drift", "tail")
+_PER_STREAM = ("rate", "traffic", "shape", "scale", "level", "season", "ar", "sigma", "drift", "tail")
 
 
 @dataclass(frozen=True)
 class Calibration:
     """What is learnt of one rule before exposure, and then frozen.
 
-    `dispersion` multiplies the variance of counts; `came_from` says where it was learnt ("history 24h", "file",
-    "assumed"). `margin` is the rule's margin as a relative one. The remaining arrays serve rules judged on a series
-    (gauges, before/after) of logarithms, or of shares of `scale` [stream]. Per stream: `level` [stream], `season`
+    `dispersion` multiplies the variance of counts: the larger of what halves of the units differ by (`between_units`)
+    and what counts vary by over time (`over_time`), each None where it could not be learnt. `spread` is the standard
+    deviation of the log rate between units, learnt from `units` of them (0 of 0: unknown). `came_from` says where all
+    this was learnt ("history 24h", "file", "assumed"). `margin` is the rule's margin, relative unless the rule's is
+    absolute. Of the baseline, per stream: `rate` [stream] events per exposure, `traffic` [stream] exposure per block,
+    and for latency `shape` [stream, bucket] requests per bucket, with upper `edges` and `spreads` of the share above
+    each edge. The remaining arrays serve rules judged on a series (gauges, before/after) of logarithms, or of shares of
+    `scale` [stream]. Per stream: `level` [stream], `season`
     [stream, phase] (phase 0 is the first block after midnight UTC), `ar` [stream, lag], `sigma` [stream] standard
     deviation of an innovation, `drift` [stream] variance of the level's own error, `tail` [stream, lag] the last
     residuals before exposure, newest first. `points` is how many the series had; with none it cannot be judged.
@@ -413,8 +454,17 @@ class Calibration:
     came_from: str = "assumed"
     dispersion: float = 1.0
     assumed: bool = True
+    between_units: float | None = None
+    over_time: float | None = None
+    spread: float = 0.0
+    units: int = 0
     margin: float = 0.5
     notes: tuple[str, ...] = ()
+    rate: Floats | None = None
+    traffic: Floats | None = None
+    edges: tuple[float, ...] = ()
+    spreads: tuple[float, ...] = ()
+    shape: Floats | None = None
     logarithmic: bool = True
     points: int = 0
     scale: Floats | None = None
@@ -451,7 +501,8 @@ class Calibration:
             for key, value in raw.items()
         }
         fields["streams"] = as_streams(raw["streams"])
-        fields["notes"] = tuple(raw["notes"])
+        for name in ("notes", "edges", "spreads"):
+            fields[name] = tuple(raw.get(name, ()))
         return cls(**fields)
 
     @property

@@ -57,15 +57,13 @@ def _window(held: Observations, request: Request) -> Observations:
     def arm(given: Arm | None) -> Arm | None:
         if given is None:
             return None
+        known = pick >= 0
         if not held.ends.size:
             empty = np.zeros((len(held.streams), len(given.units), ends.size))
             return Arm(given.units, empty, empty)
-        known = pick >= 0
-        return Arm(
-            given.units,
-            np.where(known, given.events[:, :, pick], 0.0),
-            np.where(known, given.total[:, :, pick], 0.0),
-        )
+        cut = given.picked(blocks=pick)
+        buckets = None if cut.buckets is None else np.where(known[:, None], cut.buckets, 0.0)
+        return Arm(given.units, np.where(known, cut.events, 0.0), np.where(known, cut.total, 0.0), buckets)
 
     treatment = arm(held.treatment)
     assert treatment is not None
