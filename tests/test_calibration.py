@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from tests.timeline import BEFORE, ERRORS, EXPOSED, MINUTE, ratio
 from watcher.calibration import calibrate, residuals, series
@@ -40,10 +41,49 @@ def test_what_could_not_be_learnt_is_assumed_and_said(units, minutes, why):
     assert why in learnt.notes[0]
 
 
-def test_an_absolute_margin_becomes_relative_at_the_baselines_rate_and_says_so():
-    learnt = learn(replace(ERRORS, margin=0.005, absolute=True), before(ratio(rate=0.02)))
+def test_one_unit_whose_errors_plainly_come_in_bursts_is_tempered_by_them_and_still_not_known():
+    rng = np.random.default_rng(2)
+    ends, total = EXPOSED - MINUTE * np.arange(600, 0, -1), np.full((1, 600), 200.0)
+    history = counts(ends, (4 * rng.poisson(0.5, total.shape), total), (0 * total, 0 * total))
+    learnt = learn(ERRORS, history)
+    assert learnt.assumed
+    assert 3 < learnt.dispersion < 8
+    assert "units taken to be alike" in learnt.notes[0]
+
+
+def test_an_absolute_margin_stays_so_for_a_ratio_in_two_arms_and_else_becomes_relative_and_says_so():
+    rule, seen = replace(ERRORS, margin=0.005, absolute=True), before(ratio(rate=0.02, alone=True))
+    assert learn(rule, before(ratio(rate=0.02))).margin == 0.005
+    learnt = learn(rule, seen, Design.BEFORE_AFTER)
     assert learnt.margin == pytest.approx(0.25, rel=0.1)
     assert "0.5 pp" in learnt.notes[0]
+
+
+def test_what_is_usual_of_every_stream_is_kept():
+    learnt = learn(ERRORS, before(ratio(rate=0.02)))
+    assert learnt.rate[0] == pytest.approx(0.02, rel=0.1)
+    assert learnt.traffic[0] == pytest.approx(300)
+    assert learnt.units == 3
+
+
+def test_a_latency_learns_its_shape_and_how_units_differ_in_pace():
+    rng = np.random.default_rng(3)
+    edges = (0.1, 0.2, 0.4, 0.8, np.inf)
+    paces = np.exp([-0.2, 0.0, 0.2])
+    shares = np.diff(ndtr((np.log(edges) - np.log(0.2 * paces[:, None])) / 0.6), prepend=0.0)
+    buckets = rng.multinomial(300, shares[:, None], (3, 600)).astype(float)[None]
+    total = buckets.sum(axis=3)
+    arm = Arm(("a", "b", "c"), buckets[..., 3:].sum(axis=3), total, buckets)
+    silent = Arm(("a",), 0 * total[:, :1], 0 * total[:, :1], 0 * buckets[:, :1])
+    ends = EXPOSED - MINUTE * np.arange(600, 0, -1)
+    rule = Rule("load", Kind.LATENCY, Selector("load"), objective=0.4, margin=0.1)
+    learnt = learn(rule, Observations(((),), ends, silent, arm, edges=edges))
+    assert learnt.edges == edges
+    assert learnt.shape[0] == pytest.approx(buckets.sum(axis=(0, 1, 2)))
+    assert learnt.pace == pytest.approx(0.2, rel=0.25)
+    assert len(learnt.spreads) == 4
+    assert learnt.spreads[2] > 0.3
+    assert learnt.dispersion < 2
 
 
 def daily(days: int, seed: int = 1, amplitude: float = 0.3, noise: float = 0.02) -> Observations:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from watcher.config import Installation, Metrics, from_environment, load_installation, plan, secret
 from watcher.config.strict_yaml import LARGEST, parse, read
 from watcher.errors import ConfigError
-from watcher.model import Alpha, Design, Mode, Release, Selector, Stage, Strategy
+from watcher.model import Alpha, Design, Mode, Release, Selector, Split, Stage, Strategy
 
 WHOLE = """\
 journal: sqlite:///watcher.db
@@ -104,7 +104,7 @@ def test_the_three_ways_of_releasing_are_read(load: Load, tmp_path: Path) -> Non
     assert (flag.strategy, flag.notice.flags_file, flag.features) == (Strategy.FLAG, flags, ("new-checkout",))
     assert (flag.baseline, flag.treatment) == ((("variant", "off"),), (("variant", "on"),))
     assert flag.kill == {"yaml_flags": str(flags)}
-    assert flag.split == {"assigned": "sessions_total", "share": "notice"}
+    assert (flag.split, flag.share) == (Split(Selector("sessions_total"), "notice"), None)
     assert (canary.notice.label, canary.features) == ("version", ("shop",))
     assert canary.kill == {"haproxy": {"socket": "/run/haproxy.sock", "backend": "shop", "server": "canary"}}
     assert (colours.notice.http, colours.baseline, colours.history) == (True, None, 28 * 86_400.0)
@@ -228,6 +228,10 @@ AT = "services.shop.releases"
         ("{feature: ", "{route: ", 22, f"{AT}.0.focus.route", "no rule of this service has streams per route"),
         ("sessions_total, share: notice", "'rate(x[5m])', share: notice", 23, f"{AT}.0.split.assigned", "raw counters"),
         ("share: notice", "share: some", 23, f"{AT}.0.split.share", "notice, switch or a share"),
+        ("share: notice", "share: [notice]", 23, f"{AT}.0.split.share", "notice, switch or a share"),
+        ("share: notice", "share: 100%", 23, f"{AT}.0.split.share", "nothing to split; leave `split` out"),
+        ("share: notice", "share: 5%", 23, f"{AT}.0.split.share", "the flags file says the share"),
+        ("share: switch", "share: notice", 28, f"{AT}.1.split.share", "write it, such as 5%"),
         ("history: 28d", "split: {assigned: s, share: 5%}", 32, f"{AT}.2.split", "needs arms"),
         ("kill: {yaml_flags: config/feature-flags.yaml}", "kill: {}", 24, f"{AT}.0.kill", "exactly one switch"),
         (

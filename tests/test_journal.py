@@ -84,6 +84,20 @@ def counts(
     return Observations(tuple(labels({"feature": name}) for name in streams), np.array(ends), arm(), arm())
 
 
+def latencies(ends: list[float], edges: tuple[float, ...] = (0.1, 0.5, math.inf), seed: int = 1) -> Observations:
+    """Counts with buckets, the first of them mostly empty."""
+    plain, dice = counts(ends, ("cart", "checkout"), ("a", "b"), seed), np.random.default_rng(seed)
+
+    def arm(given: Arm) -> Arm:
+        buckets = np.floor(dice.exponential(2.0, (*given.total.shape, len(edges))))
+        buckets[..., 0] *= dice.random(given.total.shape) < 0.2
+        total = buckets.sum(axis=-1)
+        return Arm(given.units, np.minimum(given.events, total), total, buckets)
+
+    assert plain.baseline is not None
+    return replace(plain, treatment=arm(plain.treatment), baseline=arm(plain.baseline), edges=edges)
+
+
 def a_look(at: float, release: str = RELEASE, **more: object) -> Look:
     verdict = Verdict(
         "errors", labels({"feature": "checkout"}), Outcome.INCONCLUSIVE, "not yet",
@@ -105,6 +119,7 @@ def an_alert(key: str, kind: str = "headline") -> Alert:
 def same(found: Observations, given: Observations) -> None:
     assert found.streams == given.streams
     assert found.notes == given.notes
+    assert found.edges == given.edges
     np.testing.assert_array_equal(found.ends, given.ends)
     for mine, theirs in ((found.treatment, given.treatment), (found.baseline, given.baseline)):
         assert (mine is None) == (theirs is None)
@@ -112,6 +127,9 @@ def same(found: Observations, given: Observations) -> None:
             assert mine.units == theirs.units
             np.testing.assert_array_equal(mine.events, theirs.events)
             np.testing.assert_array_equal(mine.total, theirs.total)
+            assert (mine.buckets is None) == (theirs.buckets is None)
+            if mine.buckets is not None and theirs.buckets is not None:
+                np.testing.assert_array_equal(mine.buckets, theirs.buckets)
 
 
 # Where the journal lives
@@ -366,6 +384,41 @@ def test_releases_do_not_see_each_others_counts(journal: Journal) -> None:
     same(journal.observations(RELEASE)["errors"], counts([600.0]))
 
 
+def test_buckets_come_back_exactly_however_they_were_cut_into_looks(journal: Journal) -> None:
+    whole = latencies([600.0 + 60.0 * block for block in range(8)])
+    assert whole.treatment.buckets is not None
+    whole.treatment.buckets[0, 0, 3] = [0.1 + 0.2, 0.0, 1 / 3]
+    whole.treatment.total[0, 0, 3] = 2.0
+    for start, end in ((540.0, 660.0), (660.0, 900.0), (900.0, 1260.0)):
+        journal.record_look(a_look(end, observations={"errors": whole.between(start, end)}))
+    same(journal.observations(RELEASE)["errors"], whole)
+
+
+def test_blocks_with_other_buckets_come_back_on_the_edges_they_share(journal: Journal) -> None:
+    early, late = latencies([600.0]), latencies([660.0], (0.05, 0.1, 0.3, 0.5, 2.0, math.inf), seed=2)
+    for seen in (early, late):
+        journal.record_look(a_look(seen.ends[0], observations={"errors": seen}))
+    found = journal.observations(RELEASE)["errors"]
+    assert found.edges == early.edges
+    same(found, early.then(late))
+
+
+def test_a_block_of_counts_without_buckets_leaves_none_and_a_silent_one_changes_nothing(journal: Journal) -> None:
+    seen = latencies([600.0, 660.0])
+    silent = counts([720.0])
+    nothing = np.zeros_like(silent.treatment.total)
+    silent = replace(silent, treatment=Arm(("a",), nothing, nothing), baseline=Arm(("a",), nothing, nothing))
+    journal.record_look(a_look(700.0, observations={"errors": seen}))
+    journal.record_look(a_look(760.0, observations={"errors": silent}))
+    found = journal.observations(RELEASE)["errors"]
+    assert found.edges == seen.edges
+    same(found.between(540.0, 660.0), seen)
+    journal.record_look(a_look(820.0, observations={"errors": counts([780.0])}))
+    found = journal.observations(RELEASE)["errors"]
+    assert found.edges == ()
+    assert found.treatment.buckets is None
+
+
 # The outbox
 
 
@@ -531,6 +584,28 @@ def test_a_journal_in_memory_may_be_shared_by_threads() -> None:
         added = pool.map(lambda n: journal.add_release(a_watch(str(n)), 0.0, "cli"), range(40))
         assert sum(added) == 40
         assert len(journal.watches()) == 40
+
+
+def test_a_journal_from_before_buckets_opens_and_goes_on_with_them(url: str) -> None:
+    with Journal.open(url) as journal:
+        journal.add_release(a_watch(), 0.0, "cli")
+        journal.record_look(a_look(700.0, observations={"errors": counts([600.0]), "load": counts([600.0])}))
+        with journal._writing() as connection:
+            for statement in (
+                "DROP TABLE layouts",
+                "ALTER TABLE blocks DROP COLUMN layout",
+                "ALTER TABLE observations DROP COLUMN buckets",
+                "UPDATE meta SET value = '1' WHERE key = 'schema'",
+            ):
+                connection.exec_driver_sql(statement)
+    with Journal.open(url) as journal:
+        same(journal.observations(RELEASE)["errors"], counts([600.0]))
+        journal.add_release(a_watch("1.3"), 0.0, "cli")
+        later = a_watch("1.3").release.id
+        journal.record_look(a_look(760.0, release=later, observations={"errors": latencies([660.0])}))
+    with Journal.open(url) as journal:
+        same(journal.observations(RELEASE)["errors"], counts([600.0]))
+        same(journal.observations(later)["errors"], latencies([660.0]))
 
 
 def test_a_journal_of_a_newer_watcher_is_refused(url: str) -> None:

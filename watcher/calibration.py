@@ -1,18 +1,22 @@
 """What is learnt of a rule before users are exposed, and then frozen.
 
-Counts in two arms need one number: how much more than binomial they vary. A series (a gauge, or anything held
-against its own past) needs a level, a daily season where the history shows one, and an autoregression.
+Counts in two arms need to know how much more than binomial they vary, how units differ, and the usual rates, traffic
+and latencies. A series (a gauge, or anything held against its own past) needs a level, a daily season where the history
+shows one, and an autoregression.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from watcher.evidence.dispersion import dispersion
-from watcher.model import Arm, Calibration, Design, Floats, Kind, Observations, Rule, Worse
+from watcher.evidence.buckets import middles_of
+from watcher.evidence.dispersion import FEWEST_UNITS, Learnt, learn, spread, spread_of
+from watcher.model import Arm, Calibration, Design, Floats, Kind, Labels, Observations, Rule, Worse
 
 DAY = 86_400.0
 FEWEST_POINTS = 20
@@ -20,6 +24,12 @@ FEWEST_POINTS = 20
 
 SEASON_DAYS = 3
 """Whole days of history from which a daily season is learnt."""
+
+LONG = 6.9
+"""Days of history from which what it says of dispersion is taken as it is."""
+
+LEARNT_AT = (0.5, 0.1, 0.01)
+"""Shares of requests over an edge at which the dispersion of a latency is learnt, beside its objective."""
 
 RECENT = 3 * 3600.0
 """Stretch before exposure from which the level of a seasonal series is taken."""
@@ -35,6 +45,11 @@ def on_series(rule: Rule, design: Design) -> bool:
     return rule.kind is Kind.GAUGE or design is Design.BEFORE_AFTER
 
 
+def in_points(rule: Rule, design: Design) -> bool:
+    """Tell whether a rule's effect is a difference of shares (percentage points) rather than a ratio."""
+    return rule.absolute and rule.kind is Kind.RATIO and design is Design.CONCURRENT
+
+
 def calibrate(
     rule: Rule, design: Design, history: Observations, came_from: str, rng: np.random.Generator, block: float
 ) -> Calibration:
@@ -47,30 +62,101 @@ def calibrate(
         rng: draws the splits between units.
         block: seconds a block lasts.
     """
-    margin, notes = _relative_margin(rule, history)
+    margin, notes = _margin(rule, design, history)
+    known = Calibration(margin=margin, notes=notes)
     if on_series(rule, design):
-        return _calibrate_series(rule, design, history, came_from, block, Calibration(margin=margin, notes=notes))
-    control = history.baseline or history.treatment
-    days = np.ptp(history.ends) / DAY if history.ends.size else 0.0
-    learnt = dispersion(control.events.sum(axis=0), control.total.sum(axis=0), rng, upper=None if days >= 6.9 else 0.9)
-    if learnt is None:
-        why = "fewer than two units" if len(control.units) < 2 else "too short a history"
-        notes = (*notes, f"independent events assumed ({why})")
-    return Calibration(
+        return _calibrate_series(rule, design, history, came_from, block, known)
+    return _calibrate_counts(rule, history, came_from, rng, block, known)
+
+
+def _calibrate_counts(
+    rule: Rule, history: Observations, came_from: str, rng: np.random.Generator, block: float, known: Calibration
+) -> Calibration:
+    """Learn dispersion, spread between units and what is usual from the control's counts."""
+    control = history.baseline if history.baseline is not None else history.treatment
+    ordinary = [row for row, stream in enumerate(history.streams) if not signed(rule, stream)]
+    whole = control.picked(streams=ordinary)
+    days = (np.ptp(history.ends) + block) / DAY if history.ends.size else 0.0
+    day = round(DAY / block) if days >= SEASON_DAYS else None
+    learning = partial(learn, rng=rng, long=days >= LONG, day=day)
+    learnt = learning(whole.events.sum(axis=0), whole.total.sum(axis=0))
+    if whole.buckets is not None and whole.buckets.any():
+        learnt, spreads, pace = _learn_latency(whole.buckets.sum(axis=0), np.log(history.edges), learnt, learning)
+        shape = np.asarray(whole.buckets.sum(axis=(1, 2)))
+        known = replace(known, edges=history.edges, shape=shape, spreads=spreads, pace=pace)
+    apart, notes = learnt.between_units is not None, known.notes
+    # How counts vary over time stands in for how units do only where it is plainly more than chance.
+    clear = apart or learnt.clustered
+    if not apart:
+        why = "fewer than two units" if learnt.units < FEWEST_UNITS else "too short a history"
+        notes = (*notes, f"{'units taken to be alike' if clear else 'independent events assumed'} ({why})")
+    total = control.total.sum(axis=1)
+    return replace(
+        known,
         streams=history.streams,
-        came_from=came_from if learnt is not None else "assumed",
-        dispersion=learnt or 1.0,
-        assumed=learnt is None,
-        margin=margin,
+        came_from=came_from if clear else "assumed",
+        dispersion=learnt.dispersion if clear else 1.0,
+        between_units=learnt.between_units,
+        over_time=learnt.over_time,
+        spread=learnt.spread,
+        units=learnt.units,
+        assumed=not apart,
         notes=notes,
+        rate=_rates(control),
+        traffic=np.asarray(total.sum(axis=1) / np.maximum((total > 0).sum(axis=1), 1)),
     )
 
 
-def _relative_margin(rule: Rule, history: Observations) -> tuple[float, tuple[str, ...]]:
-    """Return the margin as a relative one: an absolute margin is held against the baseline's rate before exposure."""
-    if not rule.absolute:
+def _rates(arm: Arm) -> Floats:
+    """Return events per exposure, [stream]; NaN where there was no exposure."""
+    events, total = arm.events.sum(axis=(1, 2)), arm.total.sum(axis=(1, 2))
+    return np.asarray(np.divide(events, total, out=np.full_like(total, np.nan), where=total > 0))
+
+
+def _learn_latency(
+    buckets: Floats, tops: Floats, share: Learnt, learning: Callable[[Floats, Floats], Learnt]
+) -> tuple[Learnt, tuple[float, ...], float]:
+    """Learn from whole histograms [unit, block, bucket].
+
+    Args:
+        tops: logs of the upper edges.
+        share: what the share over the objective said; the larger dispersion counts.
+        learning: how dispersion is learnt from events and totals, [unit, block].
+
+    Returns:
+        The dispersion, the spread between units of the share over each edge, and that of the mean log latency.
+    """
+    over = buckets.sum(axis=2, keepdims=True) - np.cumsum(buckets, axis=2)
+    total, exceeding = buckets.sum(axis=(1, 2)), over.sum(axis=1)
+    part = exceeding.sum(axis=0) / total.sum()
+    for edge in sorted({int(np.abs(part - level).argmin()) for level in LEARNT_AT}):
+        at = learning(over[:, :, edge], buckets.sum(axis=2))
+        between = max(filter(None, (share.between_units, at.between_units)), default=None)
+        in_time = max(filter(None, (share.over_time, at.over_time)), default=None)
+        share = replace(share, between_units=between, over_time=in_time)
+    spreads = tuple(spread(exceeding[:, edge], total, share.dispersion) for edge in range(len(tops) - 1))
+    busy, middles = total > 0, middles_of(tops)
+    if busy.sum() < FEWEST_UNITS:
+        return share, spreads, 0.0
+    counts, n = buckets.sum(axis=1)[busy], total[busy]
+    means = counts @ middles / n
+    variances = np.maximum(counts @ middles**2 / n - means**2, 1e-9) * share.dispersion / n
+    return share, spreads, spread_of(means, variances)
+
+
+def signed(rule: Rule, stream: Labels) -> bool:
+    """Tell whether a stream is one error signature of another stream."""
+    return rule.signature is not None and rule.signature not in rule.by and rule.signature in dict(stream)
+
+
+def _margin(rule: Rule, design: Design, history: Observations) -> tuple[float, tuple[str, ...]]:
+    """Return the margin as the evidence has it: an absolute one stays so for proportions in two arms.
+
+    Elsewhere it is turned into a relative one at the baseline's rate before exposure.
+    """
+    if not rule.absolute or in_points(rule, design):
         return rule.margin, ()
-    control = history.baseline or history.treatment
+    control = history.baseline if history.baseline is not None else history.treatment
     total = float(control.total.sum())
     rate = float(np.nansum(control.events)) / total if total > 0 else 0.0
     if rate <= 0:

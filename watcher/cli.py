@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from watcher import __version__
-from watcher.options import ANSWER, HOW, IN_PACK, ON_FILE, ON_SERVER, SERVER, WHAT, Sectioned, options, quantity
+from watcher.options import ANSWER, HOW, IN_PACK, ON_FILE, ON_SERVER, PLAN, SERVER, WHAT, Sectioned, options, quantity
 
 if TYPE_CHECKING:
     from watcher.oneoff import Comparison, Comparisons
@@ -127,7 +127,9 @@ def _formatted(found: Comparison | Comparisons, form: str, explain: bool, plain:
     from watcher.report import terminal
 
     first = f"{word(found.outcome)}  {found.reason}\n\n" if len(parts) > 1 else ""
-    return first + "\n".join(terminal.text(part.findings, explain=explain, plain=plain) for part in parts)
+    return first + "\n".join(
+        terminal.text(part.explained() if explain else part.findings, explain=explain, plain=plain) for part in parts
+    )
 
 
 def exit_code(outcome: str, fail_on: str) -> int:
@@ -141,6 +143,55 @@ def exit_code(outcome: str, fail_on: str) -> int:
     if outcome == "regressed":
         return 1
     return 0 if fail_on == "regressed" and outcome == "inconclusive" else 3
+
+
+@cli.command()
+@click.argument("rules")
+@click.argument("file", required=False)
+@options(PLAN)
+@click.pass_context
+def plan(context: click.Context, /, rules: str, file: str | None, chart: str | None, **given: Any) -> None:
+    """Say what a rule pack can decide about a release before it starts, and how soon.
+
+    RULES is a rule pack: a file, or the name of a shipped one. Traffic and baseline rates are those of a tidy FILE
+    (all its rows; of its baseline arm, if it has arms) or of the last hours on a Prometheus. A release that everybody
+    gets (--share 100%) is held against its own past.
+
+    \b
+      watcher plan rules/checkout.yaml shop.csv --share 5%
+      watcher plan http-prometheus --prometheus http://127.0.0.1:9090 --watch-for 6h --chart plan.png
+
+    Exit code: 0, or 2 on an error.
+    """
+    if (file is None) == (given["prometheus"] is None):
+        raise click.UsageError("give a FILE or --prometheus URL")
+    if chart is not None and Path(chart).suffix not in (".png", ".svg"):
+        raise click.BadParameter("a chart is FILE.png or FILE.svg", param_hint="--chart")
+    _refuse_unused(context)
+    from watcher.oneoff import plan as planning
+
+    asked = {key: given[key] for key in ("share", "watch_for", "alpha", "at", "block")}
+    if file is not None:
+        asked |= {key: given[key] for key in ("by", "unit_of_time", "drop_bad_rows")}
+        found = planning.plan_table(file, rules=rules, **asked)
+    else:
+        asked |= {key: given[key] for key in ON_SERVER - {"since"}}
+        found = planning.plan_prometheus(given["prometheus"], rules=rules, now=time.time(), **asked)
+    if chart is not None:
+        from watcher.report import plan_chart
+
+        try:
+            Path(chart).write_bytes(plan_chart.image(found, Path(chart).suffix))
+        except OSError as error:
+            raise click.FileError(chart, error.strerror) from error
+    if given["format"] == "json":
+        import json
+
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        from watcher.report import plan_table
+
+        click.echo(plan_table.text(found), nl=False)
 
 
 CONFIG = click.option(

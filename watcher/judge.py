@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from watcher import reasons
-from watcher.comparison import CONFIDENCE, Evidence
+from watcher.calibration import signed
+from watcher.comparison import CONFIDENCE, SPLIT, Evidence, SplitEvidence
+from watcher.evidence.absence import FIRST_BLOCKS, SCHEDULED, absent, reserved, silent
+from watcher.evidence.planning import passage
+from watcher.evidence.units import lowest
 from watcher.model import (
     Design,
     Effect,
@@ -23,6 +28,7 @@ from watcher.model import (
     Labels,
     Needs,
     Outcome,
+    QuantileShift,
     ReleaseVerdict,
     Rule,
     Tally,
@@ -32,13 +38,13 @@ from watcher.model import (
 )
 
 RESERVE = 0.1
-"""Share of a rule's alpha kept for streams born during the watch, where streams can be born."""
+"""Share of a rule's alpha kept for streams born during the watch, new error signatures among them."""
 
-FIRST_BLOCKS = 4
-"""Blocks from which silence of an arm, or proof of health, is an outcome and not a start."""
+LEFT = 0.5
+"""Part of the evidence that must be left without any one unit of the treatment."""
 
-SILENCE = 5.0
-"""Events an arm with traffic would have had while silent, before its silence means anything (odds of e^-5)."""
+TYPICAL = "typical latency"
+"""What a latency judged on its own scale is told by: its geometric mean."""
 
 OPEN = 10.0
 """Log ratio from which a multiple says no more than "nothing to compare with"."""
@@ -57,10 +63,10 @@ def thresholds(watch: Watch, rule: Rule, streams: int, known: int) -> Floats:
     [0.005, 0.005]
     """
     share = rule.weight / sum(each.weight for each in watch.rules)
-    if not rule.by:
+    if not rule.by and not rule.signature:
         return np.full(streams, -np.log(watch.alpha.regressed * share / max(streams, 1)))
-    born = np.arange(1, max(streams - known, 0) + 1)
-    parts = np.concatenate([np.full(known, (1 - RESERVE) / max(known, 1)), RESERVE * 6 / (np.pi * born) ** 2])
+    born = np.arange(1.0, max(streams - known, 0) + 1)
+    parts = np.concatenate([np.full(known, (1 - RESERVE) / max(known, 1)), RESERVE * reserved(born)])
     return np.asarray(-np.log(watch.alpha.regressed * share * parts))
 
 
@@ -85,11 +91,12 @@ def judge(watch: Watch, rule: Rule, evidence: Evidence, previous: Sequence[Verdi
     beyond = (evidence.track.regressed >= limits[:, None]) & (evidence.track.harm > evidence.margin)
     if not evidence.state.streams:
         return (_nothing(watch, rule, evidence),)
+    needs = _needs(watch, rule, evidence, limits)
     verdicts = []
     for row, stream in enumerate(evidence.state.streams):
         last = before.get(stream)
         verdict = _counted(rule, evidence, row, float(limits[row]), beyond[row], last)
-        verdicts.append(_decided(watch, rule, evidence, row, verdict, beyond[row], last))
+        verdicts.append(_decided(watch, rule, evidence, row, verdict, beyond[row], last, needs[row]))
     return tuple(verdicts)
 
 
@@ -111,11 +118,43 @@ def _counted(rule: Rule, evidence: Evidence, row: int, limit: float, beyond: Fla
         held=held,
         assumed=evidence.calibration.assumed,
         critical=rule.critical,
+        quantiles=_quantiles(evidence, row),
+        sick_unit=_sick_unit(evidence, row, limit),
     )
 
 
+def _quantiles(evidence: Evidence, row: int) -> tuple[QuantileShift, ...]:
+    """Return the quantiles of a latency that there are requests enough to name."""
+    found = []
+    for level, each in (evidence.quantiles or {}).items():
+        if np.isfinite(each.ratio[row]):
+            bounds = (float(x) if 0 < x < np.inf else None for x in (each.lower[row], each.upper[row]))
+            found.append(QuantileShift(level, float(each.baseline[row]), float(each.treatment[row]), *bounds))
+    return tuple(found)
+
+
+def _sick_unit(evidence: Evidence, row: int, limit: float) -> str | None:
+    """Return the one unit without which less than half of the evidence is left; None where all share in it."""
+    if evidence.alone is None or evidence.snapshot is None or evidence.snapshot.log_regressed[row] < limit:
+        return None
+    assert evidence.state.since is not None
+    has_traffic = evidence.state.since[row, 1:, 1] > 0
+    if has_traffic.sum() < 2:
+        return None
+    without = np.where(has_traffic, evidence.alone[row], np.inf)
+    worst = int(without.argmin())
+    return evidence.state.suspects[worst] if without[worst] < LEFT * limit else None
+
+
 def _decided(
-    watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: Verdict, beyond: Flags, last: Verdict | None
+    watch: Watch,
+    rule: Rule,
+    evidence: Evidence,
+    row: int,
+    verdict: Verdict,
+    beyond: Flags,
+    last: Verdict | None,
+    needs: Needs,
 ) -> Verdict:
     """Return the verdict with its outcome and reason."""
     accepted = dict(watch.accepted).get(rule.name)
@@ -125,10 +164,15 @@ def _decided(
             return replace(verdict, **kept)
         if beyond.any():
             return _regressed(watch, rule, evidence, row, verdict, beyond)
+    if evidence.faults:
+        what = reasons.subject(rule, verdict.labels)
+        return replace(verdict, outcome=Outcome.INVALID, reason=f"{what}: {'; '.join(evidence.faults)}.")
+    if signed(rule, verdict.labels):
+        return replace(verdict, reason=reasons.new_signature(rule, verdict), dormant=True)
     absent = _absent(watch, rule, evidence, row, verdict)
     if absent is not None:
         return absent
-    what, margin = reasons.subject(rule, verdict.labels), reasons.tolerated(rule, evidence.calibration.margin)
+    what, margin = reasons.subject(rule, verdict.labels), _margin_said(evidence, rule, row)
     if evidence.snapshot is None:
         why = "; ".join(evidence.calibration.notes) or "there is no history to judge it by"
         return replace(verdict, reason=f"{what}: {why}.", needs=Needs(None, None, "window"))
@@ -138,10 +182,15 @@ def _decided(
         confidence = f"{100 * (1 - watch.alpha.healthy):g} %"
         said = f"{'worse, but ' if worse else ''}proven within the margin ({margin}; one-sided, {confidence})"
         return replace(verdict, outcome=Outcome.HEALTHY, decided_at=since, reason=f"{what}: {said}; {verdict.effect}.")
-    needs = _needs(watch, evidence, row, verdict)
     state = "worse, within the margin so far" if worse else "not decided yet"
     state = state if accepted is None else f"accepted as intended ({accepted})"
     return replace(verdict, needs=needs, reason=f"{what}: {state}; {verdict.effect}; {reasons.waiting(needs)}.")
+
+
+def _margin_said(evidence: Evidence, rule: Rule, row: int) -> str:
+    """Return the margin in words; of a latency, whether it is on the latency or on the share over the objective."""
+    on_scale = evidence.on_scale is not None and bool(evidence.on_scale[row])
+    return reasons.tolerated(rule, evidence.calibration.margin, on_scale)
 
 
 def _regressed(watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: Verdict, beyond: Flags) -> Verdict:
@@ -152,32 +201,32 @@ def _regressed(watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: 
     first = watch.release.exposed_at + watch.warm_up + rule.matures + 2 * watch.block
     if onset > first and harm < OPEN:
         sign = -1 if rule.worse is Worse.LOWER else 1
-        verdict = replace(verdict, onset=onset, since_onset=float(np.exp(sign * harm)))
-    return replace(verdict, reason=reasons.regressed(watch, rule, verdict, evidence.calibration.margin))
+        since = float(sign * harm if evidence.snapshot.measure == "difference" else np.exp(sign * harm))
+        verdict = replace(verdict, onset=onset, since_onset=since)
+    return replace(verdict, reason=reasons.regressed(watch, rule, verdict, _margin_said(evidence, rule, row)))
 
 
 def _absent(watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: Verdict) -> Verdict | None:
     """Return the verdict on a stream in which an arm sends nothing; None while both do."""
     state = evidence.state
-    if state.blocks < FIRST_BLOCKS:
-        return None
-    idle, traffic = state.idle[row], state.tallies[row, [1, 3]]
-    silent = (idle >= FIRST_BLOCKS) & ((traffic == 0) | (idle * traffic / state.blocks >= SILENCE))
-    silent[0] &= watch.design is Design.CONCURRENT
-    if not silent.any():
+    dispersion = SCHEDULED if rule.kind is Kind.GAUGE else evidence.calibration.dispersion
+    each_idle, each_traffic = state.idle[[row]], state.tallies[[row]][:, [1, 3]]
+    quiet = silent(each_idle, each_traffic, state.blocks, dispersion)
+    missing, quiet, idle, traffic = absent(quiet, each_idle)[0], quiet[0], each_idle[0], each_traffic[0]
+    if not quiet.any():
         return None
     alone = watch.design is Design.BEFORE_AFTER
-    dormant = bool(silent.all() or (alone and silent[1])) and not traffic.any()
+    dormant = bool(quiet.all() or (alone and quiet[1])) and not traffic.any()
     if dormant and not (alone and row < len(evidence.calibration.streams) and evidence.calibration.points):
         what = reasons.subject(rule, verdict.labels)
         text = f"{what}: idle in {'the treatment' if alone else 'both arms'}, so it blocks nothing."
         return replace(verdict, outcome=Outcome.NO_DATA, dormant=True, reason=text)
-    which = "both" if silent.all() else "treatment" if silent[1] else "baseline"
+    which = "treatment" if missing[1] or alone else "baseline" if missing[0] else "both"
     return replace(
         verdict,
         outcome=Outcome.NO_DATA,
-        alarms=("absent_treatment",) if which == "treatment" else (),
-        reason=reasons.absent(watch, rule, verdict.labels, which, int(idle[silent].max())),
+        alarms=() if which == "both" else (f"absent_{which}",),
+        reason=reasons.absent(watch, rule, verdict.labels, which, int(idle[quiet].max())),
     )
 
 
@@ -197,18 +246,19 @@ def _nothing(watch: Watch, rule: Rule, evidence: Evidence) -> Verdict:
 
 
 def _effect(evidence: Evidence, row: int) -> Effect:
-    """Return treatment against baseline as a ratio."""
+    """Return treatment against baseline."""
     snapshot = evidence.snapshot
     if snapshot is None or np.isnan(snapshot.estimate[row]):
         return Effect("ratio", None, None, None, CONFIDENCE)
 
-    def ratio(value: float) -> float | None:
-        found = float(np.exp(value)) if snapshot.measure == "ratio" else 1.0 + float(value)
+    def shown(value: float) -> float | None:
+        found = float({"ratio": np.exp(value), "relative": 1.0 + value, "difference": value}[snapshot.measure])
         return found if np.isfinite(found) else None
 
-    return Effect(
-        "ratio", ratio(snapshot.estimate[row]), ratio(snapshot.lower[row]), ratio(snapshot.upper[row]), CONFIDENCE
-    )
+    estimate, lower, upper = (shown(each[row]) for each in (snapshot.estimate, snapshot.lower, snapshot.upper))
+    measure: Literal["ratio", "difference"] = "difference" if snapshot.measure == "difference" else "ratio"
+    on_scale = evidence.on_scale is not None and evidence.on_scale[row]
+    return Effect(measure, estimate, lower, upper, CONFIDENCE, TYPICAL if on_scale else "")
 
 
 def _tally(rule: Rule, evidence: Evidence, row: int, side: int) -> Tally:
@@ -225,33 +275,71 @@ def _proven(evidence: Evidence, row: int, proof: float, last: Verdict | None) ->
     earliest, until later blocks have used that evidence up, when it has to be earned again.
     """
     ends, log_e = evidence.ends, evidence.track.healthy[row]
-    nth = evidence.state.blocks - ends.size + 1 + np.arange(ends.size)
+    nth = evidence.state.staged - ends.size + 1 + np.arange(ends.size)
     since = last.decided_at if last is not None and last.outcome is Outcome.HEALTHY else None
-    used_up = np.flatnonzero(log_e < 0)
+    # What was proven at an earlier stage, or has been used up since, does not stand.
+    fallen = np.flatnonzero((log_e < 0) | ((nth == 1) & (evidence.state.stage > 0)))
     first = 0
-    if used_up.size:
-        since, first = None, int(used_up[-1]) + 1
+    if fallen.size:
+        since, first = None, int(fallen[-1])
     reached = np.flatnonzero((log_e >= proof)[first:] & (nth >= FIRST_BLOCKS)[first:])
     return float(ends[first + reached[0]]) if since is None and reached.size else since
 
 
-def _needs(watch: Watch, evidence: Evidence, row: int, verdict: Verdict) -> Needs:
-    """Return the sooner of: proving health if nothing changed, proving harm if the estimate is true."""
+def _needs(watch: Watch, rule: Rule, evidence: Evidence, limits: Floats) -> list[Needs]:
+    """Return, by stream, the sooner of: proving health if nothing changed, proving harm if the estimate is true."""
     snapshot = evidence.snapshot
-    assert snapshot is not None
-    healthy, worse = float(snapshot.toward_healthy[row]), float(snapshot.toward_regressed[row])
-    waits = []
-    if healthy > 0:
-        waits.append((np.log(1 / watch.alpha.healthy) + 1.0 - verdict.log_e_healthy) / healthy)
-    if worse > 0 and snapshot.harm[row] > evidence.margin:
-        waits.append((verdict.threshold + 1.0 - verdict.log_e_regressed) / worse)
-    if not waits:
-        return Needs(None, None, "events")
-    blocks = max(1.0, min(waits))
-    minutes = blocks * watch.block / 60
-    left = (watch.release.exposed_at + watch.horizon - evidence.ends[-1]) / 60 if evidence.ends.size else minutes
-    events = None if evidence.calibration.points else float(np.ceil(blocks * snapshot.events_per_block[row]))
-    return Needs(events, float(round(minutes, 1)), "window" if minutes > left else "events")
+    if snapshot is None:
+        return [Needs(None, None, "window")] * len(limits)
+    units, proof = evidence.calibration.units, np.log(1 / watch.alpha.healthy)
+    healthy, worse = (np.nan_to_num(x) for x in (snapshot.toward_healthy, snapshot.toward_regressed))
+    # Nothing is proven about harm that the units alone could cause.
+    small = lowest(snapshot.scale, units, proof) >= evidence.margin
+    harm = np.where(snapshot.harm > np.maximum(evidence.margin, lowest(snapshot.scale, units, limits)), worse, 0.0)
+    waits = [
+        passage(np.maximum(distance, 1e-9), np.maximum(drift, 0.0), 2 * np.maximum(drift, 1e-12))
+        for distance, drift in (
+            (proof + 1.0 - snapshot.log_healthy, np.where(small, 0.0, healthy)),
+            (limits + 1.0 - snapshot.log_regressed, harm),
+        )
+    ]
+    sooner = waits[0][0] <= waits[1][0]
+    median, ninety = (np.where(sooner, waits[0][i], waits[1][i]) for i in (0, 1))
+    end = evidence.ends[-1] if evidence.ends.size else watch.release.exposed_at
+    left = (watch.release.exposed_at + watch.horizon - end) / watch.block
+    per_block = snapshot.events_per_block * (0 if evidence.calibration.points else 1)
+    coarse = np.zeros(len(limits), dtype=bool) if evidence.on_scale is None else ~evidence.on_scale
+    needs = []
+    for row, blocks in enumerate(median.tolist()):
+        if not np.isfinite(blocks):
+            needs.append(Needs(None, None, "units" if small[row] else "buckets" if coarse[row] else "events"))
+            continue
+        late = blocks > left
+        minutes = [float(round(max(1.0, x) * watch.block / 60, 1)) for x in (blocks, ninety[row])]
+        events = float(np.ceil(max(1.0, blocks) * per_block[row])) if per_block[row] else None
+        limit: Literal["buckets", "window", "events"] = "buckets" if late and coarse[row] else "window"
+        limit = limit if late else "events"
+        needs.append(Needs(events, minutes[0], limit, minutes[1] if np.isfinite(minutes[1]) else None))
+    return needs
+
+
+def judge_split(watch: Watch, evidence: SplitEvidence, previous: Sequence[Verdict] = ()) -> tuple[Verdict, ...]:
+    """Call the comparison invalid, for good, once the traffic split is proven not to be as configured; else nothing.
+
+    A split that is off says that the arms are not the users they are said to be. It may also be a symptom of the
+    release, so it never masks what regressed.
+    """
+    broken = np.flatnonzero(evidence.log_e >= -np.log(watch.alpha.split))
+    if previous:
+        return tuple(previous)
+    if not broken.size:
+        return ()
+    at = float(evidence.ends[broken[0]])
+    users = evidence.state["state"]["counts"][0]
+    nothing = Effect("ratio", None, None, None, CONFIDENCE)
+    tallies = (Tally(float(users[0]), float(users[0])), Tally(float(users[1]), float(users[1])))
+    reason = reasons.broken_split(watch, evidence.share, evidence.observed, at)
+    return (Verdict(SPLIT, (), Outcome.INVALID, reason, nothing, *tallies, decided_at=at),)
 
 
 def judge_release(watch: Watch, verdicts: Sequence[Verdict], assumptions: tuple[str, ...] = ()) -> ReleaseVerdict:
@@ -268,6 +356,7 @@ def judge_release(watch: Watch, verdicts: Sequence[Verdict], assumptions: tuple[
     alarms = tuple(sorted({alarm for verdict in missed for alarm in verdict.alarms}))
     alive = [verdict for verdict in verdicts if not verdict.dormant]
     guarding = [v for v in alive if v.rule in required and (_in_focus(watch, v.labels) or v.outcome == "regressed")]
+    guarding += [v for v in alive if v.rule == SPLIT]
     worst = [v for v in alive if v.outcome is Outcome.REGRESSED]
     judged = worst or guarding
     idle = required - {verdict.rule for verdict in alive}

@@ -10,9 +10,10 @@ import numpy as np
 from watcher import reasons
 from watcher.aftermath import recovery
 from watcher.calibration import calibrate
-from watcher.comparison import EvidenceState, fold
+from watcher.comparison import SPLIT, EvidenceState, fold, fold_split, split_rule
 from watcher.errors import SourceError
-from watcher.judge import FIRST_BLOCKS, judge, judge_release
+from watcher.evidence.absence import FIRST_BLOCKS
+from watcher.judge import judge, judge_release, judge_split
 from watcher.model import Calibration, Look, Observations, Outcome, ReleaseVerdict, Request, Watch
 from watcher.policy import Situation, decide
 
@@ -111,7 +112,7 @@ def look(
         release=watch.release.id,
         at=now,
         through=end,
-        blocks=max((state["blocks"] for state in states.values()), default=0),
+        blocks=max((state["blocks"] for name, state in states.items() if name != SPLIT), default=0),
         verdict=verdict,
         phase=decision.phase,
         told=decision.told,
@@ -146,11 +147,22 @@ def _judged(
         state, evidence = fold(watch, rule, seen[rule.name], calibration, state)
         states[rule.name] = state.to_json()
         verdicts += judge(watch, rule, evidence, before)
+    said: tuple[str, ...] = ()
+    split = split_rule(watch)
+    if split is not None and SPLIT in seen:
+        found = fold_split(watch, split, seen[SPLIT], states.get(SPLIT))
+        states[SPLIT] = found.state
+        said = reasons.split(found.share, found.observed)
+        verdicts += judge_split(watch, found, [verdict for verdict in last if verdict.rule == SPLIT])
+    elif watch.split is not None:
+        said = ("the traffic split is not checked: nobody says what share the release should have",)
     # The outcome does not rest on a rule that is not required, unless that is what regressed.
     worst = {verdict.rule for verdict in verdicts if verdict.outcome is Outcome.REGRESSED}
     bearing = [rule for rule in watch.rules if (rule.required or rule.name in worst) and rule.name in calibrations]
-    assumed = reasons.assumed({rule.label: calibrations[rule.name].notes for rule in bearing})
-    return judge_release(watch, verdicts, assumed), states
+    assumed = reasons.assumed(
+        {rule.label: (reasons.learnt(calibrations[rule.name]), *calibrations[rule.name].notes) for rule in bearing}
+    )
+    return judge_release(watch, verdicts, assumed + said), states
 
 
 def _aftermath(watch: Watch, source: Source, previous: Look, end: float, now: float) -> tuple[bool | None, str]:
@@ -171,7 +183,9 @@ def _unreadable(verdict: ReleaseVerdict, since: float, problem: str) -> ReleaseV
 
 def request(watch: Watch, start: float, end: float) -> Request:
     """Return what a watch asks of its source for the blocks that end in (start, end]."""
-    return Request(watch.rules, start, end, watch.block, watch.select, watch.baseline, watch.treatment)
+    split = split_rule(watch)
+    rules = watch.rules if split is None else (*watch.rules, split)
+    return Request(rules, start, end, watch.block, watch.select, watch.baseline, watch.treatment)
 
 
 def _span(history: Observations) -> str:

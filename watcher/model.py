@@ -358,12 +358,16 @@ class Observations:
     partial: bool = False
     """The source said that its answer may be incomplete: nothing may be killed on it."""
     edges: tuple[float, ...] = ()
-    """Upper edges of the buckets in seconds, ascending, the last infinite; the same in both arms. () without buckets."""
+    """Upper edges of the buckets in seconds, ascending, the last infinite; of both arms. () without buckets."""
 
     def between(self, start: float, end: float) -> Observations:
         """Return the blocks that end in (start, end]."""
         keep = (self.ends > start + 1e-6) & (self.ends <= end + 1e-6)
-        return self._each(lambda arm: arm.picked(blocks=keep), ends=self.ends[keep])
+        return self.picked(keep)
+
+    def picked(self, blocks: Any) -> Observations:
+        """Return some blocks (indices, a mask or a slice)."""
+        return self._each(lambda arm: arm.picked(blocks=blocks), ends=self.ends[blocks])
 
     def only(self, stream: Labels) -> Observations:
         """Return one stream of several."""
@@ -391,10 +395,11 @@ class Observations:
     def then(self, later: Observations) -> Observations:
         """Return these blocks followed by later ones; a stream or unit only one of them knows is empty in the other.
 
-        Buckets are put together until the edges agree.
+        Buckets are put together until the edges agree; a part in which nothing was counted has no say.
         """
-        common = tuple(edge for edge in self.edges if edge in later.edges)
-        early, late = self.on_edges(common), later.on_edges(common)
+        early, late = self._with_edges_of(later), later._with_edges_of(self)
+        common = tuple(edge for edge in early.edges if edge in late.edges)
+        early, late = early.on_edges(common), late.on_edges(common)
         streams = tuple(dict.fromkeys(self.streams + later.streams))
         treatment = _glued((early.streams, early.treatment), (late.streams, late.treatment), streams)
         baseline = None
@@ -403,6 +408,16 @@ class Observations:
         notes = tuple(dict.fromkeys(self.notes + later.notes))
         ends, partial = np.concatenate([self.ends, later.ends]), self.partial or later.partial
         return Observations(streams, ends, treatment, baseline, notes, partial, common)
+
+    def _with_edges_of(self, other: Observations) -> Observations:
+        """Return these observations with empty buckets at the other's edges, if they have none and counted nothing."""
+        arms = [arm for arm in (self.baseline, self.treatment) if arm is not None]
+        if self.edges or any(arm.total.any() for arm in arms):
+            return self
+        size = len(other.edges)
+        return self._each(
+            lambda arm: replace(arm, buckets=np.zeros((*arm.total.shape, size)) if size else None), edges=other.edges
+        )
 
     def _each(self, change: Callable[[Arm], Arm], **changes: Any) -> Observations:
         """Return the observations with both arms changed alike."""
@@ -442,9 +457,9 @@ class Calibration:
     deviation of the log rate between units, learnt from `units` of them (0 of 0: unknown). `came_from` says where all
     this was learnt ("history 24h", "file", "assumed"). `margin` is the rule's margin, relative unless the rule's is
     absolute. Of the baseline, per stream: `rate` [stream] events per exposure, `traffic` [stream] exposure per block,
-    and for latency `shape` [stream, bucket] requests per bucket, with upper `edges` and `spreads` of the share above
-    each edge. The remaining arrays serve rules judged on a series (gauges, before/after) of logarithms, or of shares of
-    `scale` [stream]. Per stream: `level` [stream], `season`
+    and for latency `shape` [stream, bucket] requests per bucket, with upper `edges`, the `spreads` of the
+    share over each edge and that of the mean log latency (`pace`). The remaining arrays serve rules judged on a series
+    (gauges, before/after) of logarithms, or of shares of `scale` [stream]. Per stream: `level` [stream], `season`
     [stream, phase] (phase 0 is the first block after midnight UTC), `ar` [stream, lag], `sigma` [stream] standard
     deviation of an innovation, `drift` [stream] variance of the level's own error, `tail` [stream, lag] the last
     residuals before exposure, newest first. `points` is how many the series had; with none it cannot be judged.
@@ -464,6 +479,7 @@ class Calibration:
     traffic: Floats | None = None
     edges: tuple[float, ...] = ()
     spreads: tuple[float, ...] = ()
+    pace: float = 0.0
     shape: Floats | None = None
     logarithmic: bool = True
     points: int = 0
@@ -520,8 +536,8 @@ def as_streams(raw: Any) -> tuple[Labels, ...]:
 class Effect:
     """Treatment against baseline, with its confidence sequence.
 
-    `measure` is "ratio" (1 is no change) or "difference" (0 is no change). A bound that the data
-    leave open is None.
+    `measure` is "ratio" (1 is no change) or "difference" of shares (0 is no change). A bound that the data leave open
+    is None. `of` names what is compared where that is not the rate or share a rule counts: "typical latency".
     """
 
     measure: Literal["ratio", "difference"]
@@ -529,18 +545,26 @@ class Effect:
     lower: float | None
     upper: float | None
     confidence: float = 0.95
+    of: str = ""
 
     def __str__(self) -> str:
         """Small changes read as percentages, large ones as multiples.
 
         >>> str(Effect("ratio", 2.14, 1.43, 3.2)), str(Effect("ratio", 0.97, 0.94, 1.01))
         ("2.1 times the baseline's (1.4 to 3.2)", '3.0 % lower than the baseline (-6.0 % to +1.0 %)')
+        >>> str(Effect("difference", 0.0087, 0.0063, None)), str(Effect("ratio", 1.2, 1.1, None, of="typical latency"))
+        ('0.87 pp higher than the baseline (+0.63 to ? pp)', "typical latency is 1.2 times the baseline's (1.1 to ?)")
         """
+        said = self._said()
+        return f"{self.of} is {said}" if self.of and self.estimate is not None else said
+
+    def _said(self) -> str:
         if self.estimate is None:
             return "not estimable yet"
         if self.measure == "difference":
-            interval = f"{_bound(self.lower, '+.3g')} to {_bound(self.upper, '+.3g')}"
-            return f"{self.estimate:+.3g} against the baseline ({interval})"
+            bounds = [_bound(None if x is None else 100 * x, "+.3g") for x in (self.lower, self.upper)]
+            side = "higher" if self.estimate >= 0 else "lower"
+            return f"{abs(100 * self.estimate):.3g} pp {side} than the baseline ({' to '.join(bounds)} pp)"
         close = all(0.5 < x < 1.5 for x in (self.estimate, self.lower or 0.0, self.upper or 0.0))
         if close:
             low, high = (None if x is None else 100 * (x - 1) for x in (self.lower, self.upper))
@@ -567,12 +591,42 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class QuantileShift:
+    """A quantile of a latency in both arms, in seconds, and the bounds of their ratio (a confidence sequence)."""
+
+    level: float
+    baseline: float
+    treatment: float
+    lower: float | None
+    upper: float | None
+
+    @property
+    def ratio(self) -> float:
+        """Treatment over baseline."""
+        return self.treatment / self.baseline
+
+    @property
+    def seconds(self) -> str:
+        """Both, as people say them.
+
+        >>> QuantileShift(0.95, 0.42, 0.6, 1.2, None).seconds
+        '600 ms, not 420 ms'
+        """
+        treatment, baseline = (f"{1000 * x:.3g} ms" if x < 1 else f"{x:.3g} s" for x in (self.treatment, self.baseline))
+        return f"{treatment}, not {baseline}"
+
+
+@dataclass(frozen=True)
 class Needs:
-    """What an undecided stream is waiting for, and about how long that takes at the present pace."""
+    """What an undecided stream is waiting for, and about how long that takes at the present pace.
+
+    `minutes` is the median, `minutes_90` the 90th percentile.
+    """
 
     events: float | None
     minutes: float | None
     limit: Literal["events", "units", "buckets", "placebos", "window"]
+    minutes_90: float | None = None
 
 
 @dataclass(frozen=True)
@@ -582,7 +636,8 @@ class Verdict:
     `decided_at` is the end of the first block at which the outcome was reached. Of a regression that began late,
     `onset` is when it seems to have begun and `since_onset` the treatment's ratio since. `held` counts the latest
     consecutive blocks in which the evidence of regression stood above its threshold. `assumed` is True when the
-    dispersion was not learnt from data: nothing may be killed on such a verdict.
+    dispersion was not learnt from data: nothing may be killed on such a verdict. `quantiles` name what became slower.
+    `sick_unit` is the one unit without which most of the evidence is gone, if there is one.
     """
 
     rule: str
@@ -604,6 +659,8 @@ class Verdict:
     critical: bool = False
     dormant: bool = False
     alarms: tuple[str, ...] = ()
+    quantiles: tuple[QuantileShift, ...] = ()
+    sick_unit: str | None = None
 
 
 @dataclass(frozen=True)

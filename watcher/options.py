@@ -1,4 +1,4 @@
-"""The options of `watcher compare`, in groups, and how options are checked and listed."""
+"""The options of `watcher compare` and `watcher plan`, in groups, and how options are checked and listed."""
 
 from __future__ import annotations
 
@@ -67,6 +67,30 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
     return apply
 
 
+ALPHA = click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="RATE",
+    default=0.01,
+    show_default=True,
+    help="Chance of calling a good release regressed.",
+)
+
+BY = click.option("--by", multiple=True, metavar="LABEL", help="Label that makes streams (repeatable).")
+
+GRID = options(
+    quantity("--block", "duration", help="Grid of time. [default: as rows are spaced, at least 60s]"),
+    click.option("--drop-bad-rows", is_flag=True, help="Leave out rows with missing counts, and say how many."),
+)
+
+UNIT_OF_TIME = click.option(
+    "--unit-of-time",
+    type=click.Choice(["s", "ms", "us", "ns"]),
+    default="s",
+    show_default=True,
+    help="Of durations.",
+)
+
 WHAT = options(
     click.option("--ratio", metavar="BAD/TOTAL", help="Columns: events, and the total they are a part of."),
     click.option("--rate", metavar="EVENTS/PER", help="Columns: events, and what they follow later (orders/starts)."),
@@ -84,41 +108,35 @@ WHAT = options(
     ),
     quantity("--matures", "duration", default="0s", help="For --rate: 99th percentile of the delay, e.g. 25m."),
     quantity("--objective", "duration", help="For --latency: what counts as slow, e.g. 2.5s."),
-    click.option(
-        "--unit-of-time",
-        type=click.Choice(["s", "ms", "us", "ns"]),
-        default="s",
-        show_default=True,
-        help="Of durations.",
-    ),
+    UNIT_OF_TIME,
 )
 
 HOW = options(
     quantity("--at", "time", help="Exposure (2026-11-20T10:00:00Z); what lies before it is history."),
-    click.option("--by", multiple=True, metavar="LABEL", help="Label that makes streams (repeatable)."),
-    click.option(
-        "--alpha",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        metavar="RATE",
-        default=0.01,
-        show_default=True,
-        help="Chance of calling a good release regressed.",
-    ),
+    BY,
+    ALPHA,
     quantity("--warm-up", "duration", help="After exposure, not counted. [default: 0s; 5m on a Prometheus]"),
-    quantity("--block", "duration", help="Grid of time. [default: as rows are spaced, at least 60s]"),
-    click.option("--drop-bad-rows", is_flag=True, help="Leave out rows with missing counts, and say how many."),
+    GRID,
 )
 
-SERVER = options(
+ARMS = options(
     click.option("--prometheus", metavar="URL", help="Read this server instead of a FILE."),
     click.option("--baseline", metavar="LABELS", help="""The control, e.g. 'version="1.1"'."""),
     click.option("--treatment", metavar="LABELS", help="""The release, e.g. 'version="1.2"'."""),
     click.option("--select", metavar="LABELS", help="""Added to every selector, e.g. 'job="shop"'."""),
-    quantity("--since", "duration", help="Compare the arms over the last 2h, say."),
+)
+
+ACCESS = options(
     quantity("--history", "duration", help="The past to learn from. [default: 24h; 7d before/after]"),
     click.option("--bearer-file", type=click.Path(dir_okay=False), help="File with a bearer token."),
     click.option("--ca-file", type=click.Path(dir_okay=False), help="CA bundle of the server."),
     click.option("--replica-label", metavar="LABEL", help="Label in which only replicas of a Prometheus differ."),
+)
+
+SERVER = options(
+    ARMS,
+    quantity("--since", "duration", help="Compare the arms over the last 2h, say."),
+    ACCESS,
 )
 
 ANSWER = options(
@@ -135,6 +153,22 @@ ANSWER = options(
     ),
     click.option("--explain", is_flag=True, help="Show the whole derivation."),
     click.option("--quiet", "-q", is_flag=True, help="Print nothing; the exit code is the answer."),
+)
+
+PLAN = options(
+    quantity("--share", "share", default="50%", show_default=True, help="Share of users the release will get."),
+    quantity("--watch-for", "duration", default="24h", show_default=True, help="How long it will be watched."),
+    ALPHA,
+    quantity("--at", "time", help="Plan as of then; what lies before it is history. [default: now, or all of FILE]"),
+    BY,
+    GRID,
+    UNIT_OF_TIME,
+    ARMS,
+    ACCESS,
+    click.option(
+        "--format", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Of the answer."
+    ),
+    click.option("--chart", type=click.Path(dir_okay=False), help="Draw what is found how soon: FILE.png or FILE.svg."),
 )
 
 IN_PACK = {"worse", "margin", "regress_margin", "matures", "objective"}

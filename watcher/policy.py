@@ -7,6 +7,7 @@ is a Refusal with a name, which is shown and recorded. Nothing here ever turns a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,7 @@ from watcher.model import (
     Outcome,
     Refusal,
     ReleaseVerdict,
+    Verdict,
     Watch,
 )
 
@@ -101,8 +103,14 @@ def _refusals(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> tu
         ("paused", situation.paused is not None, situation.paused or ""),
         ("already_killed", situation.killed_at is not None, "this release was killed before"),
         ("metrics_unreadable", situation.problem is not None, situation.problem or ""),
+        (
+            "invalid",
+            Outcome.INVALID in {stream.outcome for stream in verdict.streams},
+            "the comparison itself is broken",
+        ),
         ("not_held", not held, f"evidence must hold for {HELD} consecutive blocks"),
         ("assumed", bool(held) and not learnt, _why_assumed(watch)),
+        ("one_unit", bool(learnt) and all(stream.sick_unit for stream in learnt), _sick(learnt)),
         (
             "quorum",
             bool(learnt) and not critical and len(rules) < 2,
@@ -110,6 +118,11 @@ def _refusals(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> tu
         ),
     )
     return tuple(Refusal("kill", name, detail) for name, stands, detail in tests if stands)
+
+
+def _sick(streams: Sequence[Verdict]) -> str:
+    names = sorted({stream.sick_unit for stream in streams if stream.sick_unit})
+    return f"without {', '.join(names)} most of the evidence is gone: a sick unit, not a bad release"
 
 
 def _why_assumed(watch: Watch) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 
-from watcher.model import Design, Kind, Labels, Needs, Rule, Verdict, Watch, Worse
+from watcher.model import Calibration, Design, Kind, Labels, Needs, Outcome, Rule, Verdict, Watch, Worse
 
 
 def subject(rule: Rule, labels: Labels) -> str:
@@ -17,31 +17,61 @@ def subject(rule: Rule, labels: Labels) -> str:
     """
     names = [value for _, value in labels if value]
     what = rule.label
-    if rule.kind is Kind.LATENCY and rule.objective is not None:
-        what = f"{what} (requests over {rule.objective:g} s)"
     return f"{what} on {', '.join(names)}" if names else what
 
 
-def tolerated(rule: Rule, margin: float) -> str:
-    """Return the margin as people say it; the relative one in effect is given beside an absolute one."""
+def tolerated(rule: Rule, margin: float, on_scale: bool = False) -> str:
+    """Return the margin as people say it.
+
+    Args:
+        rule: whose margin it is.
+        margin: as it is in effect, which for an absolute one may be relative; then both are said.
+        on_scale: of a latency, that the margin is on how slow requests are, not on how many are slow.
+    """
     side = "less" if rule.worse is Worse.LOWER else "more"
-    relative = f"{margin * 100:.3g} % {side}"
+    if rule.absolute and margin == rule.margin:
+        return f"{margin * 100:g} pp {side}"
+    relative = f"{margin * 100:.3g} % {'slower' if on_scale else side}"
     return f"{rule.margin * 100:g} pp, {relative}" if rule.absolute else relative
 
 
-def measured(verdict: Verdict) -> str:
-    """Return the effect; of a regression that began late, also its size since then."""
+def measured(rule: Rule, verdict: Verdict) -> str:
+    """Return the effect; of a latency what became slower; of a regression that began late its size since then."""
+    said = str(verdict.effect)
+    if rule.kind is Kind.LATENCY:
+        if not verdict.effect.of and rule.objective is not None:
+            said = f"requests over {rule.objective:g} s are {said}"
+        said += _slower(verdict)
     if verdict.onset is None or verdict.since_onset is None:
-        return str(verdict.effect)
-    return f"{verdict.effect}, and {verdict.since_onset:.2g} times since {clock(verdict.onset)}"
+        return said
+    points = verdict.effect.measure == "difference"
+    size = f"{100 * verdict.since_onset:+.2g} pp" if points else f"{verdict.since_onset:.2g} times"
+    return f"{said}, and {size} since {clock(verdict.onset)}"
 
 
-def regressed(watch: Watch, rule: Rule, verdict: Verdict, margin: float) -> str:
+def _slower(verdict: Verdict) -> str:
+    """Return the quantiles that became slower, the worst of them in seconds."""
+    told = [each for each in verdict.quantiles if each.ratio > 1.005]
+    if not told:
+        return ""
+    worst = max(told, key=lambda each: each.ratio)
+    said = [f"p{100 * each.level:g} {each.ratio:.2f} times" for each in told if each is not worst]
+    return f"; p{100 * worst.level:g} is {worst.ratio:.2f} times ({worst.seconds})" + "".join(f", {x}" for x in said)
+
+
+def regressed(watch: Watch, rule: Rule, verdict: Verdict, margin: str) -> str:
     """Return why a stream is called regressed, and when it was."""
     assert verdict.decided_at is not None
     minutes = (verdict.decided_at - watch.release.exposed_at) / 60
-    said = f"{subject(rule, verdict.labels)}: {measured(verdict)}"
-    return f"{said}; more than the margin allows ({tolerated(rule, margin)}); decided after {span(minutes)}."
+    said = f"{subject(rule, verdict.labels)}: {measured(rule, verdict)}"
+    sick = "" if verdict.sick_unit is None else f"; all of it on one unit, {verdict.sick_unit}"
+    return f"{said}; more than the margin allows ({margin}){sick}; decided after {span(minutes)}."
+
+
+def new_signature(rule: Rule, verdict: Verdict) -> str:
+    """Return what is said of an error signature that was never seen before exposure, while it is few."""
+    events = f"{verdict.treatment.events:,.0f} in the treatment, {verdict.baseline.events:,.0f} in the baseline"
+    return f"{subject(rule, verdict.labels)}: new since exposure, {events}; not enough to tell them apart."
 
 
 def absent(watch: Watch, rule: Rule, labels: Labels, which: str, blocks: int) -> str:
@@ -52,6 +82,65 @@ def absent(watch: Watch, rule: Rule, labels: Labels, which: str, blocks: int) ->
     else:
         silent = f"{'both arms have' if which == 'both' else 'the baseline has'} sent nothing for {blocks} blocks"
     return f"{subject(rule, labels)}: {silent}."
+
+
+def split(share: float | None, observed: Sequence[float]) -> tuple[str, ...]:
+    """Return how users are split between the arms: nothing before there are any.
+
+    >>> split(0.05, (0.0512, 0.047, 0.0555))
+    ('the release gets 5.12 % (4.7 to 5.55 %) of the users; 5 % is configured',)
+    """
+    if share is None or not observed[0] >= 0:
+        return ()
+    return (f"the release gets {_of_users(observed)}; {100 * share:g} % is configured",)
+
+
+def broken_split(watch: Watch, share: float | None, observed: Sequence[float], at: float) -> str:
+    """Return why the traffic split makes a comparison invalid."""
+    after = span((at - watch.release.exposed_at) / 60)
+    configured = "" if share is None else f", not the {100 * share:g} % configured"
+    return f"The traffic split is off: the release gets {_of_users(observed)}{configured}; seen after {after}."
+
+
+def _of_users(observed: Sequence[float]) -> str:
+    estimate, lower, upper = (100 * x for x in observed)
+    return f"{estimate:.3g} % ({lower:.3g} to {upper:.3g} %) of the users"
+
+
+def learnt(calibration: Calibration) -> str:
+    """Return what a rule's evidence rests on, and where that was learnt.
+
+    >>> week = {"came_from": "history 7 d", "units": 6, "assumed": False}
+    >>> learnt(Calibration(**week, dispersion=1.8, between_units=1.8, over_time=1.2, spread=0.04))
+    'dispersion 1.8 learnt from 6 units, history 7 d (1.8 between units, 1.2 over time); units differ by 4 %'
+    """
+    if calibration.level is not None:
+        return f"level and noise of the series learnt from {calibration.came_from}, {calibration.points} blocks"
+    if calibration.assumed and calibration.dispersion == 1.0:
+        return "dispersion 1, assumed: nothing may be killed on it"
+    if calibration.assumed:
+        over = f"dispersion {calibration.dispersion:.3g} learnt over time, {calibration.came_from}"
+        return f"{over}; nothing may be killed on it"
+    parts = [(calibration.between_units, "between units"), (calibration.over_time, "over time")]
+    said = ", ".join(f"{value:.2g} {where}" for value, where in parts if value is not None)
+    differ = f"differ by {100 * calibration.spread:.2g} %" if calibration.spread >= 0.005 else "do not differ"
+    where = f"{calibration.units} units, {calibration.came_from}"
+    return f"dispersion {calibration.dispersion:.3g} learnt from {where} ({said}); units {differ}"
+
+
+def would_change(watch: Watch, verdict: Verdict) -> str:
+    """Return what would make a verdict another one."""
+    if verdict.dormant:
+        return "traffic in either arm"
+    if verdict.outcome is Outcome.REGRESSED:
+        return "no later block; a person may accept it as intended"
+    if verdict.outcome is Outcome.HEALTHY:
+        return f"evidence of harm reaching {verdict.threshold:.1f} with an estimate beyond the margin"
+    if verdict.outcome is Outcome.NO_DATA:
+        return "traffic in both arms" if watch.design is Design.CONCURRENT else "traffic since exposure"
+    if verdict.outcome is Outcome.INVALID:
+        return "a comparison that is not broken: a new release, or the fault repaired"
+    return f"evidence either way; {waiting(verdict.needs)}"
 
 
 def assumed(notes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -69,11 +158,14 @@ def assumed(notes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
 def waiting(needs: Needs | None) -> str:
     """Return what an undecided stream waits for."""
+    if needs is not None and needs.limit == "units" and needs.minutes is None:
+        return "needs more units: such a difference could be these units alone, however long one waits"
     if needs is None or needs.minutes is None:
         return "how long it will take cannot be said yet"
     events = "" if needs.events is None else f"about {needs.events:,.0f} more events, "
-    late = ", longer than the watch lasts" if needs.limit == "window" else ""
-    return f"needs {events}about {span(needs.minutes)}{late}"
+    ninety = "" if needs.minutes_90 is None else f" (9 times in 10 at most {span(needs.minutes_90)})"
+    late = {"window": ", longer than the watch lasts", "buckets": ", longer than the watch lasts: finer buckets help"}
+    return f"needs {events}about {span(needs.minutes)}{ninety}{late.get(needs.limit, '')}"
 
 
 def span(minutes: float) -> str:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom, poisson
 
 from watcher.errors import ShapeError
-from watcher.evidence.profile import ONSET_NOW, Profile, ProfileState
+from watcher.evidence.onset import NOW
+from watcher.evidence.profile import Profile, ProfileState
 from watcher.evidence.track import CAP
 from watcher.model import Floats
 
@@ -169,8 +170,8 @@ def test_the_confidence_sequence_covers_the_truth_at_every_look():
 
 def slow_twin(method: Profile, control: Floats, treated: Floats, n_control: Floats, n_treated: Floats) -> list[float]:
     """The same e-process for one stream, written as it is defined: a sum over bets and onsets."""
-    null = method.theta[method.at_null]
-    bets = [(method.theta[at], math.exp(w)) for at, w in zip(method.at_bets, method.bet_log_weights, strict=True)]
+    null = method.null
+    bets = [(theta, math.exp(w)) for theta, w in zip(method.bets, method.onset.log_weights, strict=True)]
 
     def log_likelihood(theta: float, b: int) -> float:
         share = n_treated[b] / (n_treated[b] + n_control[b])
@@ -180,11 +181,11 @@ def slow_twin(method: Profile, control: Floats, treated: Floats, n_control: Floa
     for now in range(len(control)):
         total = 0.0
         for onset in range(now + 1):
-            prior = ONSET_NOW if onset == 0 else (1 - ONSET_NOW) / (method.horizon - 1)
+            prior = NOW if onset == 0 else (1 - NOW) / (method.onset.horizon - 1)
             for theta, weight in bets:
                 gain = sum(min(log_likelihood(theta, b) - log_likelihood(null, b), CAP) for b in range(onset, now + 1))
                 total += prior * weight * math.exp(gain)
-        out.append(math.log(total + 1 - ONSET_NOW - now * (1 - ONSET_NOW) / (method.horizon - 1)))
+        out.append(math.log(total + 1 - NOW - now * (1 - NOW) / (method.onset.horizon - 1)))
     return out
 
 
@@ -234,7 +235,7 @@ def test_the_profile_adds_up_over_blocks_of_constant_share(x, y, n, m, parts):
     method = Profile.of(sign=1, margin=0.5)
     one, _ = run(method, [[x * parts]], [[y * parts]], [[n * parts]], [[m * parts]])
     many, _ = run(method, [[x] * parts], [[y] * parts], [[n] * parts], [[m] * parts])
-    assert one.profile == pytest.approx(many.profile, abs=1e-8)
+    assert one.points == pytest.approx(many.points, abs=1e-8)
 
 
 @settings(max_examples=40, deadline=None)
@@ -264,7 +265,7 @@ def test_blocks_without_exposure_in_an_arm_are_carried_to_the_next():
     method = Profile.of(sign=1, margin=0.5)
     split, _ = run(method, [[3, 2]], [[0, 4]], [[300, 200]], [[0, 500]])
     joined, _ = run(method, [[5]], [[4]], [[500]], [[500]])
-    assert split.profile == pytest.approx(joined.profile)
+    assert split.points == pytest.approx(joined.points)
     assert split.blocks.tolist() == [1.0]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.servers.prometheus_server import STALE, PrometheusServer
 from watcher.errors import ConfigError, SourceDown, SourceRefused, SourceTooLarge
-from watcher.model import Arm, Kind, Labels, Observations, Request, Rule, Selector, labels
+from watcher.model import Arm, Kind, Labels, Observations, Request, Rule, Selector, Worse, labels
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
 
@@ -243,6 +243,126 @@ def test_a_latency_counts_requests_over_its_objective(
         assert sums(got.baseline) == (over * 20, 20 * 20)
 
 
+def buckets_of(
+    metric: str, edges: Mapping[str, Any], at: np.ndarray, count: Any, **more: str
+) -> list[tuple[Mapping[str, str], Any, Any]]:
+    """Return the series of a histogram; `edges` holds the cumulative counter by `le`, but for +Inf."""
+    rows = [(counter(f"{metric}_bucket", le=le, **more), at, value) for le, value in {**edges, "+Inf": count}.items()]
+    return [*rows, (counter(f"{metric}_count", **more), at, count)]
+
+
+def latency(metric: str, objective: float = 1.0, **more: Any) -> Rule:
+    return Rule("rule", Kind.LATENCY, Selector.parse(metric), objective=objective, **{"unit": "instance", **more})
+
+
+@pytest.mark.parametrize("read", ["observe", "history"])
+def test_a_latency_has_the_requests_of_every_bucket(source: PrometheusSource, histogram: str, end: float, read: str):
+    got = getattr(source, read)(asked(latency(histogram), end))["rule"]
+    assert got.edges == (1.0, 2.5, np.inf)
+    assert got.baseline is not None
+    assert got.treatment.buckets[0, 0].tolist() == [[48.0, 24.0, 8.0]] * 10
+    assert got.baseline.buckets[0, 0].tolist() == [[24.0, 12.0, 4.0]] * 10
+    np.testing.assert_array_equal(got.treatment.buckets.sum(axis=-1), got.treatment.total)
+
+
+@pytest.mark.parametrize("read", ["observe", "history"])
+def test_buckets_end_where_every_pod_of_both_arms_has_an_edge_however_it_is_spelled(
+    prometheus: PrometheusServer, source: PrometheusSource, end: float, read: str
+):
+    at = scrapes(end)
+    layouts = {"a:1": ("0.1", "0.5", "1"), "b:1": ("0.1", "1.0", "5"), "c:1": ("0.1", "0.5", "1e+00", "5")}
+    metric = f"spelled_{read}_seconds"
+    for instance, edges in layouts.items():
+        arm = "1" if instance == "c:1" else "2"
+        own = {le: stair(at, 2.0 * (1 + k)) for k, le in enumerate(edges)}
+        prometheus.remote_write(buckets_of(metric, own, at, stair(at, 20.0), instance=instance, version=arm))
+    for unit in ("instance", None):
+        got = getattr(source, read)(asked(latency(metric, unit=unit), end))["rule"]
+        assert got.edges == (0.1, 1.0, np.inf)
+        assert got.treatment.buckets.sum(axis=1)[0, 0].tolist() == [16.0, 24.0, 120.0]
+        assert got.baseline.buckets[0, 0, 0].tolist() == [8.0, 16.0, 56.0]
+        assert got.treatment.events.sum() == got.treatment.buckets[..., 2].sum()
+
+
+def test_a_pod_that_comes_back_with_other_buckets_leaves_those_it_always_had(
+    prometheus: PrometheusServer, source: PrometheusSource, end: float
+):
+    at = scrapes(end)
+    cut = at.size - 18
+    before, after = at[:cut], at[cut:]
+    old = {"0.1": np.append(stair(before, 1), STALE), "1": stair(before, 2)}
+    new = {"0.2": stair(after, 1, start=1), "1": stair(after, 2, start=2)}
+    series: dict[str, tuple[Any, Any]] = {}
+    for le in ("0.1", "0.2", "1"):
+        spans = (at[: cut + 1] if le == "0.1" else before, after)
+        parts = [(t, own[le]) for t, own in zip(spans, (old, new), strict=True) if le in own]
+        series[le] = (np.concatenate([t for t, _ in parts]), np.concatenate([v for _, v in parts]))
+    count = np.concatenate([stair(before, 4), stair(after, 4, start=4)])
+    rows: list[Any] = [(counter("layout_seconds_bucket", le=le), t, v) for le, (t, v) in series.items()]
+    rows += [(counter("layout_seconds_bucket", le="+Inf"), at, count), (counter("layout_seconds_count"), at, count)]
+    prometheus.remote_write(rows)
+    rule = latency("layout_seconds")
+    got = source.observe(asked(rule, end))["rule"]
+    assert got.edges == (1.0, np.inf)
+    assert got.treatment.buckets is not None
+    assert got.treatment.buckets[0, 0].tolist() == [[8.0, 8.0]] * 10
+    assert source.history(asked(rule, end))["rule"].edges == (1.0, np.inf)
+    parts = [source.observe(asked(rule, end - i * BLOCK, 1))["rule"] for i in reversed(range(10))]
+    assert parts[0].edges == (0.1, 1.0, np.inf)
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = joined.then(part)
+    assert joined.edges == got.edges
+    np.testing.assert_array_equal(joined.treatment.buckets, got.treatment.buckets)
+
+
+def test_buckets_survive_restarts_and_births_and_do_not_depend_on_where_a_read_is_cut(
+    prometheus: PrometheusServer, source: PrometheusSource, end: float
+):
+    rng = np.random.default_rng(23)
+    at = scrapes(end)
+    truth = np.zeros((10, 3))
+    for instance, first, restart in (("a:1", 0, 30), ("b:1", 0, None), ("young:1", 25, None)):
+        met = rng.poisson((9, 3, 1), (at.size, 3))
+        met[:first] = 0
+        total = np.cumsum(met, axis=0)
+        if restart is not None:
+            total[restart:] -= total[restart - 1]
+        block = np.ceil((at - (end - 10 * BLOCK)) / BLOCK).astype(int) - 1
+        np.add.at(truth, block[block >= 0], met[block >= 0])
+        cumulative = np.cumsum(total, axis=1)[first:]
+        own = {"0.5": cumulative[:, 0], "1": cumulative[:, 1]}
+        prometheus.remote_write(buckets_of("whole_seconds", own, at[first:], cumulative[:, 2], instance=instance))
+        began = counter("process_start_time_seconds", instance=instance, job="shop")
+        prometheus.remote_write([(began, at[first:], np.full(at.size - first, at[first] - 4.0 if first else 1.0))])
+    rule = latency("whole_seconds")
+    got = source.observe(asked(rule, end))["rule"]
+    assert got.treatment.buckets is not None
+    np.testing.assert_array_equal(got.treatment.buckets.sum(axis=(0, 1)), truth)
+    parts = [source.observe(asked(rule, end - i * BLOCK, 1))["rule"] for i in reversed(range(10))]
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = joined.then(part)
+    assert joined.treatment.units == ("a:1", "b:1", "young:1")
+    np.testing.assert_array_equal(joined.treatment.buckets, got.treatment.buckets)
+
+
+def test_too_many_buckets_leave_the_share_over_the_objective_and_a_note(
+    prometheus: PrometheusServer, source: PrometheusSource, histogram: str, end: float, monkeypatch: pytest.MonkeyPatch
+):
+    few = PrometheusSource(PrometheusHTTP(prometheus.url, max_series=2))
+    rule = latency(histogram)
+    whole = source.observe(asked(rule, end))["rule"]
+    monkeypatch.setattr("watcher.sources.histograms.MOST_CELLS", 29)
+    for reader in (source, few):
+        for got in (reader.observe(asked(rule, end))["rule"], reader.history(asked(rule, end))["rule"]):
+            assert got.edges == ()
+            assert got.treatment.buckets is None
+            assert any("too many buckets" in note for note in got.notes)
+            np.testing.assert_array_equal(got.treatment.events, whole.treatment.events)
+            np.testing.assert_array_equal(got.treatment.total, whole.treatment.total)
+
+
 @pytest.mark.parametrize(("objective", "what"), [(2.0, "no bucket at 2"), (None, "no objective")])
 def test_an_objective_that_is_no_edge_is_refused_with_the_edges_there_are(
     source: PrometheusSource, histogram: str, end: float, objective: float | None, what: str
@@ -316,6 +436,95 @@ def test_a_metric_that_does_not_exist_is_zero_of_zero_with_a_note(
     assert got.treatment.total.shape == (1, 1, 10)
     assert sums(got.treatment) == sums(got.baseline) == (0, 0)
     assert any("treatment: never_seen" in note and "no samples" in note for note in got.notes)
+
+
+def signed(prometheus: PrometheusServer, metric: str, at: np.ndarray, kinds: Mapping[str, float], **more: str) -> None:
+    """Write requests without a signature, and failures of the kinds given per scrape; "" has none either."""
+    rows: list[Any] = [(counter(f"{metric}_total", **more), at, stair(at, 10))]
+    for kind, many in kinds.items():
+        own = {"error_type": kind} if kind else {}
+        rows.append((counter(f"{metric}_failed_total", **own, **more), at, stair(at, many)))
+    prometheus.remote_write(rows)
+
+
+def failures(metric: str, **more: Any) -> Rule:
+    return ratio(f"{metric}_failed_total", f"{metric}_total", **{"signature": "error_type", "by": ("feature",), **more})
+
+
+@pytest.mark.parametrize("read", ["observe", "history"])
+def test_every_signature_of_bad_events_is_a_stream_beside_all_of_them(
+    prometheus: PrometheusServer, source: PrometheusSource, end: float, read: str
+):
+    at, metric = scrapes(end), f"signed_{read}"
+    signed(prometheus, metric, at, {"timeout": 1, "": 2}, feature="pay", version="1")
+    signed(prometheus, metric, at, {"timeout": 1, "crash": 3}, feature="pay", instance="b:1")
+    signed(prometheus, metric, at, {"timeout": 1}, feature="pay", instance="c:1")
+    signed(prometheus, metric, at, {}, feature="search")
+    got = getattr(source, read)(asked(failures(metric), end))["rule"]
+    pay = ("feature", "pay")
+    assert got.streams == (
+        (("error_type", "crash"), pay),
+        (("error_type", "timeout"), pay),
+        (pay,),
+        (("feature", "search"),),
+    )
+    assert got.treatment.events.sum(axis=(1, 2)).tolist() == [120, 80, 200, 0]
+    assert got.treatment.total.sum(axis=(1, 2)).tolist() == [800, 800, 800, 400]
+    assert got.baseline.events.sum(axis=(1, 2)).tolist() == [0, 40, 120, 0]
+    assert got.baseline.total.sum(axis=(1, 2)).tolist() == [400, 400, 400, 0]
+    plain = getattr(source, read)(asked(failures(metric, signature=None), end))["rule"]
+    for stream in plain.streams:
+        np.testing.assert_array_equal(got.only(stream).treatment.events, plain.only(stream).treatment.events)
+        np.testing.assert_array_equal(got.only(stream).treatment.total, plain.only(stream).treatment.total)
+
+
+def test_a_signature_that_tells_streams_apart_already_or_has_no_bad_events_makes_none(
+    prometheus: PrometheusServer, source: PrometheusSource, end: float
+):
+    at = scrapes(end)
+    signed(prometheus, "told", at, {"timeout": 1})
+    already = source.observe(asked(failures("told", by=("error_type",)), end))["rule"]
+    assert already.streams == ((), (("error_type", "timeout"),))
+    assert already.treatment.total.sum(axis=(1, 2)).tolist() == [400, 0]
+    good = source.observe(asked(failures("told", by=(), worse=Worse.LOWER), end))["rule"]
+    assert good.streams == ((),)
+
+
+@pytest.mark.parametrize("read", ["observe", "history"])
+def test_a_signature_with_too_many_values_makes_no_streams_and_a_note(
+    prometheus: PrometheusServer, source: PrometheusSource, end: float, read: str, monkeypatch: pytest.MonkeyPatch
+):
+    at, metric = scrapes(end), f"chatty_{read}"
+    signed(prometheus, metric, at, {f"kind {i}": 1 for i in range(201)})
+    got = getattr(source, read)(asked(failures(metric, by=()), end))["rule"]
+    assert got.streams == ((),)
+    assert got.treatment.events.sum() == 201 * 40
+    assert any("error_type has too many values" in note for note in got.notes)
+    few = PrometheusSource(PrometheusHTTP(prometheus.url, max_series=100))
+    if read == "history":
+        got = few.history(asked(failures(metric, by=()), end))["rule"]
+        assert got.treatment.units == ("a:1",)
+        assert got.treatment.events.sum() == 201 * 40
+        assert any("too many values of error_type" in note for note in got.notes)
+
+
+def test_signatures_do_not_depend_on_where_a_read_is_cut(
+    prometheus: PrometheusServer, source: PrometheusSource, end: float
+):
+    at = scrapes(end)
+    signed(prometheus, "late", at, {"timeout": 1})
+    young = counter("late_failed_total", error_type="crash")
+    prometheus.remote_write([(young, at[-10:], stair(at[-10:], 1, start=1))])
+    rule = failures("late", by=())
+    whole = source.observe(asked(rule, end))["rule"]
+    small = PrometheusSource(PrometheusHTTP(prometheus.url, max_bytes=2_000))
+    assert small.observe(asked(rule, end - 9 * BLOCK, 1))["rule"].streams == ((), (("error_type", "timeout"),))
+    parts = small.observe(asked(rule, end))["rule"]
+    assert set(parts.streams) == set(whole.streams) == {(), (("error_type", "timeout"),), (("error_type", "crash"),)}
+    for stream in whole.streams:
+        np.testing.assert_array_equal(parts.only(stream).treatment.events, whole.only(stream).treatment.events)
+        np.testing.assert_array_equal(parts.only(stream).treatment.total, whole.only(stream).treatment.total)
+    assert whole.only((("error_type", "crash"),)).treatment.events.sum() == 10
 
 
 def test_before_and_after_read_one_arm(prometheus: PrometheusServer, source: PrometheusSource, end: float):

@@ -86,6 +86,11 @@ def test_series_without_a_target_do_not_restart_each_other():
     assert got.cells[:, 0, 0].tolist() == [40, 3]
 
 
+def test_a_histogram_without_a_target_restarts_with_all_its_buckets():
+    rows = [({"__name__": "x_bucket", "le": "1"}, [-10, 50], [2, 5]), ({"__name__": "x_count"}, [-10, 50], [900, 40])]
+    assert counted(rows, Grouping(("le",), None)).cells[:, 0, 0].tolist() == [40, 5]
+
+
 def test_the_first_error_of_a_pod_already_read_is_an_error():
     got = counted([(pod(code="200"), [-10, 50, 110], [9, 9, 9]), (pod(code="500"), [110], [3])])
     assert got.cells[0, 0].tolist() == [0, 3, 0, 0, 0]
@@ -302,3 +307,9 @@ def test_several_gauges_of_one_unit_become_one(across, value: float):
 def test_values_stamped_at_block_ends_go_into_those_blocks():
     samples = SampleSet.of([(pod(), START + np.array([60.0, 180.0]), [3.0, 4.0])])
     assert placed(samples, ends(3), BLOCK, Grouping((), "instance")).cells[0, 0].tolist() == [3, 0, 4]
+
+
+def test_placed_values_of_one_cell_are_added_and_cells_without_any_stay_empty():
+    rows = [({"le": "1"}, [60.0], [3.0]), ({"le": "1.0"}, [60.0, 120.0], [4.0, -1.0])]
+    samples = SampleSet.of([(labels, np.array(times) + START, values) for labels, times, values in rows])
+    np.testing.assert_array_equal(placed(samples, ends(3), BLOCK, Grouping(), np.nan).cells[0, 0], [7, -1, np.nan])

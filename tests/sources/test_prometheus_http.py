@@ -18,7 +18,8 @@ import pytest
 
 from watcher.errors import ConfigError, SourceDown, SourceError, SourceRefused, SourceTooLarge
 from watcher.sources.counters import SampleSet
-from watcher.sources.prometheus_http import PrometheusHTTP, TooManySeries, joined, read_json, scan
+from watcher.sources.prometheus_http import PrometheusHTTP, TooManySeries
+from watcher.sources.prometheus_json import joined, read_json, scan
 
 SECRET = "canary-5f2e9c"
 
@@ -301,7 +302,7 @@ def test_a_native_histogram_is_refused_by_name(standin: StandIn, key: str):
             {"status": "success", "data": {"resultType": "matrix", "result": [row]}}, separators=(",", ":")
         ).encode()
     )
-    with pytest.raises(SourceRefused, match=r"page_load_seconds is a native histogram.*classic buckets"):
+    with pytest.raises(SourceRefused, match=r"page_load_seconds is a native histogram.*kind latency"):
         PrometheusHTTP(standin.url).samples("page_load_seconds", 0, 60)
 
 

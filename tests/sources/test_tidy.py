@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from watcher.errors import DataError
-from watcher.model import Kind, Matcher, Observations, Request, Rule, Selector, labels
+from watcher.model import Kind, Matcher, Observations, Request, Rule, Selector, Worse, labels
 from watcher.sources.tidy import TidyTable, read_table, split_releases
+from watcher.sources.tidy.buckets import duration_edges
 
 T0 = 1_763_632_800.0  # 2025-11-20T10:00:00Z
 BASELINE, TREATMENT = labels({"arm": "baseline"}), labels({"arm": "treatment"})
@@ -395,6 +396,85 @@ def test_events_of_a_rate_need_not_be_part_of_the_total():
     np.testing.assert_array_equal(observed(TidyTable.of(frame, [RATE]), RATE).treatment.events, [[[20, 40]]])
 
 
+# --- signatures ------------------------------------------------------------------------------------------------------
+
+
+FAILED = replace(RATIO, signature="error_type", by=("feature",))
+
+
+def failures() -> pd.DataFrame:
+    """Requests and their failures in one long table: a total has no error type, and so have some failures."""
+    rows = []
+    for block, (timeouts, crashes) in enumerate(((2, 0), (1, 0), (3, 4)), start=1):
+        for arm in ("baseline", "treatment"):
+            rows.append((block, arm, "pay", "", "requests", 50))
+            rows.append((block, arm, "search", "", "requests", 20))
+            rows.append((block, arm, "pay", "", "errors", 1))
+            rows.append((block, arm, "pay", "timeout", "errors", timeouts))
+            if crashes and arm == "treatment":
+                rows.append((block, arm, "pay", "crash", "errors", crashes))
+    frame = pd.DataFrame(rows, columns=["timestamp", "arm", "feature", "error_type", "metric", "value"])
+    return frame.assign(timestamp=T0 + 60 * frame["timestamp"])
+
+
+def test_every_signature_of_bad_events_is_a_stream_beside_all_of_them():
+    seen = observed(TidyTable.of(failures(), [FAILED]), FAILED)
+    pay = ("feature", "pay")
+    crash, timeout = (("error_type", "crash"), pay), (("error_type", "timeout"), pay)
+    assert seen.streams == (crash, timeout, (pay,), (("feature", "search"),))
+    assert seen.baseline is not None
+    np.testing.assert_array_equal(seen.treatment.events[:, 0], [[0, 0, 4], [2, 1, 3], [3, 2, 8], [0, 0, 0]])
+    np.testing.assert_array_equal(seen.treatment.total[:, 0], [[50] * 3, [50] * 3, [50] * 3, [20] * 3])
+    np.testing.assert_array_equal(seen.baseline.events[:, 0], [[0, 0, 0], [2, 1, 3], [3, 2, 4], [0, 0, 0]])
+    without = replace(FAILED, signature=None)
+    plain = observed(TidyTable.of(failures(), [without]), without)
+    for stream in plain.streams:
+        same(seen.only(stream), plain.only(stream))
+
+
+def test_history_does_not_know_the_signatures_that_came_after_it():
+    table = TidyTable.of(failures(), [FAILED])
+    request = Request((FAILED,), T0, T0 + 120, 60.0, baseline=BASELINE, treatment=TREATMENT)
+    streams = table.history(request)[FAILED.name].streams
+    assert (("error_type", "timeout"), ("feature", "pay")) in streams
+    assert (("error_type", "crash"), ("feature", "pay")) not in streams
+
+
+def test_signatures_may_stand_in_the_rows_of_a_wide_table():
+    frame = shop(error_type=["", "timeout", "timeout", None])
+    rule = replace(FAILED, by=())
+    seen = observed(TidyTable.of(frame, [rule]), rule)
+    assert seen.streams == ((), (("error_type", "timeout"),))
+    np.testing.assert_array_equal(seen.treatment.events[:, 0], [[2, 4], [2, 0]])
+    np.testing.assert_array_equal(seen.treatment.total[:, 0], [[20, 40], [20, 40]])
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        replace(FAILED, by=("feature", "error_type")),
+        replace(FAILED, worse=Worse.LOWER),
+        replace(FAILED, signature="no_such_column"),
+    ],
+)
+def test_a_signature_makes_no_streams_where_it_tells_nothing_new(rule: Rule):
+    frame, plain = shop(feature="pay", error_type=["", "timeout", "timeout", None]), replace(rule, signature=None)
+    same(observed(TidyTable.of(frame, [rule]), rule), observed(TidyTable.of(frame, [plain]), plain))
+
+
+def test_a_signature_with_too_many_values_makes_no_streams_and_a_note(monkeypatch: pytest.MonkeyPatch):
+    rows = [(T0 + 60, "treatment", f"kind {i}", 1, 2) for i in range(201)]
+    frame = pd.DataFrame(rows, columns=["timestamp", "arm", "error_type", "errors", "requests"])
+    rule = replace(FAILED, by=())
+    seen = observed(TidyTable.of(frame, [rule]), rule)
+    assert seen.streams == ((),)
+    assert seen.treatment.events.tolist() == [[[201]]]
+    assert any("error_type has too many values" in note for note in seen.notes)
+    assert len(observed(TidyTable.of(frame[1:], [rule]), rule).streams) == 201
+    monkeypatch.setattr("watcher.sources.tidy.table._MOST_CELLS", 199)
+    assert observed(TidyTable.of(frame[1:], [rule]), rule).streams == ((),)
+
+
 # --- gauges ----------------------------------------------------------------------------------------------------------
 
 
@@ -456,6 +536,75 @@ def test_durations_and_edges_are_in_the_unit_of_time_of_the_table(unit: str, per
     same(raw, observed(TidyTable.of(frame, [LATENCY]), LATENCY))
     table = TidyTable.of(bucketed(scaled, [0.5 * per_second]), [LATENCY], unit_of_time=unit)
     same(raw, observed(table, LATENCY))
+
+
+@pytest.mark.parametrize("per_second", [1.0, 1e3])
+def test_bucket_rows_are_the_requests_of_every_bucket(per_second: float):
+    frame, edges = events(), [0.1, 0.5, 1.0]
+    scaled = bucketed(frame.assign(duration=frame["duration"] * per_second), [edge * per_second for edge in edges])
+    seen = observed(TidyTable.of(scaled, [LATENCY], unit_of_time="s" if per_second == 1 else "ms"), LATENCY)
+    assert seen.edges == (0.1, 0.5, 1.0, np.inf)
+    assert seen.baseline is not None
+    for name, arm in (("treatment", seen.treatment), ("baseline", seen.baseline)):
+        own = frame[frame["arm"] == name]
+        assert arm.buckets is not None
+        assert arm.buckets.shape == (1, 1, 5, 4)
+        expected = np.bincount(np.searchsorted(edges, own["duration"]), minlength=4)
+        np.testing.assert_array_equal(arm.buckets.sum(axis=(0, 1, 2)), expected)
+        np.testing.assert_array_equal(arm.buckets.sum(axis=-1), arm.total)
+        np.testing.assert_array_equal(arm.buckets[..., 2:].sum(axis=-1), arm.events)
+
+
+def test_raw_durations_are_put_into_buckets_around_the_objective():
+    frame = events().assign(pod=lambda rows: np.where(rows.index % 3 == 0, "a", "b"))
+    rule = replace(LATENCY, margin=0.2, unit="pod", by=())
+    seen = observed(TidyTable.of(frame, [rule], block=60), rule)
+    at = seen.edges.index(0.5)
+    assert seen.edges[-1] == np.inf
+    assert seen.edges[0] == pytest.approx(0.5 / 64, rel=0.1)
+    assert seen.edges[-2] == pytest.approx(0.5 * 16, rel=0.1)
+    assert seen.edges[at + 2] == pytest.approx(0.5 * 1.2)  # two steps of less than 10 % are the margin
+    assert seen.treatment.units == ("a", "b")
+    assert seen.treatment.buckets is not None
+    slow_way = np.zeros_like(seen.treatment.buckets)
+    for row in frame[frame["arm"] == "treatment"].itertuples():
+        block = int(np.ceil((row.timestamp - T0) / 60)) - 1
+        bucket = next(i for i, edge in enumerate(seen.edges) if row.duration <= edge)
+        slow_way[0, ("a", "b").index(row.pod), block, bucket] += 1
+    np.testing.assert_array_equal(seen.treatment.buckets, slow_way)
+    np.testing.assert_array_equal(seen.treatment.buckets[..., at + 1 :].sum(axis=-1), seen.treatment.events)
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"), [({"margin": 0.1}, 1), ({"margin": 0.05}, 1), ({"margin": 0.5}, 5), ({"margin": 0.21}, 2)]
+)
+def test_the_margin_is_a_whole_number_of_buckets(changes: dict[str, Any], steps: int):
+    rule = replace(LATENCY, **changes)
+    edges = duration_edges(rule)
+    assert edges[edges.index(0.5) + steps] == pytest.approx(0.5 * (1 + rule.margin))
+    assert edges[1] / edges[0] <= 1.1 + 1e-9
+    assert edges[0] >= 0.5 / 64 * (1 - 1e-9)
+    assert edges[-2] <= 0.5 * 16 * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("changes", [{"absolute": True, "margin": 0.02}, {"worse": Worse.LOWER}, {"margin": 0.0}])
+def test_a_margin_that_is_no_longer_duration_leaves_buckets_of_a_tenth(changes: dict[str, Any]):
+    edges = duration_edges(replace(LATENCY, **changes))
+    assert edges[1] / edges[0] == pytest.approx(1.1)
+
+
+@pytest.mark.parametrize("bucket_rows", [True, False])
+def test_too_many_buckets_leave_the_share_over_the_objective_and_a_note(
+    bucket_rows: bool, monkeypatch: pytest.MonkeyPatch
+):
+    frame = bucketed(events(), [0.5]) if bucket_rows else events()
+    whole = observed(TidyTable.of(frame, [LATENCY]), LATENCY)
+    monkeypatch.setattr("watcher.sources.histograms.MOST_CELLS", 9)
+    seen = observed(TidyTable.of(frame, [LATENCY]), LATENCY)
+    same(seen, whole)
+    assert seen.edges == ()
+    assert seen.treatment.buckets is None
+    assert any("too many buckets" in note for note in seen.notes)
 
 
 def test_raw_events_may_repeat():

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from watcher.config.installation_file import InstallationFile, MetricsFile, ReleaseFile, ServiceFile
+from watcher.config.installation_file import InstallationFile, MetricsFile, ReleaseFile, ServiceFile, SplitFile
 from watcher.config.quantities import DAY
 from watcher.config.rule_packs import load_rules, rule_pack_path
 from watcher.config.secrets import from_environment, secret
 from watcher.config.strict_yaml import Document, read
 from watcher.config.yaml_nodes import Key
 from watcher.errors import ConfigError
-from watcher.model import Alpha, Labels, Mode, Rule, Strategy, labels
+from watcher.model import Alpha, Labels, Mode, Rule, Split, Strategy, labels
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ class ReleaseEntry:
     baseline: Labels | None = None
     treatment: Labels | None = None
     focus: Labels = ()
-    split: Mapping[str, str] | None = None
+    split: Split | None = None
+    share: float | None = None
+    """The treatment's share of the users in a stage of which the notice names none."""
     kill: Mapping[str, Any] | None = None
     history: float = DAY
     key: str = ""
@@ -230,12 +232,17 @@ def _entry(document: Document, folder: Path, service: str, index: int, raw: Rele
         baseline=labels(raw.arms.baseline) if raw.arms else None,
         treatment=labels(raw.arms.treatment) if raw.arms else None,
         focus=labels(raw.focus),
-        split=None if raw.split is None else {"assigned": str(raw.split.assigned), "share": raw.split.share},
+        split=None if raw.split is None else _split(raw.split),
+        share=raw.split.share if raw.split and isinstance(raw.split.share, float) else None,
         kill=None if raw.kill is None else {name: _kill(folder, settings) for name, settings in raw.kill.items()},
         history=raw.history if raw.history is not None else (DAY if raw.arms else 7 * DAY),
         key=".".join(map(str, where)),
         line=document.line(*where),
     )
+
+
+def _split(raw: SplitFile) -> Split:
+    return Split(raw.assigned, "notice" if isinstance(raw.share, float) else raw.share)
 
 
 def _kill(folder: Path, settings: Any) -> Any:

@@ -129,23 +129,26 @@ class ArmsFile(Strict):
     treatment: dict[LabelName, str] = Field(min_length=1)
 
 
-def _claimed_share(value: object) -> str:
-    if isinstance(value, str) and value in ("notice", "switch"):
+def _claimed_share(value: object) -> object:
+    """Let the words pass, and turn a share into a fraction."""
+    if value in ("notice", "switch"):
         return value
     try:
-        parse_share(value)
+        share = parse_share(value)
     except ValueError as error:
         raise ValueError(f"expected notice, switch or a share such as 5%, found {value!r}") from error
-    return str(value)
+    if share in (0.0, 1.0):
+        raise ValueError(f"with {value} of the users there is nothing to split; leave `split` out")
+    return share
 
 
 class SplitFile(Strict):
     """How traffic should be split between the arms."""
 
     assigned: PlainSelector = Field(description="Counter of users or sessions as they are assigned to an arm.")
-    share: Annotated[str, PlainValidator(_claimed_share), WithJsonSchema({"type": "string"})] = Field(
-        description="Who says what the treatment's share should be: notice, switch, or a fixed 5%."
-    )
+    share: Annotated[
+        Literal["notice", "switch"] | float, PlainValidator(_claimed_share), WithJsonSchema({"type": "string"})
+    ] = Field(description="Who says what the treatment's share should be: notice, switch, or a fixed 5%.")
 
 
 Kills = Annotated[
@@ -181,13 +184,21 @@ class ReleaseFile(Strict):
                 _check_placeholder(value, *where, label)
         if self.arms and self.arms.baseline == self.arms.treatment:
             raise located("is the same as the baseline", "arms", "treatment")
-        if self.split and not self.arms:
-            raise located("needs arms: it is their shares that are compared", "split")
-        if self.split and self.split.share == "switch" and not self.kill:
-            raise located("needs a kill switch that reports the share", "split", "share")
+        if self.split is not None:
+            self._check_split(self.split.share)
         if self.kill is not None:
             self._check_kill(self.kill)
         return self
+
+    def _check_split(self, share: str | float) -> None:
+        if not self.arms:
+            raise located("needs arms: it is their shares that are compared", "split")
+        if share == "switch" and not self.kill:
+            raise located("needs a kill switch that reports the share", "split", "share")
+        if share == "notice" and self.notice.label:
+            raise located("a label does not say what its share should be; write it, such as 5%", "split", "share")
+        if isinstance(share, float) and self.notice.flags_file:
+            raise located("the flags file says the share (rollout_percentage); write share: notice", "split", "share")
 
     @staticmethod
     def _check_kill(kill: Mapping[str, Any]) -> None:

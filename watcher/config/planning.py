@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 
 from watcher.config.installation import Installation, ReleaseEntry, Service
 from watcher.config.installation_file import PLACEHOLDERS
 from watcher.errors import ConfigError
-from watcher.model import Labels, Release, Watch
+from watcher.model import Labels, Release, Split, Watch
+
+log = logging.getLogger("watcher")
 
 
 def plan(installation: Installation, service: Service, entry: ReleaseEntry, release: Release) -> Watch:
     """Return the watch of a release: everything that is fixed before the first look.
+
+    A traffic split that cannot be checked, because nobody knows what it should be, is logged.
 
     Raises:
         ConfigError: the entry needs something that the release does not have, such as {previous}.
@@ -21,6 +26,12 @@ def plan(installation: Installation, service: Service, entry: ReleaseEntry, rele
     baseline, treatment = fill.arm("baseline", entry.baseline), fill.arm("treatment", entry.treatment)
     if baseline is not None and baseline == treatment:
         raise fill.error(f"both arms are {dict(baseline)}: there is nothing to compare", "arms")
+    if entry.share is not None:
+        stages = (replace(each, share=entry.share) if each.share is None else each for each in release.stages)
+        release = replace(release, stages=tuple(stages))
+    unchecked = _unchecked(entry.split, release)
+    if unchecked is not None:
+        log.warning("%s", fill.error(unchecked, "split.share"))
     return Watch(
         release=release,
         rules=service.rules,
@@ -34,10 +45,19 @@ def plan(installation: Installation, service: Service, entry: ReleaseEntry, rele
         history=entry.history,
         alpha=installation.alpha,
         focus=fill.pairs(entry.focus, "focus"),
+        split=entry.split,
         mode=service.mode,
         switch=fill.switch(),
         links=service.links,
     )
+
+
+def _unchecked(split: Split | None, release: Release) -> str | None:
+    """Return why the split of a release is not checked, where one is asked for and nobody knows what it should be."""
+    if split is None or (split.share == "notice" and release.stages[0].share is not None):
+        return None
+    why = "no switch reports its share yet" if split.share == "switch" else "it was noticed without a share"
+    return f"the traffic split of {release.id} is not checked: {why}; write the configured share, such as 5%"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ so that a flag turned off is felt one minute later. Counters carry the labels th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ MINUTE = 60.0
 FEATURES = ("search-suggestions", "quick-pay", "new-checkout")
 VARIANTS = ("off", "on")
 INSTANCES = ("shop-1", "shop-2", "shop-3")
-EDGES = (0.5, 1.0, 2.5, 5.0, 10.0, np.inf)
+EDGES = (0.5, 1.0, 2.5, 5.0, 10.0, math.inf)
 """Upper edges of the page load histogram, seconds."""
 
 REQUESTS, PAGES, CHECKOUTS = 9000.0, 3000.0, 2600.0
@@ -163,18 +164,21 @@ class ShopSource:
         treatment, baseline = (
             self._arm(rule, request, request.select + where) for where in (request.treatment, request.baseline)
         )
-        return Observations((stream,), request.ends, treatment, baseline)
+        edges = EDGES if rule.kind is Kind.LATENCY else ()
+        return Observations((stream,), request.ends, treatment, baseline, edges=edges)
 
     def _arm(self, rule: Rule, request: Request, where: Labels) -> Arm:
         """Count one arm of one rule: arrays [1, instance, minute]."""
         if rule.kind is Kind.LATENCY:
-            buckets = Selector(f"{rule.events.metric}_bucket", rule.events.matchers).where(where)
-            total = self._sum(buckets.where((("le", "+Inf"),)), request)
-            events = total - self._sum(buckets.where((("le", f"{rule.objective:g}"),)), request)
-        else:
-            events = self._sum(rule.events.where(where), request)
-            measured = np.isfinite(events).astype(float)
-            total = measured if rule.total is None else self._sum(rule.total.where(where), request)
+            counters = [
+                Selector(metric, (*rule.events.matchers, Matcher(label, "=", edge))) for metric, label, edge in _BUCKETS
+            ]
+            within = np.stack([self._sum(counter.where(where), request) for counter in counters], axis=-1)
+            over = within[..., -1] - within[..., EDGES.index(rule.objective)]
+            return Arm(INSTANCES, over[None], within[None, ..., -1], np.diff(within, prepend=0.0)[None])
+        events = self._sum(rule.events.where(where), request)
+        measured = np.isfinite(events).astype(float)
+        total = measured if rule.total is None else self._sum(rule.total.where(where), request)
         return Arm(INSTANCES, events[None], total[None])
 
     def _sum(self, selector: Selector, request: Request) -> Floats:

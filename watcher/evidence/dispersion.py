@@ -1,12 +1,22 @@
-"""How much more than binomial counts vary: the long-run dispersion, from splits between units.
+"""How much more than independent events counts vary, and by how much units differ: learnt before exposure.
 
 Retries, bursts and bad clients make events come in clusters, and a test that takes them for independent cries wolf.
-Units that serve the same traffic are split in two halves again and again; what the halves differ by, beyond the
-binomial, is the dispersion. Batches of several lengths are tried, because clusters that last minutes do not show
-within one.
+Two comparisons in which nothing was released show by how much:
+
+- *between units*: units that serve the same traffic are split in two halves again and again; what the halves differ
+  by, beyond the binomial, is the dispersion. It sees what strikes a unit alone.
+- *over time*: each stretch of the whole service against the one before it. It sees what strikes all units of an arm
+  together, which may or may not strike the other arm of a release as well; the history of one arm cannot tell, so it
+  is counted. What comes back every day is taken out first, where there are days enough to know it.
+
+Both are tried over batches of several lengths, because clusters that last minutes do not show within one, and on what
+two lengths say of longer ones; the largest counts. What units differ by for good is not dispersion but their *spread*,
+and is returned apart (see `units`).
 
 References:
     McCullagh and Nelder (1989), Generalized Linear Models, section 4.5 (dispersion by Pearson's statistic).
+    Allan (1966), Proc. IEEE 54(2): differences of neighbouring stretches, which forgive a slow drift.
+    DerSimonian and Laird (1986), Control. Clin. Trials 7(3): spread by the method of moments.
 
 Example:
     Six units with independent errors: close to one, and never below.
@@ -14,11 +24,16 @@ Example:
     >>> import numpy as np
     >>> rng = np.random.default_rng(3)
     >>> events = rng.binomial(1000, 0.01, (6, 600)).astype(float)
-    >>> 1.0 <= dispersion(events, np.full((6, 600), 1000.0), rng) < 1.4
-    True
+    >>> learnt = learn(events, np.full((6, 600), 1000.0), rng)
+    >>> bool(1.0 <= learnt.dispersion < 1.4), learnt.units, bool(learnt.spread < 0.1)
+    (True, 6, True)
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import gammaincinv
@@ -31,32 +46,78 @@ BATCHES = (1, 5, 15, 60, 120)
 FEWEST = 20
 """Batches needed before a length says anything."""
 
+FEWEST_UNITS = 2
 SPLITS = 20
+UPPER, UPPER_LONG = 0.75, 0.6
+"""Level of the one-sided upper bound that is taken, of a short history and of a long one: too small a dispersion costs
+false alarms, and an estimate is too small about every other time."""
 
 
-def dispersion(events: Floats, total: Floats, rng: np.random.Generator, upper: float | None = 0.9) -> float | None:
-    """Return the largest dispersion over batch lengths, at least 1.
+@dataclass(frozen=True)
+class Learnt:
+    """What a history says of its counts: `dispersion` is the larger of the two parts (None: could not be learnt), at
+    least 1; `clustered` whether counts vary over time by more than chance alone; `spread` the standard deviation of the
+    log rate between `units` units.
+    """
+
+    between_units: float | None
+    over_time: float | None
+    clustered: bool
+    spread: float
+    units: int
+
+    @property
+    def dispersion(self) -> float:
+        """What the evidence is to be tempered by."""
+        return max(1.0, self.between_units or 1.0, self.over_time or 1.0)
+
+
+CHANCE = 0.002
+"""Level of the lower bound above which variation over time is more than chance."""
+
+
+def learn(
+    events: Floats, total: Floats, rng: np.random.Generator, long: bool = False, day: int | None = None
+) -> Learnt:
+    """Learn from counts before exposure.
 
     Args:
         events: of units that serve alike, shape [unit, block].
         total: exposures, same shape.
         rng: draws the splits.
-        upper: level of the one-sided upper bound; None for the point estimate (7 days of history and more).
-
-    Returns:
-        None when fewer than two units, or too few blocks with events, allow no estimate.
+        long: 7 days of history and more.
+        day: blocks in a day, for what comes back every day; None where there are fewer than three days.
     """
     busy = total.sum(axis=1) > 0
     events, total = events[busy], total[busy]
-    if len(events) < 2:
-        return None
+    whole, expected = events.sum(axis=0), total.sum(axis=0) * _daily(events.sum(axis=0), total.sum(axis=0), day)
+    in_time = {n: _over_time(whole, expected, n) for n in BATCHES}
+    over = _long_run(in_time, long)
+    clustered = any(_bounded(*found, CHANCE) > 1.0 for found in in_time.values() if found is not None)
+    if len(events) < FEWEST_UNITS:
+        return Learnt(None, over, clustered, 0.0, len(events))
     halves = _halves(len(events), rng)
-    found = [
-        value
-        for length in BATCHES
-        if (value := _one_length(_batch(events, length), _batch(total, length), halves, upper)) is not None
+    between = _long_run({n: _between_units(_batch(events, n), _batch(total, n), halves) for n in BATCHES}, long)
+    return Learnt(between, over, clustered, spread(events.sum(axis=1), total.sum(axis=1), between or 1.0), len(events))
+
+
+def _long_run(found: Mapping[int, tuple[float, int] | None], long: bool) -> float | None:
+    """Return the largest upper bound over batch lengths; of a long history also over what pairs of lengths point to.
+
+    A batch of n blocks misses the clusters it cuts, a share of 1/n; two lengths show what is missed.
+
+    Args:
+        found: by length, the estimate and its degrees of freedom; None where a length says nothing.
+        long: whether there is enough of it to tell what lies beyond the longest batch.
+    """
+    known = [(length, *value) for length, value in found.items() if value is not None]
+    pointed = [
+        ((long * at_long - short * at_short) / (long - short), degrees)
+        for (short, at_short, _), (long, at_long, degrees) in pairwise(known)
     ]
-    return max(1.0, *found) if found else None
+    tried = [(value, degrees) for _, value, degrees in known] + (pointed if long else [])
+    values = [_bounded(value, degrees, UPPER_LONG if long else UPPER) for value, degrees in tried]
+    return max(values) if values else None
 
 
 def _halves(units: int, rng: np.random.Generator) -> Floats:
@@ -70,8 +131,8 @@ def _batch(values: Floats, length: int) -> Floats:
     return np.asarray(values[:, :whole].reshape(len(values), -1, length).sum(axis=2))
 
 
-def _one_length(events: Floats, total: Floats, halves: Floats, upper: float | None) -> float | None:
-    """Return the mean Pearson dispersion over splits at one batch length, each split's own mean difference removed."""
+def _between_units(events: Floats, total: Floats, halves: Floats) -> tuple[float, int] | None:
+    """Return the mean Pearson dispersion over splits of batches, each split's own mean difference removed."""
     counts, exposure = events.sum(axis=0), total.sum(axis=0)
     usable = (counts > 0) & (exposure > 0)
     degrees = int(usable.sum()) - 1
@@ -84,8 +145,57 @@ def _one_length(events: Floats, total: Floats, halves: Floats, upper: float | No
     excess -= excess.sum(axis=1, keepdims=True) / variance.sum(axis=1, keepdims=True) * variance
     live = variance > 0
     pearson = (np.where(live, excess, 0.0) ** 2 / np.where(live, variance, 1.0)).sum(axis=1) / degrees
-    estimate = float(pearson.mean())
-    if upper is None:
-        return estimate
+    return float(pearson.mean()), degrees
+
+
+def _over_time(events: Floats, expected: Floats, length: int) -> tuple[float, int] | None:
+    """Return the dispersion of stretches of one length against the stretch before, at every start there is."""
+    stretches = events.size // length
+    if stretches < FEWEST:
+        return None
+    counts, weights = (
+        np.lib.stride_tricks.sliding_window_view(np.cumsum(np.r_[0.0, x]), 2 * length + 1)[:, [0, length, -1]].T
+        for x in (events, expected)
+    )
+    both, exposed = counts[2] - counts[0], weights[2] - weights[0]
+    usable = (both > 0) & (exposed > 0)
+    share = np.divide(weights[1] - weights[0], exposed, out=np.zeros_like(exposed), where=usable)
+    variance = both * share * (1 - share)
+    if not variance.sum() > 0:
+        return None
+    excess = counts[1] - counts[0] - both * share
+    # Neighbouring differences share a stretch: about three quarters as many say something of their own.
+    return float((excess[usable] ** 2).sum() / variance.sum()), int(0.75 * stretches)
+
+
+def _daily(events: Floats, total: Floats, day: int | None) -> Floats:
+    """Return the rate at each block's time of day, over two hours, relative to no particular level; ones without."""
+    if day is None:
+        return np.ones_like(total)
+    phase, width = np.arange(events.size) % day, max(1, day // 12)
+    around = np.ones(width)
+    sums = [np.bincount(phase, weights=x, minlength=day) for x in (events, total)]
+    near, of = (np.convolve(np.r_[x[-width:], x, x[:width]], around, "same")[width:-width] for x in sums)
+    return np.asarray(np.where(near > 0, near / np.maximum(of, 1e-300), 1e-12)[phase])
+
+
+def _bounded(estimate: float, degrees: int, level: float) -> float:
+    """Return a one-sided bound of a mean of squares: the upper one at levels near one, the lower one near nil."""
     # The quantile of chi-square; scipy.stats has it by name, and takes a second to import.
-    return float(estimate * degrees / (2.0 * gammaincinv(degrees / 2.0, 1.0 - upper)))
+    return float(estimate * degrees / (2.0 * gammaincinv(degrees / 2.0, 1.0 - level)))
+
+
+def spread(events: Floats, total: Floats, dispersion: float) -> float:
+    """Return the standard deviation of the log rate between units [unit], beyond what their counts vary by anyway."""
+    rate = events.sum() / max(float(total.sum()), 1e-300)
+    some = total > 0
+    if rate <= 0 or some.sum() < FEWEST_UNITS:
+        return 0.0
+    return spread_of(events[some] / total[some] / rate, max(dispersion, 1.0) / (total[some] * rate))
+
+
+def spread_of(means: Floats, variances: Floats) -> float:
+    """Return the standard deviation of what is measured [unit], beyond its own variance, by the method of moments."""
+    weights = 1.0 / variances
+    excess = weights @ (means - weights @ means / weights.sum()) ** 2 - (len(means) - 1)
+    return float(np.sqrt(max(0.0, excess / (weights.sum() - (weights**2).sum() / weights.sum()))))

@@ -182,7 +182,7 @@ class Innovations:
         sides = np.sort(np.stack([self.sign * (estimate - reach), self.sign * (estimate + reach)]), axis=0)
         per_point = v / np.maximum(state.points, 1.0)
         return Snapshot(
-            measure="ratio" if self.logarithmic else "difference",
+            measure="ratio" if self.logarithmic else "relative",
             estimate=np.where(known, self.sign * estimate, np.nan),
             lower=np.where(known, sides[0], np.nan),
             upper=np.where(known, sides[1], np.nan),
@@ -194,4 +194,5 @@ class Innovations:
             toward_healthy=per_point * self._tolerated**2 / 2,
             toward_regressed=per_point * np.maximum(estimate, 0.0) ** 2 / 2,
             events_per_block=np.ones_like(v),
+            scale=np.zeros_like(v),
         )

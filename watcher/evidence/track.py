@@ -33,13 +33,14 @@ class Snapshot:
     """What an evidence state says now; all arrays have shape [stream].
 
     `estimate`, `lower` and `upper` are the effect of treatment against baseline on the log scale (`measure`
-    "ratio") or as a share of the level ("difference"), NaN where unknown and infinite where the data leave a bound
-    open; the interval is a confidence sequence. `harm` is the log ratio of harm since `onset` (epoch
-    seconds; NaN when nothing seems to have begun). `per_block` is the log e each block is expected to add: towards
-    `healthy` if nothing changed, towards `regressed` if the estimate is true.
+    "ratio"), as a share of the level ("relative") or as such ("difference"), NaN where unknown and infinite where the
+    data leave a bound open; the interval is a confidence sequence. `harm` is the effect since `onset` (epoch seconds;
+    NaN when nothing seems to have begun), turned so that more is worse; -inf when nothing has begun. `toward_*` is the
+    log e each block is expected to add: towards `healthy` if nothing changed, towards `regressed` if the estimate is
+    true. `scale` is the standard deviation of the effect that units alone cause.
     """
 
-    measure: Literal["ratio", "difference"]
+    measure: Literal["ratio", "relative", "difference"]
     estimate: Floats
     lower: Floats
     upper: Floats
@@ -51,6 +52,7 @@ class Snapshot:
     toward_healthy: Floats
     toward_regressed: Floats
     events_per_block: Floats
+    scale: Floats
 
 
 @dataclass(frozen=True)

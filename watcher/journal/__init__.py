@@ -12,6 +12,7 @@ before its effect and nothing is ever half written.
 | `blocks`       | a block of a rule that was counted                              | 30 days                    |
 | `streams`      | the number of a rule's stream                                   | 30 days                    |
 | `units`        | the number of a rule's unit in one arm                          | 30 days                    |
+| `layouts`      | the number of a rule's bucket edges                             | 30 days                    |
 | `observations` | the counts of a stream and unit in a block                      | 30 days                    |
 | `actions`      | a kill, an alert, or an alert's delivery by one alerter         | for ever                   |
 | `audit`        | something that happened, and to which release                   | for ever                   |

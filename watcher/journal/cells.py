@@ -1,19 +1,22 @@
 """Observations folded into rows, one per cell that says something, and back.
 
-A cell is one stream, unit and block. Streams and units are numbered per release, so that a row is six numbers.
+A cell is one stream, unit and block. Streams, units and layouts of buckets are numbered per release, so that a row is
+six numbers, and for a latency what was counted in each bucket.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, Table, insert, select
 
 from watcher.journal.codec import dumps, loads
-from watcher.journal.tables import BLOCKS, OBSERVATIONS, STREAMS, UNITS
+from watcher.journal.tables import BLOCKS, LAYOUTS, OBSERVATIONS, STREAMS, UNITS
 from watcher.model import Arm, Floats, Kind, Observations, Watch, as_streams
 
 
@@ -43,9 +46,10 @@ def _fold(connection: Connection, n: int, rule: str, seen: Observations, gap: fl
     for name, arm in (("treatment", seen.treatment), ("baseline", seen.baseline)):
         if arm is not None:
             units = _numbered(connection, UNITS, {**scope, "arm": name}, arm.units)
-            cells += _cells(n, ids, units, seen.ends[new], arm.events[:, :, new], arm.total[:, :, new], gap)
+            cells += _cells(n, ids, units, seen.ends[new], arm.picked(blocks=new), gap)
     notes = [dumps(seen.notes) if seen.notes else None] + [None] * (len(new) - 1)
-    shared = {**scope, "baseline": seen.baseline is not None}
+    layout = _numbered(connection, LAYOUTS, scope, [dumps(seen.edges)])[0] if seen.edges else None
+    shared = {**scope, "baseline": seen.baseline is not None, "layout": layout}
     ends = seen.ends[new].tolist()
     connection.execute(
         insert(BLOCKS), [{**shared, "block_end": end, "notes": note} for end, note in zip(ends, notes, strict=True)]
@@ -70,19 +74,51 @@ def _numbered(connection: Connection, table: Table, scope: Mapping[str, Any], na
 
 
 def _cells(
-    n: int, streams: Sequence[int], units: Sequence[int], ends: Floats, events: Floats, total: Floats, gap: float
+    n: int, streams: Sequence[int], units: Sequence[int], ends: Floats, arm: Arm, gap: float
 ) -> list[dict[str, Any]]:
-    """Return rows of the cells that say something; arrays have shape [stream, unit, block], NaN becomes NULL."""
-    empty = np.isnan(events) if gap != gap else events == gap
-    where = np.nonzero(~empty | (total != 0))
+    """Return rows of the cells that say something; NaN becomes NULL."""
+    empty = np.isnan(arm.events) if gap != gap else arm.events == gap
+    where = np.nonzero(~empty | (arm.total != 0))
+    buckets = [None] * len(where[0]) if arm.buckets is None else [_packed(counts) for counts in arm.buckets[where]]
     return [
         {"release": n, "block_end": end, "stream": streams[s], "unit": units[u],
-         "events": None if e != e else e, "total": None if t != t else t}
-        for s, u, end, e, t in zip(
+         "events": None if e != e else e, "total": None if t != t else t, "buckets": counts}
+        for s, u, end, e, t, counts in zip(
             where[0].tolist(), where[1].tolist(), ends[where[2]].tolist(),
-            events[where].tolist(), total[where].tolist(), strict=True,
+            arm.events[where].tolist(), arm.total[where].tolist(), buckets, strict=True,
         )
     ]  # fmt: skip
+
+
+def _packed(counts: Floats) -> str:
+    """Return the counts of a cell's buckets as JSON: how many empty ones come first, then the rest up to the last.
+
+    >>> _packed(np.array([0.0, 0.0, 3.0, 0.5, 0.0]))
+    '[2, 3, 0.5]'
+    """
+    filled = np.flatnonzero(counts)
+    first, last = (int(filled[0]), int(filled[-1])) if filled.size else (0, -1)
+    return dumps([first, *(int(c) if c.is_integer() else c for c in counts[first : last + 1].tolist())])
+
+
+def _unpacked(packed: Sequence[str], buckets: int) -> Floats:
+    """Return the counts of every cell, shape [cell, bucket]; the inverse of `_packed`."""
+    counts = np.zeros((len(packed), buckets))
+    for row, text in zip(counts, packed, strict=True):
+        first, *own = loads(text)
+        row[first : first + len(own)] = own
+    return counts
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Cells as they were recorded: `numbers` [cell, 5] are stream, unit, block end, events and total."""
+
+    numbers: Floats
+    buckets: NDArray[np.object_]
+
+    def only(self, cells: NDArray[np.bool_]) -> _Cells:
+        return _Cells(self.numbers[cells], self.buckets[cells])
 
 
 def unfold(connection: Connection, n: int, watch: Watch) -> dict[str, Observations]:
@@ -93,45 +129,88 @@ def unfold(connection: Connection, n: int, watch: Watch) -> dict[str, Observatio
         blocks.setdefault(row.rule, []).append(row)
     streams = connection.execute(select(STREAMS).where(STREAMS.c.release == n).order_by(STREAMS.c.id)).all()
     units = connection.execute(select(UNITS).where(UNITS.c.release == n)).all()
+    layouts = connection.execute(select(LAYOUTS.c.id, LAYOUTS.c.name).where(LAYOUTS.c.release == n)).all()
+    edges = {row.id: tuple(loads(row.name)) for row in layouts}
     cells = _all_cells(connection, n)
     found = {}
     for rule, rows in blocks.items():
-        ends = np.array([row.block_end for row in rows])
         mine = [row for row in streams if row.rule == rule]
         ids = np.array([row.id for row in mine], dtype=float)
-        arms = [
-            _dense(
-                sorted((row.name, row.id) for row in units if row.rule == rule and row.arm == arm),
-                ids, ends, cells, gaps.get(rule, 0.0),
-            )
-            for arm in ("treatment", "baseline")
-        ]  # fmt: skip
+        own = cells.only(np.isin(cells.numbers[:, 0], ids))
+        numbers = {arm: _units(units, rule, arm) for arm in ("treatment", "baseline")}
+        shape = _Shape(ids, np.array([row.block_end for row in rows]), [edges.get(row.layout, ()) for row in rows])
+        common = shape.common_edges(own)
+        arms = {arm: _dense(own, numbers[arm], shape, common, gaps.get(rule, 0.0)) for arm in numbers}
         notes = [note for row in rows if row.notes for note in loads(row.notes)]
-        labels = as_streams(loads(row.name) for row in mine)
-        baseline = arms[1] if any(row.baseline for row in rows) else None
-        found[rule] = Observations(labels, ends, arms[0], baseline, tuple(dict.fromkeys(notes)))
+        found[rule] = Observations(
+            as_streams(loads(row.name) for row in mine),
+            shape.ends,
+            arms["treatment"],
+            arms["baseline"] if any(row.baseline for row in rows) else None,
+            tuple(dict.fromkeys(notes)),
+            edges=common,
+        )
     return found
 
 
-def _all_cells(connection: Connection, n: int) -> Floats:
-    """Return all cells of a release, shape [cell, 5]: stream, unit, block end, events, total."""
-    query = select(*(OBSERVATIONS.c[name] for name in ("stream", "unit", "block_end", "events", "total")))
+def _units(units: Sequence[Row[Any]], rule: str, arm: str) -> list[tuple[str, int]]:
+    return sorted((row.name, row.id) for row in units if row.rule == rule and row.arm == arm)
+
+
+def _all_cells(connection: Connection, n: int) -> _Cells:
+    """Return all cells of a release."""
+    query = select(*(OBSERVATIONS.c[name] for name in ("stream", "unit", "block_end", "events", "total", "buckets")))
     found = connection.execution_options(yield_per=50_000).execute(query.where(OBSERVATIONS.c.release == n))
-    parts = [np.array([tuple(row) for row in part], dtype=float) for part in found.partitions()]
-    return np.concatenate(parts) if parts else np.empty((0, 5))
+    numbers, buckets = [np.empty((0, 5))], [np.empty(0, dtype=object)]
+    for part in found.partitions():
+        numbers.append(np.array([row[:5] for row in part], dtype=float))
+        buckets.append(np.array([row[5] for row in part], dtype=object))
+    return _Cells(np.concatenate(numbers), np.concatenate(buckets))
 
 
-def _dense(units: Sequence[tuple[str, int]], streams: Floats, ends: Floats, cells: Floats, gap: float) -> Arm:
-    """Spread the cells of some units (name, id) over [stream, unit, block]."""
+@dataclass(frozen=True)
+class _Shape:
+    """What the arrays of one rule span: ids of streams, block ends, and the bucket edges of every block."""
+
+    streams: Floats
+    ends: Floats
+    edges: Sequence[tuple[float, ...]]
+
+    def blocks(self, cells: _Cells) -> NDArray[np.intp]:
+        """Return the block of every cell."""
+        return np.searchsorted(self.ends, cells.numbers[:, 2])
+
+    def common_edges(self, cells: _Cells) -> tuple[float, ...]:
+        """Return the edges that all blocks with cells have; blocks in which nothing was counted have no say."""
+        seen = [self.edges[block] for block in np.unique(self.blocks(cells)).tolist()]
+        return tuple(edge for edge in (seen or [()])[0] if all(edge in other for other in set(seen)))
+
+
+def _dense(cells: _Cells, units: Sequence[tuple[str, int]], shape: _Shape, edges: tuple[float, ...], gap: float) -> Arm:
+    """Spread the cells of some units (name, id) over [stream, unit, block], and their buckets onto `edges`."""
     ids = np.array([number for _, number in units], dtype=float)
     order = np.argsort(ids)
-    here = cells[np.isin(cells[:, 1], ids)]
+    here = cells.only(np.isin(cells.numbers[:, 1], ids))
     at = (
-        np.searchsorted(streams, here[:, 0]),
-        order[np.searchsorted(ids[order], here[:, 1])],
-        np.searchsorted(ends, here[:, 2]),
+        np.searchsorted(shape.streams, here.numbers[:, 0]),
+        order[np.searchsorted(ids[order], here.numbers[:, 1])],
+        shape.blocks(here),
     )
-    events = np.full((len(streams), len(units), len(ends)), gap)
+    events = np.full((len(shape.streams), len(units), len(shape.ends)), gap)
     total = np.zeros_like(events)
-    events[at], total[at] = here[:, 3], here[:, 4]
-    return Arm(tuple(name for name, _ in units), events, total)
+    events[at], total[at] = here.numbers[:, 3], here.numbers[:, 4]
+    arm = Arm(tuple(name for name, _ in units), events, total)
+    if not edges:
+        return arm
+    buckets = np.zeros((*events.shape, len(edges)))
+    layouts = {layout: number for number, layout in enumerate(dict.fromkeys(shape.edges))}
+    which = np.array([layouts[layout] for layout in shape.edges])[at[2]]
+    for layout, number in layouts.items():
+        own = which == number
+        if own.any():
+            counts = _unpacked(here.buckets[own].tolist(), len(layout))
+            if layout != edges:
+                cumulative = np.cumsum(counts, axis=1)[:, [layout.index(edge) for edge in edges]]
+                counts = np.diff(cumulative, axis=1, prepend=0.0)
+            buckets[tuple(place[own] for place in at)] = counts
+    return replace(arm, buckets=buckets)

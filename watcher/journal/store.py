@@ -18,6 +18,7 @@ from watcher.journal.tables import (
     AUDIT,
     BLOCKS,
     CALIBRATIONS,
+    LAYOUTS,
     LOOKS,
     MEMORY,
     OBSERVATIONS,
@@ -198,7 +199,8 @@ class Journal:
         """Return the blocks of every look at a release, by rule, as they were recorded.
 
         Streams stand in the order in which they were first recorded, units are sorted; a unit that sent nothing
-        in a block is zero of zero there, or a gap for a gauge.
+        in a block is zero of zero there, or a gap for a gauge. Where blocks have different buckets, they are put
+        together until the edges agree; a block of counts without any leaves none.
         """
         with self._reading() as connection:
             release = self._release(connection, release_id)
@@ -305,7 +307,7 @@ class Journal:
         # One transaction a release: a long write would hold up everybody's claims.
         for n in old:
             with self._writing() as connection:
-                for table in (OBSERVATIONS, BLOCKS, STREAMS, UNITS, STATES):
+                for table in (OBSERVATIONS, BLOCKS, STREAMS, UNITS, LAYOUTS, STATES):
                     connection.execute(delete(table).where(table.c.release == n))
                 last = select(func.max(LOOKS.c.id)).where(LOOKS.c.release == n).scalar_subquery()
                 connection.execute(delete(LOOKS).where(LOOKS.c.release == n, LOOKS.c.id != last))

@@ -30,10 +30,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from watcher.errors import JournalError
 from watcher.journal.codec import dumps
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
-_MIGRATIONS: Final[Mapping[int, tuple[str, ...]]] = {}
-"""The statements that lead from a schema version to the next; version 1 is the first."""
+_MIGRATIONS: Final[Mapping[int, tuple[str, ...]]] = {
+    1: ("ALTER TABLE blocks ADD COLUMN layout INTEGER", "ALTER TABLE observations ADD COLUMN buckets TEXT"),
+}
+"""The statements that lead from a schema version to the next; new tables need none. Version 1 is the first."""
 
 _UPGRADE_LOCK: Final = 7_236_481_905
 """Arbitrary key of the PostgreSQL advisory lock that lets one process at a time create or migrate tables."""
@@ -68,6 +70,14 @@ UNITS = Table(
     Column("name", Text, nullable=False),
     UniqueConstraint("release", "rule", "arm", "name"),
 )  # fmt: skip
+LAYOUTS = Table(
+    "layouts", _tables,
+    Column("id", Integer, primary_key=True),
+    Column("release", Integer, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    UniqueConstraint("release", "rule", "name"),
+)  # fmt: skip
 BLOCKS = Table(
     "blocks", _tables,
     Column("release", Integer, primary_key=True, autoincrement=False),
@@ -75,6 +85,7 @@ BLOCKS = Table(
     Column("block_end", Double, primary_key=True),
     Column("baseline", Boolean, nullable=False),
     Column("notes", Text),
+    Column("layout", Integer),
 )  # fmt: skip
 # Clustered by time within a release: a look appends to one place, a release is read and deleted as one range.
 OBSERVATIONS = Table(
@@ -85,6 +96,7 @@ OBSERVATIONS = Table(
     Column("unit", Integer, primary_key=True, autoincrement=False),
     Column("events", Double),
     Column("total", Double),
+    Column("buckets", Text),
     sqlite_with_rowid=False,
 )  # fmt: skip
 STATES = Table(
@@ -163,6 +175,8 @@ def prepare(connection: Connection, journal: str) -> None:
             f"journal {journal}: written by a newer watcher (schema {found}, this one knows {SCHEMA}): "
             "upgrade watcher, or name another journal"
         )
+    if int(found) < SCHEMA:
+        _tables.create_all(connection)
     for version in range(int(found), SCHEMA):
         for statement in _MIGRATIONS[version]:
             connection.execute(text(statement))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,8 @@ from watcher.judge import ORDER, judge
 from watcher.look import Source, look
 from watcher.model import Calibration, Look, Observations, Outcome, Rule, Verdict, Watch
 from watcher.report import Findings, Trace, frames, json_report
+from watcher.report.cells import MOST_ROWS
+from watcher.report.findings import ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,6 +46,15 @@ class Comparison:
     def reason(self) -> str:
         """One sentence with numbers."""
         return self.findings.verdict.reason
+
+    def explained(self) -> Findings:
+        """Return the findings with how the evidence of the worst streams grew: the whole derivation."""
+        traces = {}
+        for verdict in self.findings.streams[:MOST_ROWS]:
+            rule = self.findings.rule(verdict.rule)
+            if rule is not None and verdict.labels in self.findings.observations[rule.name].streams:
+                traces[verdict.rule, verdict.labels] = self.trace(rule, verdict)
+        return replace(self.findings, traces=traces)
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as `watcher compare --format json` prints it."""
@@ -90,8 +101,7 @@ class Comparison:
             if evidence.snapshot is None or not evidence.ends.size:
                 continue
             (judged,) = judge(findings.watch, rule, evidence)
-            effect = (judged.effect.estimate, judged.effect.lower, judged.effect.upper)
-            values = (np.nan if x is None else x for x in effect)
+            values = (np.nan if x is None else x for x in ratios(judged.effect, judged.baseline))
             points.append((float(evidence.ends[-1]), *values, judged.log_e_regressed, judged.log_e_healthy))
         ends, estimate, lower, upper, regressed, healthy = np.array(points, dtype=float).reshape(-1, 6).T
         return Trace(ends, estimate, lower, upper, regressed, healthy, verdict.threshold)

@@ -135,7 +135,8 @@ def effect_cell(effect: Effect) -> str:
     if estimate is None:
         return f"over {lower:.2g}x" if lower and effect.measure == "ratio" else NOTHING
     if effect.measure == "difference":
-        return f"{estimate:+.3g} ({_number(lower, '+.3g')} to {_number(upper, '+.3g')})"
+        points, low, high = (None if x is None else 100 * x for x in (estimate, lower, upper))
+        return f"{_number(points, '+.2g')} pp ({_number(low, '+.2g')} to {_number(high, '+.2g')})"
     wide = (lower is not None and lower < _FAR[0]) or (upper is not None and upper > _FAR[1])
     if _NEAR_ONE[0] < estimate < _NEAR_ONE[1] and not wide:
         change, low, high = (None if x is None else 100 * (x - 1) for x in (estimate, lower, upper))

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from watcher import reasons
-from watcher.model import Effect, Floats, Outcome, Rule, Verdict, Worse
+from watcher.model import Floats, Outcome, Rule, Verdict, Worse
 from watcher.report.cells import effect_cell, release_name, when, word
 from watcher.report.drawing import (
     COLOURS,
@@ -30,7 +30,7 @@ from watcher.report.drawing import (
     to_svg,
 )
 from watcher.report.explanation import subject
-from watcher.report.findings import Findings, Trace
+from watcher.report.findings import Findings, Trace, ratios
 from watcher.report.rates import arms, moments_of
 
 __all__ = ["arms", "effect", "forest", "to_png", "to_svg"]
@@ -57,9 +57,9 @@ def effect(findings: Findings, rule: Rule, verdict: Verdict, trace: Trace) -> Fi
         verdict: on the stream.
         trace: of the stream; see `Trace` for scale and shapes. It may be empty.
     """
-    figure = page(8.4, 5.4, _title(verdict.outcome, subject(findings, verdict)), reasons.measured(verdict))
+    figure = page(8.4, 5.4, _title(verdict.outcome, subject(findings, verdict)), reasons.measured(rule, verdict))
     panels = list(figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1.0]))
-    _draw_effect(panels[0], trace, edge(findings, rule), verdict.effect.confidence)
+    _draw_effect(panels[0], trace, edge(findings, rule, verdict), verdict.effect.confidence)
     _draw_evidence(findings, panels[1], trace)
     panels[0].set_xlim(*_span(findings, trace))
     moments(panels, moments_of(findings, verdict))
@@ -84,9 +84,11 @@ def _span(findings: Findings, trace: Trace) -> tuple[float, float]:
     return float(days(first - edge)), float(days(last + edge))
 
 
-def edge(findings: Findings, rule: Rule) -> float:
+def edge(findings: Findings, rule: Rule, verdict: Verdict) -> float:
     """Return the ratio at which the margin ends, in the direction of harm."""
-    margin = findings.margin(rule)
+    margin, baseline = findings.margin(rule), verdict.baseline
+    if verdict.effect.measure == "difference":
+        margin = margin * baseline.total / baseline.events if baseline.events else margin
     return max(1 - margin, 1e-3) if rule.worse is Worse.LOWER else 1 + margin
 
 
@@ -178,28 +180,23 @@ def forest(findings: Findings) -> Figure:
 
 def _harm(findings: Findings, verdict: Verdict) -> float:
     """Return the log ratio of harm beyond the margin, in units of the margin; unknown effects come last."""
-    rule, (estimate, lower, _) = findings.rule(verdict.rule), _ratios(verdict.effect)
+    rule, (estimate, lower, _) = findings.rule(verdict.rule), ratios(verdict.effect, verdict.baseline)
     value = estimate or lower
     if rule is None or not value:
         return -np.inf
-    return float(np.log(value) / np.log(edge(findings, rule)))
+    return float(np.log(value) / np.log(edge(findings, rule, verdict)))
 
 
 def _known(verdict: Verdict) -> bool:
     return verdict.effect.estimate is not None or bool(verdict.effect.lower)
 
 
-def _ratios(effect: Effect) -> tuple[float | None, float | None, float | None]:
-    """Return estimate and bounds as ratios; a difference has no place on a ratio axis."""
-    return (effect.estimate, effect.lower, effect.upper) if effect.measure == "ratio" else (None, None, None)
-
-
 def _forest_limits(findings: Findings, drawn: Sequence[Verdict]) -> tuple[float, float]:
     shown = [1.0]
     for verdict in drawn:
         rule = findings.rule(verdict.rule)
-        shown += [] if rule is None else [edge(findings, rule)]
-        shown += [value for value in _ratios(verdict.effect) if value]
+        shown += [] if rule is None else [edge(findings, rule, verdict)]
+        shown += [value for value in ratios(verdict.effect, verdict.baseline) if value]
     return _roomy([*shown, 0.9, 1.1])
 
 
@@ -207,10 +204,10 @@ def _draw_row(findings: Findings, axes: Axes, row: int, verdict: Verdict, limits
     """Draw one stream: interval, estimate and margin; an open or distant bound ends in an arrow."""
     colour, rule = COLOURS[verdict.outcome], findings.rule(verdict.rule)
     if rule is not None:
-        margin, tall = edge(findings, rule), [row - 0.32, row + 0.32]
+        margin, tall = edge(findings, rule, verdict), [row - 0.32, row + 0.32]
         axes.fill_betweenx(tall, min(1.0, margin), max(1.0, margin), color=TOLERATED, linewidth=0, zorder=0.5)
         axes.plot([margin, margin], tall, color=COLOURS[Outcome.HEALTHY], linewidth=1.4)
-    estimate, lower, upper = _ratios(verdict.effect)
+    estimate, lower, upper = ratios(verdict.effect, verdict.baseline)
     if estimate is None and not lower:
         return
     ends = [max(lower or 0.0, limits[0]), min(np.inf if upper is None else upper, limits[1])]

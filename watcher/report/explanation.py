@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from watcher import reasons
-from watcher.model import Calibration, Design, Kind, Outcome, Rule, Tally, Verdict
+from watcher.model import Design, Kind, QuantileShift, Rule, Tally, Verdict
 from watcher.report.cells import moment, printable
 from watcher.report.findings import Findings
 
-_ALARMS = {"absent_treatment": "the treatment sends nothing while the baseline has traffic"}
+_ALARMS = {
+    "absent_treatment": "the treatment sends nothing while the baseline has traffic",
+    "absent_baseline": "the baseline sends nothing while the treatment has traffic",
+}
+MOMENTS = 6
+"""Moments at which a derivation tells the evidence."""
+
 _MOST_NAMED = 3
 
 
@@ -31,23 +39,9 @@ def warnings(findings: Findings) -> list[str]:
 
 
 def assumptions(findings: Findings) -> list[str]:
-    """Return what the verdict rests on: the calibrations, rules that share one together, and what they noted."""
-    learnt: dict[str, list[str]] = {}
-    for rule in findings.watch.rules:
-        if rule.name in findings.calibrations:
-            learnt.setdefault(_learnt(findings.calibrations[rule.name]), []).append(rule.name)
-    everything = len(learnt) == 1
-    lines = [text if everything else f"{text}: {', '.join(names)}" for text, names in learnt.items()]
+    """Return what the verdict rests on: the calibrations, and what they noted that no warning says."""
     told = set(findings.warnings)
-    return [printable(line) for line in dict.fromkeys([*lines, *findings.verdict.assumptions]) if line not in told]
-
-
-def _learnt(calibration: Calibration) -> str:
-    if calibration.level is not None:
-        return f"level and noise of the series from {calibration.came_from}, {calibration.points} blocks"
-    if calibration.assumed:
-        return "dispersion 1, assumed: nothing may be killed on it"
-    return f"dispersion {calibration.dispersion:.3g} from {calibration.came_from}"
+    return [printable(line) for line in findings.verdict.assumptions if line not in told]
 
 
 def subject(findings: Findings, verdict: Verdict) -> str:
@@ -61,15 +55,22 @@ def details(findings: Findings, verdict: Verdict) -> list[tuple[str, str]]:
     rule, calibration = findings.rule(verdict.rule), findings.calibrations.get(verdict.rule)
     facts = [("why", verdict.reason), ("counts", _counts(findings, rule, verdict))]
     if rule is not None:
-        facts.append(("margin", reasons.tolerated(rule, findings.margin(rule))))
+        on_scale = bool(verdict.effect.of)
+        facts.append(("margin", reasons.tolerated(rule, findings.margin(rule), on_scale)))
     facts += [
         ("evidence of harm", _harm(findings, verdict)),
         ("evidence of health", _health(findings, verdict)),
-        ("calibration", "none" if calibration is None else f"{_learnt(calibration)}; digest {calibration.digest}"),
+        ("over time", _over_time(findings, verdict)),
+        ("quantiles", "; ".join(map(_quantile, verdict.quantiles))),
+        ("one unit", "" if verdict.sick_unit is None else f"most of the evidence is on {verdict.sick_unit} alone"),
+        (
+            "calibration",
+            "none" if calibration is None else f"{reasons.learnt(calibration)}; digest {calibration.digest}",
+        ),
         ("blocks", _blocks(findings)),
-        ("would change it", _would_change(findings, verdict)),
+        ("would change it", reasons.would_change(findings.watch, verdict)),
     ]
-    return [(name, printable(text)) for name, text in facts]
+    return [(name, printable(text)) for name, text in facts if text]
 
 
 def _counts(findings: Findings, rule: Rule | None, verdict: Verdict) -> str:
@@ -112,15 +113,21 @@ def _blocks(findings: Findings) -> str:
     return f"{findings.blocks} of {findings.watch.block:g} s counted, {start} to {end} UTC"
 
 
-def _would_change(findings: Findings, verdict: Verdict) -> str:
-    if verdict.dormant:
-        return "traffic in either arm"
-    if verdict.outcome is Outcome.REGRESSED:
-        return "no later block; a person may accept it as intended"
-    if verdict.outcome is Outcome.HEALTHY:
-        return f"evidence of harm reaching {verdict.threshold:.1f} with an estimate beyond the margin"
-    if verdict.outcome is Outcome.NO_DATA:
-        return "traffic in both arms" if findings.watch.design is Design.CONCURRENT else "traffic since exposure"
-    if verdict.outcome is Outcome.INVALID:
-        return "a comparison that is not broken: a new release, or the fault repaired"
-    return f"evidence either way; {reasons.waiting(verdict.needs)}"
+def _over_time(findings: Findings, verdict: Verdict) -> str:
+    """Return log e at a few moments, and when it reached its threshold."""
+    trace = findings.traces.get((verdict.rule, verdict.labels))
+    if trace is None or not trace.ends.size:
+        return ""
+    shown = set(np.linspace(0, trace.ends.size - 1, MOMENTS).round().astype(int).tolist())
+    reached = np.flatnonzero(trace.log_regressed >= trace.threshold)
+    shown |= set(reached[:1].tolist())
+    parts = []
+    for point in sorted(shown):
+        at = f"{moment(findings, float(trace.ends[point]))}  {trace.log_regressed[point]:.1f}"
+        parts.append(at + (" (reached)" if reached.size and point == reached[0] else ""))
+    return "log e of harm  " + ",  ".join(parts)
+
+
+def _quantile(shift: QuantileShift) -> str:
+    bounds = ["?" if x is None else f"{x:.3g}" for x in (shift.lower, shift.upper)]
+    return f"p{100 * shift.level:g} {shift.seconds}: {shift.ratio:.3g} times ({bounds[0]} to {bounds[1]})"

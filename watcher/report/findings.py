@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from watcher.model import Calibration, Floats, Observations, Outcome, ReleaseVerdict, Rule, Verdict, Watch
+from watcher.model import (
+    Calibration,
+    Effect,
+    Floats,
+    Labels,
+    Observations,
+    Outcome,
+    ReleaseVerdict,
+    Rule,
+    Tally,
+    Verdict,
+    Watch,
+)
 
 SEVERITY = {outcome: place for place, outcome in enumerate(Outcome)}
 """Outcomes in the order in which people want to read them: the worst first."""
@@ -29,6 +41,8 @@ class Findings:
     warnings: tuple[str, ...] = ()
     exposed_at: float | None = None
     observations: Mapping[str, Observations] = field(default_factory=dict)
+    traces: Mapping[tuple[str, Labels], Trace] = field(default_factory=dict)
+    """How the evidence of streams grew, where somebody asked for the derivation."""
 
     @property
     def streams(self) -> tuple[Verdict, ...]:
@@ -65,3 +79,17 @@ class Trace:
     log_regressed: Floats
     log_healthy: Floats
     threshold: float
+
+
+def ratios(effect: Effect, baseline: Tally) -> tuple[float | None, float | None, float | None]:
+    """Return estimate and bounds as ratios, for axes that show ratios: a difference is held against the baseline.
+
+    >>> ratios(Effect("difference", 0.01, 0.005, None), Tally(200, 10_000))
+    (1.5, 1.25, None)
+    """
+    values = (effect.estimate, effect.lower, effect.upper)
+    if effect.measure == "ratio":
+        return values
+    share = baseline.events / baseline.total if baseline.total else 0.0
+    estimate, lower, upper = (None if x is None or share <= 0 else 1 + x / share for x in values)
+    return estimate, lower, upper

@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from watcher.model import Calibration, Effect, Needs, Tally, Verdict
+from watcher import reasons
+from watcher.model import Calibration, Effect, Needs, QuantileShift, Tally, Verdict
 from watcher.report.findings import Findings
 
 SCHEMA = "watcher/comparison/1"
@@ -57,7 +58,7 @@ def iso(at: float | None) -> str | None:
 
 
 def _stream(findings: Findings, verdict: Verdict) -> dict[str, Any]:
-    said = {
+    said: dict[str, Any] = {
         "rule": verdict.rule,
         "labels": dict(verdict.labels),
         "outcome": verdict.outcome.value,
@@ -70,9 +71,17 @@ def _stream(findings: Findings, verdict: Verdict) -> dict[str, Any]:
         "log_e_healthy": _rounded(verdict.log_e_healthy, 3),
         "needs": _needs(verdict.needs),
     }
+    said["would_change"] = reasons.would_change(findings.watch, verdict)
     calibration = findings.calibrations.get(verdict.rule)
     if calibration is not None:
-        said["calibration"] = {**_calibration(calibration), "digest": calibration.digest}
+        digest = {"digest": calibration.digest, "learnt": reasons.learnt(calibration)}
+        said["calibration"] = {**_calibration(calibration), **digest}
+    if verdict.effect.of:
+        said["effect"]["of"] = verdict.effect.of
+    if verdict.quantiles:
+        said["quantiles"] = [_quantile(each) for each in verdict.quantiles]
+    if verdict.sick_unit is not None:
+        said["sick_unit"] = verdict.sick_unit
     if verdict.dormant:
         said["dormant"] = True
     return said
@@ -88,6 +97,11 @@ def _effect(effect: Effect) -> dict[str, Any]:
     }
 
 
+def _quantile(shift: QuantileShift) -> dict[str, Any]:
+    numbers = {"baseline": shift.baseline, "treatment": shift.treatment, "lower": shift.lower, "upper": shift.upper}
+    return {"level": shift.level, **{name: _significant(value) for name, value in numbers.items()}}
+
+
 def _tally(tally: Tally) -> dict[str, Any]:
     return {"events": _significant(tally.events), "total": _significant(tally.total), "units": tally.units}
 
@@ -98,6 +112,7 @@ def _needs(needs: Needs | None) -> dict[str, Any] | None:
     return {
         "events": None if needs.events is None or not math.isfinite(needs.events) else math.ceil(needs.events),
         "minutes": None if needs.minutes is None else _rounded(needs.minutes, 1),
+        "minutes_90": None if needs.minutes_90 is None else _rounded(needs.minutes_90, 1),
         "limit": needs.limit,
     }
 

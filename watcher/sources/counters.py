@@ -81,6 +81,11 @@ class SampleSet:
         return len(self.labels)
 
     @property
+    def size(self) -> int:
+        """How many samples there are."""
+        return self.times.size
+
+    @property
     def owners(self) -> Indices:
         """Series every sample belongs to, shape [sample]."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
@@ -126,10 +131,10 @@ class Grouping:
             return seer, labels.get("job", ""), labels["instance"]
         return seer, "", self.unit_of(labels)
 
-    def restarts_with(self, labels: Mapping[str, str]) -> Hashable | None:
-        """Return what restarts as a whole; None where nothing ties the series to one process."""
+    def restarts_with(self, labels: Mapping[str, str]) -> Hashable:
+        """Return what restarts as a whole; where nothing names the process, a histogram with all its buckets."""
         tied = (labels.get("job", ""), labels.get("instance", ""), self.unit_of(labels))
-        return tied if tied[1] or tied[2] else None
+        return tied if tied[1] or tied[2] else series_key(labels)
 
 
 @dataclass(frozen=True)
@@ -205,8 +210,7 @@ def learn(
         walk = _walk(samples, overlap)
         for at in np.flatnonzero(walk.reset):
             tied = grouping.restarts_with(samples.labels[walk.owner[at]])
-            if tied is not None:
-                restarts.setdefault(tied, set()).add((float(walk.since[at]), float(samples.times[at])))
+            restarts.setdefault(tied, set()).add((float(walk.since[at]), float(samples.times[at])))
         for i, labels in enumerate(samples.labels if wanted else ()):
             process = grouping.process(labels)
             if process in wanted:
@@ -285,14 +289,15 @@ def last_values(samples: SampleSet, ends: Floats, block: float, grouping: Groupi
 
 
 def placed(samples: SampleSet, ends: Floats, block: float, grouping: Grouping, empty: float = 0.0) -> Counts:
-    """Put values that already belong to blocks (one series per stream and unit, stamped at block ends) into cells."""
+    """Put values that already belong to blocks (stamped at block ends) into cells; those of one cell are added."""
     where = _block_of(samples.times, ends, block)
     streams, units, cell = _cells(samples, grouping)
-    cells = np.full(_room(len(streams), len(units), ends.size), empty)
+    shape = _room(len(streams), len(units), ends.size)
     used = (where >= 0) & np.isfinite(samples.values)
-    flat = cells.reshape(len(streams) * len(units), ends.size)
-    flat[cell[samples.owners[used]], where[used]] = samples.values[used]
-    return Counts(streams, units, cells)
+    flat = cell[samples.owners[used]] * ends.size + where[used]
+    many = np.bincount(flat, minlength=math.prod(shape))
+    sums = np.bincount(flat, weights=samples.values[used], minlength=math.prod(shape))
+    return Counts(streams, units, np.where(many > 0, sums, empty).reshape(shape))
 
 
 @dataclass(frozen=True)

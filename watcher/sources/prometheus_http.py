@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Timer
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-import numpy as np
 import requests
 from prometheus_api_client import PrometheusConnect
 from requests.auth import AuthBase, HTTPBasicAuth
@@ -25,7 +24,17 @@ from urllib3.util.retry import Retry
 
 from watcher.errors import ConfigError, SourceDown, SourceRefused, SourceTooLarge
 from watcher.model import Floats
-from watcher.sources.counters import SampleSet
+from watcher.sources.counters import Mask, SampleSet
+from watcher.sources.native import NativeSet, together
+from watcher.sources.prometheus_json import (
+    NativeHistogram,
+    NoHistogram,
+    ServerError,
+    joined,
+    read_json,
+    read_native,
+    scan,
+)
 
 DAY = 86_400.0
 _MOST_POINTS = 10_000
@@ -34,7 +43,18 @@ _MOST_SAMPLES = 8_000_000
 """Points all parts of a range query may have together (128 MB decoded)."""
 _PASSING = frozenset({"unavailable", "internal", "canceled"})
 """Error types of the Prometheus API that are about the server's state, not about the question."""
-_SERIES, _VALUES, _CLOSE = b'{"metric":', b'},"values":[[', b"]]}"
+
+
+class _Decoded(Protocol):
+    """What an answer was decoded into: series, with so many samples or buckets altogether."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+T = TypeVar("T", bound=_Decoded)
 
 
 class TooManySeries(SourceTooLarge):
@@ -97,58 +117,75 @@ class PrometheusHTTP:
         Servers differ in whether a range includes its start; here it never does.
         """
         whole = self.instant(f"{selector}[{milliseconds(end - start)}]", end)
-        return whole.keep((whole.times > start + 5e-4) & (whole.times <= end + 5e-4))
+        return whole.keep(_inside(whole.times, start, end))
+
+    def native_samples(self, selector: str, start: float, end: float) -> NativeSet:
+        """Return the native histograms of (start, end], as `samples`.
+
+        Raises:
+            SourceRefused: there are samples, and none is a histogram.
+        """
+        query = f"{selector}[{milliseconds(end - start)}]"
+        whole = self._ask("/api/v1/query", {"query": query, "time": _stamp(end)}, query, read_native)
+        return whole.keep(_inside(whole.totals.times, start, end))
 
     def instant(self, query: str, at: float) -> SampleSet:
         """Return the answer of an instant query: one sample a series for a vector, a scalar as one bare series."""
-        return self._ask("/api/v1/query", {"query": query, "time": _stamp(at)}, query)
+        return self._ask("/api/v1/query", {"query": query, "time": _stamp(at)}, query, _numbers_in)
 
     def values_range(self, query: str, start: float, end: float, step: float) -> SampleSet:
         """Evaluate a query at start + step, start + 2 step, ... end, a day at a time.
 
         Cutting by days stays below the points a server allows a series, and below the caps of one answer.
         """
+        return joined(list(self._pieces(query, start, end, step, _numbers_in, DAY)))
+
+    def native_range(self, query: str, start: float, end: float, step: float) -> NativeSet:
+        """Evaluate a query that gives native histograms, as `values_range`, two hours at a time: they are long."""
+        return together(list(self._pieces(query, start, end, step, read_native, DAY / 12)))
+
+    def _pieces(
+        self, query: str, start: float, end: float, step: float, decode: Callable[[bytes], T], longest: float
+    ) -> Iterator[T]:
         seen = 0
-        span = max(step, min(DAY, step * _MOST_POINTS) // step * step)
-        parts, at = [], start
+        span = max(step, min(longest, step * _MOST_POINTS) // step * step)
+        at = start
         while at < end - step / 2:
             until = min(at + span, end)
             # nocache: VictoriaMetrics otherwise moves the start to a multiple of the step.
             form = {"start": _stamp(at + step), "end": _stamp(until), "step": f"{step:.3f}", "nocache": "1"}
-            parts.append(self._ask("/api/v1/query_range", {"query": query, **form}, query))
+            part = self._ask("/api/v1/query_range", {"query": query, **form}, query, decode)
             at = until
-            seen += parts[-1].times.size
+            seen += part.size
             if seen > _MOST_SAMPLES:
                 raise SourceTooLarge(f"more than {_MOST_SAMPLES} points for {query[:200]}: ask for a shorter time")
-        return joined(parts)
+            yield part
 
-    def _ask(self, path: str, form: Mapping[str, str], query: str) -> SampleSet:
+    def _ask(self, path: str, form: Mapping[str, str], query: str, decode: Callable[[bytes], T]) -> T:
         status, kind, body = self._fetch(path, {**form, "timeout": f"{self.deadline:g}s"})
         if status != 200:
             raise self._no(status, body)
         if body.lstrip()[:1] != b"{":
             page = "a web page" if b"<" in body[:200] or "html" in kind else "something else"
             raise SourceRefused(f"{self.url} answered with {page} instead of metrics: is a login in front of it?")
-        return self._decoded(body, query)
+        return self._decoded(body, query, decode)
 
-    def _decoded(self, body: bytes, query: str) -> SampleSet:
+    def _decoded(self, body: bytes, query: str, decode: Callable[[bytes], T]) -> T:
         try:
-            samples = scan(body)
-            if samples is None:
-                samples = read_json(body)
+            found = decode(body)
         except NativeHistogram as metric:
-            raise SourceRefused(
-                f"{metric} is a native histogram; watcher needs its classic buckets ({metric}_bucket with `le`)"
-            ) from None
+            raise SourceRefused(f"{metric} is a native histogram: only a rule of kind latency reads one") from None
+        except NoHistogram:
+            raise SourceRefused(f"{query[:200]} is not a histogram") from None
         except ServerError as error:
             raise self._no(200, body) from error
         except ValueError:
             raise SourceDown(f"{self.url} sent an answer that ends early or is not JSON") from None
-        if len(samples) > self.max_series:
+        if len(found) > self.max_series:
             raise TooManySeries(
-                f"{len(samples)} series for {query[:200]}, more than the {self.max_series} allowed: narrow the selector"
+                f"{len(found)} series for {query[:200]}, more than the {self.max_series} allowed: narrow the selector"
             )
-        return samples
+        return found
 
     def _fetch(self, path: str, form: Mapping[str, str]) -> tuple[int, str, bytes]:
         """Send a form and read the answer within the caps; return status, content type and body."""
@@ -229,12 +266,13 @@ class PrometheusHTTP:
         return text
 
 
-class NativeHistogram(ValueError):
-    """A series came as a native histogram; the text is the metric's name."""
+def _numbers_in(body: bytes) -> SampleSet:
+    samples = scan(body)
+    return read_json(body) if samples is None else samples
 
 
-class ServerError(ValueError):
-    """The answer is well-formed and says that there was an error."""
+def _inside(times: Floats, start: float, end: float) -> Mask:
+    return (times > start + 5e-4) & (times <= end + 5e-4)
 
 
 def milliseconds(seconds: float) -> str:
@@ -244,123 +282,6 @@ def milliseconds(seconds: float) -> str:
     '60000ms'
     """
     return f"{round(seconds * 1000)}ms"
-
-
-def joined(parts: list[SampleSet]) -> SampleSet:
-    """Put answers for consecutive times together, series by series."""
-    if len(parts) == 1:
-        return parts[0]
-    rows: dict[frozenset[tuple[str, str]], tuple[Mapping[str, str], list[Floats], list[Floats]]] = {}
-    for part in parts:
-        for i, labels in enumerate(part.labels):
-            own = slice(int(part.offsets[i]), int(part.offsets[i + 1]))
-            _, times, values = rows.setdefault(frozenset(labels.items()), (labels, [], []))
-            times.append(part.times[own])
-            values.append(part.values[own])
-    warnings = dict.fromkeys(warning for part in parts for warning in part.warnings)
-    whole = ((labels, np.concatenate(times), np.concatenate(values)) for labels, times, values in rows.values())
-    return SampleSet.of(whole, tuple(warnings))
-
-
-def scan(body: bytes) -> SampleSet | None:
-    """Decode a matrix by scanning for its series: only labels go through a JSON parser.
-
-    The marks searched for cannot lie inside a label, because a quote inside a JSON string is escaped.
-
-    Returns:
-        None for anything of another shape (vectors, native histograms, other key orders, damage): see `read_json`.
-    """
-    first = body.find(_SERIES)
-    if first < 0 or b'"resultType":"matrix"' not in body[:first]:
-        return None
-    series, at = [], first
-    while body.startswith(_SERIES, at):
-        cut = body.find(_VALUES, at)
-        stop = body.find(_CLOSE, cut)
-        if cut < 0 or stop < 0:
-            return None
-        numbers = _numbers(body[cut + len(_VALUES) : stop])
-        if numbers is None:
-            return None
-        try:
-            labels = json.loads(body[at + len(_SERIES) : cut + 1])
-        except ValueError:
-            return None
-        series.append((labels, numbers[0::2], numbers[1::2]))
-        at = stop + len(_CLOSE)
-        if body.startswith(b",", at):
-            at += 1
-    try:
-        around = json.loads(body[:first] + body[at:])
-    except ValueError:
-        return None
-    return SampleSet.of(series, _warnings(around)) if around.get("status") == "success" else None
-
-
-def _numbers(text: bytes) -> Floats | None:
-    """Read `60,"1"],[120,"NaN"` as 60, 1, 120, nan; None when it is anything else."""
-    if text.translate(None, b'0123456789.,+-eEInfNa"[]'):
-        return None
-    try:
-        numbers = _whole_numbers(text)
-        if numbers is None:
-            numbers = np.fromstring(text.translate(None, b'"[]'), sep=",")
-    except ValueError:
-        return None
-    # Older numpy stops without an error at what it cannot read; the count shows it.
-    return numbers if numbers.size == text.count(b'"') == 2 * (text.count(b"[") + 1) else None
-
-
-def _whole_numbers(text: bytes) -> Floats | None:
-    """Read counts stamped with whole seconds or with milliseconds, seven times as fast as floats; None for the rest."""
-    if text.translate(None, b'0123456789.,"[]'):
-        return None
-    letters = np.frombuffer(text + b"     ", dtype=np.uint8)
-    dots = np.flatnonzero(letters == ord("."))
-    in_stamps = (letters[dots + 4] == ord(",")) & (letters[dots + 5] == ord('"'))
-    if dots.size not in (0, text.count(b"[") + 1) or not in_stamps.all():
-        return None
-    whole = np.fromstring(text.translate(None, b'".[]'), dtype=np.int64, sep=",")
-    if not whole.size or whole.max() >= 1 << 62:
-        return None
-    numbers = whole.astype(np.float64)
-    if dots.size:
-        numbers[0::2] /= 1000.0
-    return numbers
-
-
-def read_json(body: bytes) -> SampleSet:
-    """Decode any answer the plain way.
-
-    Raises:
-        NativeHistogram, ServerError: the answer says so.
-        ValueError: not JSON, or not the shape of an answer.
-    """
-    answer = json.loads(body)
-    if not isinstance(answer, dict) or answer.get("status") not in ("success", "error"):
-        raise ValueError("not an answer of the Prometheus API")
-    if answer["status"] == "error":
-        raise ServerError(answer.get("error", ""))
-    try:
-        kind, found = answer["data"]["resultType"], answer["data"]["result"]
-        rows = [({}, [found])] if kind in ("scalar", "string") else [_row(item) for item in found]
-        series = [(labels, [p[0] for p in points], [float(p[1]) for p in points]) for labels, points in rows]
-    except (KeyError, TypeError, IndexError, AttributeError):
-        raise ValueError("not the shape of an answer") from None
-    return SampleSet.of(series, _warnings(answer))
-
-
-def _row(item: Mapping[str, Any]) -> tuple[dict[str, str], list[Any]]:
-    if "histogram" in item or "histograms" in item:
-        raise NativeHistogram(item["metric"].get("__name__", "this metric"))
-    return item["metric"], item["values"] if "values" in item else [item["value"]]
-
-
-def _warnings(answer: Mapping[str, Any]) -> tuple[str, ...]:
-    said = [str(warning) for warning in answer.get("warnings") or ()]
-    if answer.get("isPartial"):
-        said.append("the answer is partial: a storage node did not answer")
-    return tuple(said)
 
 
 def _stamp(at: float) -> str:

@@ -1,4 +1,4 @@
-"""The bucket rows of a table, put together to histograms of one layout."""
+"""The bucket rows of a table, put together to histograms of one layout; and the buckets of raw durations."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from watcher.model import Floats
+from watcher.model import Floats, Rule, Worse
 from watcher.sources.tidy.checks import Mask, Place
 from watcher.sources.tidy.columns import NO_COUNT, Numbers, Text
+
+_WIDEST = float(np.log(1.1))
+_EXACT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,28 @@ def histograms(
         ),
     )
     return Histograms(where[keep, 0], edges, table[keep], int(hollow.sum()))
+
+
+def duration_edges(rule: Rule) -> tuple[float, ...]:
+    """Return the upper edges of the buckets that raw durations are put into; none without a finite objective.
+
+    From a 64th of the objective to 16 times it, the objective among them, in steps of at most 10 %, a whole number of
+    which is the margin: what is slower by just the margin is then told from what is not.
+
+    >>> from watcher.model import Kind, Selector
+    >>> edges = duration_edges(Rule("r", Kind.LATENCY, Selector("d"), objective=2.0, margin=0.25))
+    >>> len(edges), edges.index(2.0), round(edges[edges.index(2.0) + 3], 9)
+    (94, 55, 2.5)
+    """
+    objective = rule.objective
+    if objective is None or not 0 < objective < np.inf:
+        return ()
+    margin = 0.0 if rule.absolute or rule.worse is Worse.LOWER else np.log1p(rule.margin)
+    step = margin / np.ceil(margin / _WIDEST - _EXACT) if margin > 0 else _WIDEST
+    below, above = int(np.log(64.0) / step + _EXACT), int(np.log(16.0) / step + _EXACT)
+    finite = objective * np.exp(step * np.arange(-below, above + 1))
+    finite[below] = objective
+    return (*finite.tolist(), float("inf"))
 
 
 def _edge(value: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watcher.model import Floats, Kind, Rule, Selector, labels
+from watcher.sources.signatures import signature_of
 from watcher.sources.tidy.buckets import histograms
 from watcher.sources.tidy.checks import Mask
 from watcher.sources.tidy.coded import CodedTable, numbered, repeated
 from watcher.sources.tidy.columns import NO_COUNT, RELEASE, RESERVED, Numbers, Text, is_text
-from watcher.sources.tidy.counts import Reading
+from watcher.sources.tidy.counts import Reading, Signed
 
 _NOT_MEASURED = RESERVED - {"value", "count"}
 
@@ -103,7 +104,16 @@ class Reader:
         if rule.kind == Kind.RATIO:
             self._refuse_excess(rule, events, part, whole, groups if not paired else None)
         rows = np.flatnonzero((events.rows | total.rows) & kept)
-        return self._reading(rows, split._replace(notes=split.notes + notes), part, whole)
+        split = split._replace(notes=split.notes + notes)
+        return self._reading(rows, split, part, whole, signed=self._signed(rule, split, events.rows & kept))
+
+    def _signed(self, rule: Rule, split: _Split, rows: Mask) -> Signed | None:
+        """Return the signatures of the rows that hold bad events."""
+        label = signature_of(rule, split.columns)
+        if label is None:
+            return None
+        column = self.table.text(label)
+        return Signed(label, replace(column, codes=np.where(rows, column.codes, 0)))
 
     def _read_latency(self, rule: Rule) -> Reading:
         metric, columns = rule.events.metric, self.table.frame.columns
@@ -242,7 +252,13 @@ class Reader:
         )
 
     def _reading(
-        self, rows: NDArray[np.int64], split: _Split, events: Floats, total: Floats | None, edges: Floats | None = None
+        self,
+        rows: NDArray[np.int64],
+        split: _Split,
+        events: Floats,
+        total: Floats | None,
+        edges: Floats | None = None,
+        signed: Signed | None = None,
     ) -> Reading:
         """Gather the rows, sorted by time; `events` has a row per table row, or, with edges, per histogram."""
         table = self.table
@@ -271,6 +287,7 @@ class Reader:
             edges=edges,
             split_by=split.columns,
             notes=split.notes,
+            signed=None if signed is None else signed.at(sorted_rows),
         )
 
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from watcher.errors import DataError
 from watcher.model import Floats, Kind, Labels, Observations, Request, Rule
+from watcher.sources.histograms import NO_ROOM, fits
+from watcher.sources.signatures import too_many, with_signatures
 from watcher.sources.tidy.coded import CodedTable
 from watcher.sources.tidy.columns import EXPOSED_AT, RESERVED, WHOLE, seconds
-from watcher.sources.tidy.counts import Reading, Side, View, block_end, counted, edge_of
+from watcher.sources.tidy.counts import (
+    Reading,
+    Side,
+    View,
+    block_end,
+    bucket_edges,
+    counted,
+    edge_of,
+    in_buckets,
+    signed_events,
+)
 from watcher.sources.tidy.frames import first_of, flat, of_release
 from watcher.sources.tidy.rules import Reader
 
@@ -144,13 +156,21 @@ class TidyTable:
             if side is not None and cells > _MOST_CELLS:
                 raise self._too_many(view, side, request)
         size = len(view.streams)
-        return Observations(
+        found = Observations(
             view.streams,
             request.ends,
             counted(view.treatment, size, request, rule, edge),
             None if baseline is None else counted(baseline, size, request, rule, edge),
             reading.notes + view.notes,
         )
+        if rule.kind == Kind.LATENCY:
+            return _with_buckets(found, view, request, bucket_edges(rule, reading, edge))
+        if reading.signed is None or not view.signatures:
+            return found
+        arms = [arm for arm in (found.treatment, found.baseline) if arm is not None]
+        if any(len(view.signatures) * arm.total[0].size > _MOST_CELLS for arm in arms):
+            return replace(found, notes=(*found.notes, too_many(reading.signed.label)))
+        return with_signatures(found, reading.signed.label, *signed_events(view, request))
 
     def _reading(self, rule: Rule) -> Reading:
         if rule.name not in self._readings:
@@ -180,6 +200,21 @@ class TidyTable:
             file=self.name,
             column=most,
         )
+
+
+def _with_buckets(found: Observations, view: View, request: Request, edges: tuple[float, ...]) -> Observations:
+    """Return the observations with the requests of every bucket, where there is room for them."""
+    arms = [arm for arm in (found.treatment, found.baseline) if arm is not None]
+    if not edges:
+        return found
+    if not fits(arms, len(edges)):
+        return replace(found, notes=(*found.notes, NO_ROOM))
+    size = len(view.streams)
+    treatment = replace(found.treatment, buckets=in_buckets(view.treatment, size, request, edges))
+    baseline = found.baseline
+    if baseline is not None:
+        baseline = replace(baseline, buckets=in_buckets(view.baseline, size, request, edges))
+    return replace(found, treatment=treatment, baseline=baseline, edges=edges)
 
 
 def _checked_by(by: tuple[str, ...], table: CodedTable) -> tuple[str, ...]:

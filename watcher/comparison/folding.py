@@ -1,0 +1,150 @@
+"""Blocks into evidence: stage by stage, by every method of the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from watcher.calibration import residuals
+from watcher.comparison.methods import Method, Methods
+from watcher.comparison.state import EvidenceState, Part
+from watcher.comparison.streams import aligned
+from watcher.evidence.buckets import Buckets, BucketState
+from watcher.evidence.innovations import Innovations, InnovationState
+from watcher.evidence.track import Track
+from watcher.evidence.units import FEWEST, offset_scale
+from watcher.model import Flags, Floats, Labels, Observations
+
+
+def fold_methods(
+    methods: Methods, observations: Observations, state: EvidenceState, counted: Flags
+) -> tuple[EvidenceState, Track]:
+    """Fold the blocks that count, stage by stage, by every method; a series, by all its blocks."""
+    shape = (len(state.streams), int(counted.sum()))
+    track = Track(np.zeros(shape), np.zeros(shape), np.full(shape, -np.inf))
+    if methods.on_series:
+        return _fold_series(methods, observations, state, counted, track), track
+    at = 0
+    for stage, blocks in _stages(methods, observations.ends, counted):
+        segment = observations.picked(blocks)
+        state = _in_stage(methods, state, stage, segment)
+        parts: list[Part] = []
+        tracks: dict[str, Track] = {}
+        for part in state.parts:
+            moved, tracks[part.method] = _fold_part(_laid_out(methods, part, state.streams), part, segment)
+            parts.append(replace(part, state=moved))
+        state = replace(state, parts=tuple(parts))
+        _merge(methods, state, tracks, track, slice(at, at + len(blocks)))
+        at += len(blocks)
+    return state, track
+
+
+def _laid_out(methods: Methods, part: Part, streams: tuple[Labels, ...]) -> Method:
+    return methods.laid_out(part.method, tuple(streams[row] for row in part.rows))
+
+
+def _fold_series(
+    methods: Methods, observations: Observations, state: EvidenceState, counted: Flags, track: Track
+) -> EvidenceState:
+    """Fold all blocks of a series, writing into the track what the ones that count say."""
+    parts = []
+    for part in state.parts:
+        method, own = _laid_out(methods, part, state.streams), part.state
+        assert isinstance(method, Innovations)
+        assert isinstance(own, InnovationState)
+        moved, found = method.fold(own, _residuals(methods, observations), observations.ends, counted)
+        for field in fields(Track):
+            getattr(track, field.name)[:] = getattr(found, field.name)[:, counted]
+        parts.append(replace(part, state=moved))
+    return replace(state, parts=tuple(parts), staged=state.staged + int(counted.sum()))
+
+
+def _stages(methods: Methods, ends: Floats, counted: Flags) -> Iterator[tuple[int, list[int]]]:
+    """Yield the blocks that count in runs of the same stage: its number, and their positions."""
+    later = np.array([stage.at for stage in methods.watch.release.stages[1:]])
+    at = np.searchsorted(later, ends - methods.watch.block + 1e-6, side="right")
+    for stage, blocks in groupby(np.flatnonzero(counted).tolist(), key=lambda b: int(at[b])):
+        yield stage, list(blocks)
+
+
+def _in_stage(methods: Methods, state: EvidenceState, stage: int, segment: Observations) -> EvidenceState:
+    """Return the state as it enters a segment: begun anew if its stage is, and with the units it turned out to have."""
+    learnt, same = methods.calibration.units >= FEWEST, stage == state.stage
+    blocks = segment.ends.size + (state.staged if same else 0)
+    if same and (state.scaled or not learnt):
+        return replace(state, staged=blocks)
+    apart = _apart(segment) if learnt else None
+    parts = []
+    for part in state.parts:
+        method: Any = _laid_out(methods, part, state.streams)
+        now = part.state if same else method.restage(part.state)
+        if apart is not None:
+            scale = apart if part.method == "buckets" else apart * methods.calibration.spread
+            now = method.scaled(now, np.full(len(part.rows), scale))
+        parts.append(replace(part, state=now))
+    return replace(state, parts=tuple(parts), stage=stage, staged=blocks, scaled=apart is not None)
+
+
+def _apart(segment: Observations) -> float | None:
+    """Return what a spread between units does to the arms, from the first block in which both have traffic."""
+    assert segment.baseline is not None
+    arms = [arm.total.sum(axis=0) for arm in (segment.baseline, segment.treatment)]
+    both = np.flatnonzero((arms[0].sum(axis=0) > 0) & (arms[1].sum(axis=0) > 0))
+    if not both.size:
+        return None
+    names = tuple(dict.fromkeys(segment.baseline.units + segment.treatment.units))
+    traffic = np.zeros((2, len(names)))
+    for side, arm in enumerate((segment.baseline, segment.treatment)):
+        traffic[side, [names.index(unit) for unit in arm.units]] = arms[side][:, both[0]]
+    return float(offset_scale(1.0, traffic[:1], traffic[1:])[0])
+
+
+def _fold_part(method: Method, part: Part, segment: Observations) -> tuple[Any, Track]:
+    """Fold a segment into one part."""
+    assert segment.baseline is not None
+    rows, state = list(part.rows), part.state
+    arms = [arm.picked(streams=rows) for arm in (segment.baseline, segment.treatment)]
+    if isinstance(method, Buckets):
+        assert isinstance(state, BucketState)
+        empty = np.zeros((len(rows), segment.ends.size, method.tops.size))
+        buckets = [empty if arm.buckets is None or not segment.edges else arm.buckets.sum(axis=1) for arm in arms]
+        return method.fold(state, buckets[0], buckets[1], segment.ends)
+    counts = [(arm.events.sum(axis=1), arm.total.sum(axis=1)) for arm in arms]
+    assert not isinstance(method, Innovations)
+    fold: Any = method.fold
+    moved, track = fold(state, counts[0], counts[1], segment.ends)
+    return moved, track
+
+
+def _merge(methods: Methods, state: EvidenceState, found: Mapping[str, Track], track: Track, where: slice) -> None:
+    """Write what the methods say of a segment into the rule's track; a latency's two halves are put together."""
+    for part in state.parts:
+        if part.method != "buckets":
+            for field in fields(Track):
+                getattr(track, field.name)[list(part.rows), where] = getattr(found[part.method], field.name)
+    if "buckets" not in found:
+        return
+    method = methods.laid_out("buckets", state.streams)
+    assert isinstance(method, Buckets)
+    other, on_scale = found["buckets"], method.decidable[:, None]
+    regressed, healthy, harm = (getattr(track, field.name)[:, where] for field in fields(Track))
+    track.regressed[:, where] = np.logaddexp(regressed, other.regressed) - np.log(2)
+    track.healthy[:, where] = np.where(on_scale, other.healthy, healthy)
+    track.harm[:, where] = np.where(on_scale, other.harm, np.maximum(harm, other.harm))
+
+
+def _residuals(methods: Methods, observations: Observations) -> Floats:
+    """Return residuals of the state's streams; streams without history are gaps."""
+    calibration = methods.calibration
+    rows = {stream: row for row, stream in enumerate(observations.streams)}
+    known = [stream for stream in calibration.streams if stream in rows]
+    out = np.full((len(observations.streams), observations.ends.size), np.nan)
+    if known:
+        given = aligned(observations, calibration.streams)
+        left = residuals(methods.rule, given, calibration, methods.watch.block)
+        out[[rows[stream] for stream in calibration.streams]] = left
+    return out

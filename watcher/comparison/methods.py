@@ -1,0 +1,133 @@
+"""Which method judges which stream of a rule, and how it is laid out: fixed before the watch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from watcher.calibration import in_points, on_series
+from watcher.evidence.buckets import Buckets
+from watcher.evidence.innovations import Innovations
+from watcher.evidence.profile import Profile
+from watcher.evidence.proportion import FROM, Proportion
+from watcher.model import Calibration, Floats, Kind, Labels, Rule, Watch, Worse
+
+CLIP = 2.4
+"""Standard deviations beyond which an innovation counts no further: one outlier alone never alarms."""
+
+UNKNOWN_SHARE = 0.9
+"""What a good share is taken to be where nothing is known of it: it buys power, never validity."""
+
+
+def tolerated(rule: Rule, margin: float, points: bool = False) -> float:
+    """Return a margin as harm on the scale of the effect: a log ratio, or a difference of shares (`points`)."""
+    if points:
+        return margin
+    return float(-np.log1p(-margin)) if rule.worse is Worse.LOWER else float(np.log1p(margin))
+
+
+Method = Profile | Proportion | Buckets | Innovations
+
+
+@dataclass(frozen=True)
+class Methods:
+    """The methods for one rule of a watch, as its calibration has them."""
+
+    watch: Watch
+    rule: Rule
+    calibration: Calibration
+
+    @property
+    def sign(self) -> int:
+        """+1 when more is worse, -1 when less is."""
+        return -1 if self.rule.worse is Worse.LOWER else 1
+
+    @property
+    def in_points(self) -> bool:
+        """Whether effects are differences of shares."""
+        return in_points(self.rule, self.watch.design)
+
+    @property
+    def on_series(self) -> bool:
+        """Whether the rule is judged on a series."""
+        return on_series(self.rule, self.watch.design)
+
+    def chosen(self, streams: tuple[Labels, ...]) -> dict[str, tuple[int, ...]]:
+        """Return the rows of these streams that each method judges: by kind, design and the baseline's rate."""
+        everyone = tuple(range(len(streams)))
+        if not streams:
+            return {}
+        if self.on_series:
+            return {"innovations": everyone} if self.calibration.ar is not None else {}
+        # What is counted at another moment than its total may exceed it: no proportion.
+        part = self.rule.kind is not Kind.RATE
+        common = [self.in_points or (part and bool(rate >= FROM)) for rate in self._rates(streams)]
+        chosen = {
+            "profile": tuple(row for row in everyone if not common[row]),
+            "proportion": tuple(row for row in everyone if common[row]),
+            "buckets": everyone if self.calibration.edges else (),
+        }
+        return {method: rows for method, rows in chosen.items() if rows}
+
+    def laid_out(self, name: str, streams: tuple[Labels, ...]) -> Method:
+        """Return a method laid out for some streams."""
+        calibration, rule = self.calibration, self.rule
+        if name == "innovations":
+            return self._innovations(streams)
+        laid: dict[str, Any] = {
+            "margin": calibration.margin,
+            "dispersion": calibration.dispersion,
+            "horizon": self.watch.horizon / self.watch.block,
+            "units": calibration.units,
+        }
+        if name == "buckets":
+            shape = self.of_streams(calibration.shape, streams, 0.0)
+            return Buckets.of(
+                **laid, edges=calibration.edges, shape=shape, spreads=calibration.spreads, pace=calibration.pace
+            )
+        laid |= {"sign": self.sign, "regress_margin": rule.regress_margin}
+        if name == "profile":
+            return Profile.of(**laid)
+        rates = self._rates(streams)
+        if self.in_points:
+            laid["regress_margin"] = rule.regress_margin * float(np.mean(rates))
+        return Proportion.of(**laid, rate=rates, absolute=self.in_points)
+
+    def tails(self, streams: tuple[Labels, ...]) -> Floats | None:
+        """Return the last residuals of a series before exposure, [stream, lag]."""
+        return None if self.calibration.tail is None else self.of_streams(self.calibration.tail, streams, 0.0)
+
+    def of_streams(self, array: Floats | None, streams: tuple[Labels, ...], unknown: float) -> Floats:
+        """Return the rows of a calibrated array for these streams; `unknown` where none was calibrated."""
+        if array is None:
+            return np.full(len(streams), unknown)
+        rows = {stream: row for row, stream in enumerate(self.calibration.streams)}
+        out = np.full((len(streams), *array.shape[1:]), unknown)
+        for row, stream in enumerate(streams):
+            if stream in rows:
+                out[row] = array[rows[stream]]
+        return out
+
+    def _rates(self, streams: tuple[Labels, ...]) -> Floats:
+        """Return what is known of each stream's baseline share; where nothing is, what is usual of such a rule."""
+        usual = UNKNOWN_SHARE if self.rule.worse is Worse.LOWER else 0.0
+        return np.nan_to_num(self.of_streams(self.calibration.rate, streams, np.nan), nan=usual)
+
+    def _innovations(self, streams: tuple[Labels, ...]) -> Innovations:
+        calibration = self.calibration
+        assert calibration.ar is not None
+        assert calibration.sigma is not None
+        assert calibration.drift is not None
+        return Innovations(
+            sign=self.sign,
+            margin=calibration.margin,
+            regress_margin=self.rule.regress_margin,
+            clip=CLIP,
+            logarithmic=calibration.logarithmic,
+            ar=self.of_streams(calibration.ar, streams, 0.0),
+            # A stream without history has no baseline: its points are gaps, so any scale will do.
+            sigma=self.of_streams(calibration.sigma, streams, 1.0),
+            drift=self.of_streams(calibration.drift, streams, 0.0),
+        )

@@ -1,0 +1,79 @@
+"""The traffic split, read like a rule and judged by a test of its own: does the release get the users it should?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from watcher.evidence.split import SplitSnapshot, SplitState, SplitTest
+from watcher.model import Flags, Floats, Kind, Observations, Rule, Watch
+
+SPLIT = "traffic split"
+"""Name under which it is read and told."""
+
+
+@dataclass(frozen=True)
+class SplitEvidence:
+    """What a look says of the split: log e after each block [block], their `ends`, the present stage's snapshot and
+    the `share` that was configured for it (None: unknown).
+    """
+
+    state: Mapping[str, Any]
+    ends: Floats
+    log_e: Floats
+    snapshot: SplitSnapshot
+    share: float | None
+
+    @property
+    def observed(self) -> tuple[float, float, float]:
+        """The treatment's share of the users in the present stage, with its confidence sequence; NaN without users."""
+        found = self.snapshot
+        return float(found.estimate[0]), float(found.lower[0]), float(found.upper[0])
+
+
+def split_rule(watch: Watch) -> Rule | None:
+    """Return what a source is to read for the split of a watch; None where nothing is configured or known of it."""
+    known = any(share is not None for share in _shares(watch))
+    if watch.split is None or watch.baseline is None or not known:
+        return None
+    return Rule(SPLIT, Kind.RATE, watch.split.assigned, watch.split.assigned, required=False)
+
+
+def _shares(watch: Watch) -> tuple[float | None, ...]:
+    """Return the configured share of each stage; what only a switch knows is not known here."""
+    told = watch.split is not None and watch.split.share == "notice"
+    return tuple(stage.share if told else None for stage in watch.release.stages)
+
+
+def fold_split(
+    watch: Watch, observations: Observations, counted: Flags, raw: Mapping[str, Any] | None
+) -> SplitEvidence:
+    """Fold newly closed blocks: users that came to each arm, stage by stage.
+
+    Args:
+        watch: stages with their shares.
+        observations: of `split_rule`.
+        counted: which blocks count, [block].
+        raw: the state of the last look, JSON-able; None at the first.
+    """
+    test, shares = SplitTest(), _shares(watch)
+    configured = np.array([np.nan if share is None else share for share in shares])
+    stage = 0 if raw is None else int(raw["stage"])
+    state = test.start(configured[:1]) if raw is None else SplitState.from_json(raw["state"])
+    assert observations.baseline is not None
+    baseline, treatment = (arm.total.sum(axis=(0, 1)) for arm in (observations.baseline, observations.treatment))
+    later = [each.at for each in watch.release.stages[1:]]
+    at = np.searchsorted(later, observations.ends - watch.block + 1e-6, "right")
+    path: list[float] = []
+    for now, run in groupby(np.flatnonzero(counted).tolist(), key=lambda b: int(at[b])):
+        if now != stage:
+            stage, state = now, test.restage(state, configured[[now]])
+        blocks = list(run)
+        state, log_e = test.fold(state, baseline[None, blocks], treatment[None, blocks])
+        path += log_e[0].tolist()
+    kept = {"stage": stage, "state": state.to_json()}
+    return SplitEvidence(kept, observations.ends[counted], np.array(path), test.snapshot(state, 0.05), shares[stage])

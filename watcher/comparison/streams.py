@@ -1,0 +1,94 @@
+"""Streams: the ones known before exposure, the ones born since, and observations put on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from watcher.calibration import signed
+from watcher.comparison.methods import Methods
+from watcher.comparison.state import EvidenceState, Part
+from watcher.evidence.innovations import Innovations
+from watcher.model import Arm, Calibration, Labels, Observations
+
+
+def welcome(methods: Methods, state: EvidenceState | None, seen: tuple[Labels, ...]) -> EvidenceState:
+    """Return the state with room for every stream: those known before exposure, and those born since.
+
+    Of error signatures only those that were not there before exposure become streams.
+    """
+    rule, before = methods.rule, methods.calibration.streams
+    seen = tuple(stream for stream in seen if not (signed(rule, stream) and stream in before))
+    if state is None or all(signed(rule, stream) for stream in state.streams):
+        # The first streams there are, even if they are not there from the first block, are the ones known.
+        first = _first(stream for stream in before + seen if not signed(rule, stream))
+        fresh = _fresh(methods, first)
+        state = fresh if state is None else replace(fresh, blocks=state.blocks)
+    born = tuple(stream for stream in seen if stream not in state.streams)
+    return _grown(state, _fresh(methods, born)) if born else state
+
+
+def _first(streams: Iterable[Labels]) -> tuple[Labels, ...]:
+    return tuple(dict.fromkeys(streams))
+
+
+def _fresh(methods: Methods, streams: tuple[Labels, ...]) -> EvidenceState:
+    """Return the state of streams before their first block."""
+    parts, size = [], len(streams)
+    for name, rows in methods.chosen(streams).items():
+        own = tuple(streams[row] for row in rows)
+        method = methods.laid_out(name, own)
+        extra = (methods.tails(own),) if isinstance(method, Innovations) else ()
+        parts.append(Part(name, rows, method.start(len(rows), *extra)))
+    return EvidenceState(streams, size, np.zeros((size, 4)), np.zeros((size, 2)), 0, (0, 0), tuple(parts))
+
+
+def _grown(state: EvidenceState, fresh: EvidenceState) -> EvidenceState:
+    """Return a state with fresh streams appended."""
+    before, parts = len(state.streams), {part.method: part for part in state.parts}
+    for part in fresh.parts:
+        rows, old = tuple(before + row for row in part.rows), parts.get(part.method)
+        grown = part.state if old is None else old.state.grown(part.state)
+        parts[part.method] = Part(part.method, rows if old is None else old.rows + rows, grown)
+    since = state.since
+    if since is not None:
+        since = np.concatenate([since, np.zeros((len(fresh.streams), *since.shape[1:]))])
+    return replace(
+        state,
+        streams=state.streams + fresh.streams,
+        tallies=np.vstack([state.tallies, fresh.tallies]),
+        idle=np.vstack([state.idle, fresh.idle]),
+        parts=tuple(parts.values()),
+        since=since,
+    )
+
+
+def aligned(observations: Observations, streams: tuple[Labels, ...]) -> Observations:
+    """Return the observations with exactly these streams, in this order; a stream not seen is empty."""
+    if observations.streams == streams:
+        return observations
+    rows = {stream: row for row, stream in enumerate(observations.streams)}
+    pick = np.array([rows.get(stream, -1) for stream in streams], dtype=int)
+
+    def arm(given: Arm) -> Arm:
+        if not observations.streams:
+            empty = np.zeros((len(streams), max(1, len(given.units)), observations.ends.size))
+            return Arm(given.units or ("",), empty, empty)
+        cut, missing = given.picked(streams=pick), (pick < 0)[:, None, None]
+        buckets = None if cut.buckets is None else np.where(missing[..., None], 0.0, cut.buckets)
+        return Arm(given.units, np.where(missing, 0.0, cut.events), np.where(missing, 0.0, cut.total), buckets)
+
+    baseline = None if observations.baseline is None else arm(observations.baseline)
+    return replace(observations, streams=streams, treatment=arm(observations.treatment), baseline=baseline)
+
+
+def on_calibrated_edges(calibration: Calibration, observations: Observations) -> tuple[Observations, tuple[str, ...]]:
+    """Return the observations on the edges that were calibrated, and what is wrong if they cannot be."""
+    if not calibration.edges or observations.edges in ((), calibration.edges):
+        return observations, ()
+    if set(calibration.edges) <= set(observations.edges):
+        return observations.on_edges(calibration.edges), ()
+    edges = ", ".join(f"{edge:g}" for edge in observations.edges)
+    return observations.on_edges(()), (f"bucket edges differ from those before exposure (now {edges})",)
