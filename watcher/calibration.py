@@ -73,6 +73,7 @@ def _calibrate_counts(
     rule: Rule, history: Observations, came_from: str, rng: np.random.Generator, block: float, known: Calibration
 ) -> Calibration:
     """Learn dispersion, spread between units and what is usual from the control's counts."""
+    history = _without_unseen(rule, history)
     control = history.baseline if history.baseline is not None else history.treatment
     ordinary = [row for row, stream in enumerate(history.streams) if not signed(rule, stream)]
     whole = control.picked(streams=ordinary)
@@ -142,6 +143,17 @@ def _learn_latency(
     means = counts @ middles / n
     variances = np.maximum(counts @ middles**2 / n - means**2, 1e-9) * share.dispersion / n
     return share, spreads, spread_of(means, variances)
+
+
+def _without_unseen(rule: Rule, history: Observations) -> Observations:
+    """Return the history without the error signatures that never occurred in it: their counters only stood at nil."""
+    arms = [arm for arm in (history.baseline, history.treatment) if arm is not None]
+    rows = [
+        row
+        for row, stream in enumerate(history.streams)
+        if not signed(rule, stream) or any(arm.events[row].any() for arm in arms)
+    ]
+    return history if len(rows) == len(history.streams) else history.of_streams(rows)
 
 
 def signed(rule: Rule, stream: Labels) -> bool:

@@ -176,15 +176,15 @@ def _decided(
     if evidence.snapshot is None:
         why = "; ".join(evidence.calibration.notes) or "there is no history to judge it by"
         return replace(verdict, reason=f"{what}: {why}.", needs=Needs(None, None, "window"))
-    worse = verdict.log_e_regressed >= verdict.threshold
+    worse, effect = verdict.log_e_regressed >= verdict.threshold, reasons.effect(rule, verdict)
     since = _proven(evidence, row, np.log(1 / watch.alpha.healthy), last)
     if since is not None:
         confidence = f"{100 * (1 - watch.alpha.healthy):g} %"
         said = f"{'worse, but ' if worse else ''}proven within the margin ({margin}; one-sided, {confidence})"
-        return replace(verdict, outcome=Outcome.HEALTHY, decided_at=since, reason=f"{what}: {said}; {verdict.effect}.")
+        return replace(verdict, outcome=Outcome.HEALTHY, decided_at=since, reason=f"{what}: {said}; {effect}.")
     state = "worse, within the margin so far" if worse else "not decided yet"
     state = state if accepted is None else f"accepted as intended ({accepted})"
-    return replace(verdict, needs=needs, reason=f"{what}: {state}; {verdict.effect}; {reasons.waiting(needs)}.")
+    return replace(verdict, needs=needs, reason=f"{what}: {state}; {effect}; {reasons.waiting(needs)}.")
 
 
 def _margin_said(evidence: Evidence, rule: Rule, row: int) -> str:

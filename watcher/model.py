@@ -371,8 +371,11 @@ class Observations:
 
     def only(self, stream: Labels) -> Observations:
         """Return one stream of several."""
-        row = [self.streams.index(stream)]
-        return self._each(lambda arm: arm.picked(streams=row), streams=(stream,))
+        return self.of_streams([self.streams.index(stream)])
+
+    def of_streams(self, rows: list[int]) -> Observations:
+        """Return some of the streams, by position."""
+        return self._each(lambda arm: arm.picked(streams=rows), streams=tuple(self.streams[row] for row in rows))
 
     def on_edges(self, edges: tuple[float, ...]) -> Observations:
         """Return the same with buckets put together until only these edges are left; () drops the buckets.

@@ -35,13 +35,16 @@ def tolerated(rule: Rule, margin: float, on_scale: bool = False) -> str:
     return f"{rule.margin * 100:g} pp, {relative}" if rule.absolute else relative
 
 
+def effect(rule: Rule, verdict: Verdict) -> str:
+    """Return the effect, and of a latency what it is an effect on."""
+    if rule.kind is Kind.LATENCY and not verdict.effect.of and rule.objective is not None:
+        return f"requests over {rule.objective:g} s are {verdict.effect}"
+    return str(verdict.effect)
+
+
 def measured(rule: Rule, verdict: Verdict) -> str:
     """Return the effect; of a latency what became slower; of a regression that began late its size since then."""
-    said = str(verdict.effect)
-    if rule.kind is Kind.LATENCY:
-        if not verdict.effect.of and rule.objective is not None:
-            said = f"requests over {rule.objective:g} s are {said}"
-        said += _slower(verdict)
+    said = effect(rule, verdict) + _slower(verdict)
     if verdict.onset is None or verdict.since_onset is None:
         return said
     points = verdict.effect.measure == "difference"

@@ -1,4 +1,4 @@
-"""Promises of what is learnt of counts before exposure: dispersion between units and over time, and the units' spread."""
+"""Promises of what is learnt of counts before exposure: dispersion between units and over time, and their spread."""
 
 from __future__ import annotations
 

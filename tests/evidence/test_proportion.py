@@ -182,5 +182,6 @@ def test_empty_arms_certain_outcomes_and_billions_of_events_are_harmless():
 
 
 def test_counts_that_do_not_fit_are_refused():
+    fits, wide = np.ones((2, 3)), np.ones((2, 4))
     with pytest.raises(ShapeError):
-        run(Proportion.of(sign=1, margin=0.5, rate=np.full(2, 0.1)), np.ones((2, 3)), np.ones((2, 3)), np.ones((2, 4)), np.ones((2, 3)))  # fmt: skip
+        run(Proportion.of(sign=1, margin=0.5, rate=np.full(2, 0.1)), fits, fits, wide, fits)

@@ -47,7 +47,7 @@ def fold(
         state: from the last look; None at the first.
     """
     methods = Methods(watch, rule, calibration)
-    state = welcome(methods, state, observations.streams)
+    state = welcome(methods, state, observations)
     observations, faults = on_calibrated_edges(calibration, aligned(observations, state.streams))
     counted = countable(watch, rule, observations.ends)
     state, track = fold_methods(methods, observations, state, counted)

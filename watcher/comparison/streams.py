@@ -14,13 +14,18 @@ from watcher.evidence.innovations import Innovations
 from watcher.model import Arm, Calibration, Labels, Observations
 
 
-def welcome(methods: Methods, state: EvidenceState | None, seen: tuple[Labels, ...]) -> EvidenceState:
+def welcome(methods: Methods, state: EvidenceState | None, observations: Observations) -> EvidenceState:
     """Return the state with room for every stream: those known before exposure, and those born since.
 
-    Of error signatures only those that were not there before exposure become streams.
+    An error signature becomes a stream with its first event, unless it was there before exposure.
     """
     rule, before = methods.rule, methods.calibration.streams
-    seen = tuple(stream for stream in seen if not (signed(rule, stream) and stream in before))
+    arms = [arm for arm in (observations.baseline, observations.treatment) if arm is not None]
+    seen = tuple(
+        stream
+        for row, stream in enumerate(observations.streams)
+        if not signed(rule, stream) or (stream not in before and any(arm.events[row].any() for arm in arms))
+    )
     if state is None or all(signed(rule, stream) for stream in state.streams):
         # The first streams there are, even if they are not there from the first block, are the ones known.
         first = _first(stream for stream in before + seen if not signed(rule, stream))

@@ -31,7 +31,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -334,12 +334,12 @@ class Buckets:
         low, high = _sides(self.tops)
         return np.asarray(np.where(n > 0, low[at] + part * (high[at] - low[at]), np.nan))
 
-    def quantiles(self, state: BucketState, alpha: float) -> Mapping[float, Quantile]:
-        """Return the named quantiles of the stage, with the confidence sequence of their ratio at level 1 - alpha."""
+    def quantiles(self, state: BucketState, alpha: float, levels: Sequence[float] = LEVELS) -> Mapping[float, Quantile]:
+        """Return quantiles of the stage, each with the confidence sequence of its ratio at level 1 - alpha."""
         control, treated = np.split(state.counts, 2, axis=1)
         found = {}
-        for level in LEVELS:
-            enough = np.minimum(control.sum(axis=1), treated.sum(axis=1)) * (1 - level) >= 5
+        for level in levels:
+            enough = np.minimum(control.sum(axis=1), treated.sum(axis=1)) * min(level, 1 - level) >= 5
             one, other = self._quantile(control, level), self._quantile(treated, level)
             (low, high), (treated_low, treated_high) = (self._bounds(x, level, alpha / 2) for x in (control, treated))
             values = (one, other, other - one, treated_low - high, treated_high - low)

@@ -13,7 +13,9 @@ import pandas as pd
 
 from watcher import reasons
 from watcher.comparison import EvidenceState, fold
+from watcher.comparison.methods import Methods
 from watcher.errors import SourceError
+from watcher.evidence.buckets import Buckets, BucketState, Quantile
 from watcher.judge import ORDER, judge
 from watcher.look import Source, look
 from watcher.model import Calibration, Look, Observations, Outcome, Rule, Verdict, Watch
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 POINTS = 240
 """Points of an effect chart: as many as can be told apart."""
 
-Chart = Literal["effect", "arms", "forest"]
+Chart = Literal["effect", "arms", "forest", "shift"]
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,17 @@ class Comparison:
         return frames.streams(self.findings)
 
     def chart(self, kind: Chart = "effect", stream: int = 0) -> Figure:
-        """Draw the effect over time, both arms, or all effects against their margins.
+        """Draw the effect over time, both arms, all effects against their margins, or where a latency became slower.
 
         Args:
-            kind: "effect", "arms" or "forest".
+            kind: "effect", "arms", "forest" or "shift".
             stream: row of `to_frame()` to draw; the forest shows all.
 
         Raises:
-            ValueError: no such chart.
+            ValueError: no such chart, or a shift of what is no latency with whole histograms.
         """
         # Most comparisons draw nothing, and matplotlib takes longer to import than they take.
-        from watcher.report import charts
+        from watcher.report import charts, shift_chart
 
         if kind == "forest":
             return charts.forest(self.findings)
@@ -85,7 +87,9 @@ class Comparison:
             return charts.arms(self.findings, rule, verdict)
         if kind == "effect":
             return charts.effect(self.findings, rule, verdict, self.trace(rule, verdict))
-        raise ValueError(f"there is no chart {kind!r}: choose effect, arms or forest")
+        if kind == "shift":
+            return shift_chart.shift(self.findings, rule, verdict, self.shift(rule, verdict, shift_chart.LEVELS))
+        raise ValueError(f"there is no chart {kind!r}: choose effect, arms, forest or shift")
 
     def trace(self, rule: Rule, verdict: Verdict) -> Trace:
         """Return effect, confidence sequence and evidence of one stream over time."""
@@ -105,6 +109,23 @@ class Comparison:
             points.append((float(evidence.ends[-1]), *values, judged.log_e_regressed, judged.log_e_healthy))
         ends, estimate, lower, upper, regressed, healthy = np.array(points, dtype=float).reshape(-1, 6).T
         return Trace(ends, estimate, lower, upper, regressed, healthy, verdict.threshold)
+
+    def shift(self, rule: Rule, verdict: Verdict, levels: Sequence[float]) -> Mapping[float, Quantile]:
+        """Return quantiles of a latency in both arms, of the present stage, each with its confidence sequence.
+
+        Raises:
+            ValueError: the rule is no latency with whole histograms in two concurrent arms.
+        """
+        findings = self.findings
+        calibration = findings.calibrations[rule.name].only(verdict.labels)
+        seen = findings.observations[rule.name].only(verdict.labels).between(self.first, findings.end)
+        state, _ = fold(findings.watch, rule, seen, calibration, None)
+        for part in state.parts:
+            if isinstance(part.state, BucketState):
+                method = Methods(findings.watch, rule, calibration).laid_out(part.method, state.streams)
+                assert isinstance(method, Buckets)
+                return method.quantiles(part.state, 1 - verdict.effect.confidence, levels)
+        raise ValueError(f"{rule.name} has no shift: that takes a latency with whole histograms in concurrent arms")
 
     @property
     def first(self) -> float:
