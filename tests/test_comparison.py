@@ -325,12 +325,21 @@ class TestLatency:
         coarse = said(made, MemorySource({"load": self.observed(1.0)})).verdict.streams[0]
         assert coarse.outcome is Outcome.INCONCLUSIVE
         assert coarse.effect.of == ""
+        learnt = prepare(made, read_history(made, MemorySource({"load": self.observed(1.0)})))["load"]
+        assert "the margin is on the share of requests over 1 s" in learnt.notes[-1]
         assert "requests over 1 s" in coarse.reason
         fine = (*np.geomspace(0.02, 1.0, 45).tolist(), 1.1, 1.3, float("inf"))
         decided = said(made, MemorySource({"load": self.observed(1.0, fine)})).verdict.streams[0]
         assert decided.outcome is Outcome.HEALTHY
         assert decided.effect.of == "typical latency"
         assert "10 % slower" in decided.reason
+
+    def test_an_objective_that_nothing_exceeds_in_coarse_buckets_is_said_to_decide_nothing(self):
+        made = watch(replace(LOAD, objective=2.0))
+        calm = self.observed(1.0)
+        calm.baseline.buckets[..., -1] = 0.0
+        learnt = prepare(made, read_history(made, MemorySource({"load": calm})))["load"]
+        assert "nothing can prove it healthy; lower `objective`" in learnt.notes[-1]
 
     def test_bucket_edges_that_changed_since_calibration_are_an_invalid_comparison(self):
         made = watch(LOAD)

@@ -29,7 +29,8 @@ SHOWN = {
         "silent": ["no_data ('absent_treatment',)", "has sent nothing"],
         "before": ["load_time: ", "more than the margin allows", "image/png"],
         "before-warnings": ["assumed"],
-        "latency": ["REGRESSED", "requests over 1 s"],
+        "latency": ["REGRESSED", "typical latency is ", "p95 is ", "10 % slower"],
+        "shift": ["image/png"],
     }
 }
 """What the cells show, because the text around them says so: by notebook and cell."""

@@ -109,7 +109,7 @@ def _counted(rule: Rule, evidence: Evidence, row: int, limit: float, beyond: Fla
         labels=state.streams[row],
         outcome=Outcome.INCONCLUSIVE,
         reason="",
-        effect=_effect(evidence, row),
+        effect=_effect(evidence, row, limit),
         baseline=_tally(rule, evidence, row, 0),
         treatment=_tally(rule, evidence, row, 1),
         log_e_regressed=0.0 if snapshot is None else float(snapshot.log_regressed[row]),
@@ -197,9 +197,10 @@ def _regressed(watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: 
     at = int(beyond.argmax())
     verdict = replace(verdict, outcome=Outcome.REGRESSED, decided_at=float(evidence.ends[at]))
     assert evidence.snapshot is not None
-    harm, onset = evidence.snapshot.harm[row], float(evidence.snapshot.onset[row])
+    harm, onset = float(evidence.track.harm[row, at]), float(evidence.track.onset[row, at])
     first = watch.release.exposed_at + watch.warm_up + rule.matures + 2 * watch.block
-    if onset > first and harm < OPEN:
+    # A slow tail feeds its evidence unsteadily, so that what has been since it was last nil is not when it began.
+    if onset > first and harm < OPEN and rule.kind is not Kind.LATENCY:
         sign = -1 if rule.worse is Worse.LOWER else 1
         since = float(sign * harm if evidence.snapshot.measure == "difference" else np.exp(sign * harm))
         verdict = replace(verdict, onset=onset, since_onset=since)
@@ -245,19 +246,25 @@ def _nothing(watch: Watch, rule: Rule, evidence: Evidence) -> Verdict:
     )
 
 
-def _effect(evidence: Evidence, row: int) -> Effect:
-    """Return treatment against baseline."""
+def _effect(evidence: Evidence, row: int, limit: float) -> Effect:
+    """Return treatment against baseline; of a latency that is worse only in its tail, of the quantile that is worst."""
     snapshot = evidence.snapshot
-    if snapshot is None or np.isnan(snapshot.estimate[row]):
+    if snapshot is None:
         return Effect("ratio", None, None, None, CONFIDENCE)
+    measure: Literal["ratio", "difference"] = "difference" if snapshot.measure == "difference" else "ratio"
+    if np.isnan(snapshot.estimate[row]):
+        return Effect(measure, None, None, None, CONFIDENCE)
+    on_scale = evidence.on_scale is not None and bool(evidence.on_scale[row])
+    tail = max(_quantiles(evidence, row), key=lambda each: each.ratio, default=None) if on_scale else None
+    proven = snapshot.log_regressed[row] >= limit and snapshot.estimate[row] <= evidence.margin
+    if tail is not None and proven and np.log(tail.ratio) > evidence.margin:
+        return Effect("ratio", tail.ratio, tail.lower, tail.upper, CONFIDENCE, f"p{100 * tail.level:g}")
 
     def shown(value: float) -> float | None:
         found = float({"ratio": np.exp(value), "relative": 1.0 + value, "difference": value}[snapshot.measure])
         return found if np.isfinite(found) else None
 
     estimate, lower, upper = (shown(each[row]) for each in (snapshot.estimate, snapshot.lower, snapshot.upper))
-    measure: Literal["ratio", "difference"] = "difference" if snapshot.measure == "difference" else "ratio"
-    on_scale = evidence.on_scale is not None and evidence.on_scale[row]
     return Effect(measure, estimate, lower, upper, CONFIDENCE, TYPICAL if on_scale else "")
 
 

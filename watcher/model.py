@@ -604,6 +604,11 @@ class QuantileShift:
     upper: float | None
 
     @property
+    def name(self) -> str:
+        """As people write it: p95."""
+        return f"p{100 * self.level:g}"
+
+    @property
     def ratio(self) -> float:
         """Treatment over baseline."""
         return self.treatment / self.baseline

@@ -42,9 +42,9 @@ def effect(rule: Rule, verdict: Verdict) -> str:
     return str(verdict.effect)
 
 
-def measured(rule: Rule, verdict: Verdict) -> str:
-    """Return the effect; of a latency what became slower; of a regression that began late its size since then."""
-    said = effect(rule, verdict) + _slower(verdict)
+def measured(rule: Rule, verdict: Verdict, named: bool = True) -> str:
+    """Return the effect; of a latency what became slower (if `named`); of a late regression its size since then."""
+    said = effect(rule, verdict) + (_slower(verdict) if named else "")
     if verdict.onset is None or verdict.since_onset is None:
         return said
     points = verdict.effect.measure == "difference"
@@ -58,8 +58,9 @@ def _slower(verdict: Verdict) -> str:
     if not told:
         return ""
     worst = max(told, key=lambda each: each.ratio)
-    said = [f"p{100 * each.level:g} {each.ratio:.2f} times" for each in told if each is not worst]
-    return f"; p{100 * worst.level:g} is {worst.ratio:.2f} times ({worst.seconds})" + "".join(f", {x}" for x in said)
+    lead = "" if verdict.effect.of == worst.name else f" {worst.name} is {worst.ratio:.2f} times the baseline's,"
+    rest = "".join(f", {each.name} {each.ratio:.2f} times" for each in told if each is not worst)
+    return f";{lead} {worst.seconds}{rest}"
 
 
 def regressed(watch: Watch, rule: Rule, verdict: Verdict, margin: str) -> str:
@@ -165,10 +166,11 @@ def waiting(needs: Needs | None) -> str:
         return "needs more units: such a difference could be these units alone, however long one waits"
     if needs is None or needs.minutes is None:
         return "how long it will take cannot be said yet"
-    events = "" if needs.events is None else f"about {needs.events:,.0f} more events, "
-    ninety = "" if needs.minutes_90 is None else f" (9 times in 10 at most {span(needs.minutes_90)})"
+    events = "" if needs.events is None else f"about {float(f'{needs.events:.2g}'):,.0f} more events, "
+    median, late_by = span(needs.minutes), "" if needs.minutes_90 is None else span(needs.minutes_90)
+    ninety = "" if late_by in ("", median) else f" (9 times in 10 at most {late_by})"
     late = {"window": ", longer than the watch lasts", "buckets": ", longer than the watch lasts: finer buckets help"}
-    return f"needs {events}about {span(needs.minutes)}{ninety}{late.get(needs.limit, '')}"
+    return f"needs {events}about {median}{ninety}{late.get(needs.limit, '')}"
 
 
 def span(minutes: float) -> str:

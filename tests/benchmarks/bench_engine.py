@@ -3,6 +3,7 @@
     python tests/benchmarks/bench_engine.py [--profile]
 
     fold      1,000 streams x 1,440 blocks of counts through Profile.fold: the statistics alone, CPU seconds
+    block     one block of 100,000 streams through Profile.fold, units known, CPU seconds; and the state of a stream
     compare   `watcher compare` on a Parquet file of the same day, both arms (2.88 million rows), as a user would run it
     start     `watcher --help`: what every command waits for before it does anything
 
@@ -35,6 +36,7 @@ from watcher.evidence.profile import Profile  # noqa: E402
 STREAMS, BLOCKS, BLOCK, START = 1_000, 1_440, 60.0, 1_763_596_800.0
 REQUESTS, ERROR_RATE = 1_000, 0.01
 STARTS = 10
+MANY = 100_000
 
 
 def counts(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -53,6 +55,21 @@ def fold_seconds() -> float:
     began = time.process_time()
     method.fold(state, (arms[0][0], arms[0][1]), (arms[1][0], arms[1][1]), ends)
     return time.process_time() - began
+
+
+def block_seconds() -> tuple[float, float]:
+    """Return the CPU seconds of one block of many streams, half an hour into the watch, and kB of state a stream."""
+    rng, method = np.random.default_rng(3), Profile.of(sign=1, margin=0.5, units=6)
+    state = method.start(MANY, np.full(MANY, 0.1))
+    spent = 0.0
+    for minute in range(30):
+        total = rng.poisson(100, (2, MANY, 1)).astype(float)
+        events = rng.binomial(total.astype(int), ERROR_RATE).astype(float)
+        began = time.process_time()
+        counts = (events[0], total[0]), (events[1], total[1])
+        state, _ = method.fold(state, *counts, np.array([START + BLOCK * (minute + 1)]))
+        spent = time.process_time() - began
+    return spent, sum(array.nbytes for array in vars(state).values()) / MANY / 1000
 
 
 def write_a_day(path: Path) -> int:
@@ -110,6 +127,7 @@ def main() -> None:
             profiled(path)
             return
         folds = [fold_seconds() for _ in range(3)]
+        blocks = [block_seconds() for _ in range(3)]
         compares = [command(*comparing(path))() for _ in range(3)]
         starts = [command("--help")() for _ in range(STARTS)]
     wall, cpu = ([each[side] for each in compares] for side in (0, 1))
@@ -120,6 +138,8 @@ def main() -> None:
     print(f"{'':26}{'best':>9}{'median':>9}{'target':>9}")
     for name, values, target in (
         ("fold, CPU s", folds, "2"),
+        (f"a block of {MANY:,}, CPU s", [each[0] for each in blocks], "1"),
+        ("state a stream, kB", [each[1] for each in blocks], "1.5"),
         ("compare, wall s", wall, "5"),
         ("compare, CPU s", cpu, ""),
         ("watcher --help, wall ms", startup, "150"),

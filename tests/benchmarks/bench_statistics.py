@@ -7,12 +7,14 @@
     delays         arms that do differ: minutes from onset to alarm, and how many times as long as the oracle took on
                    the same streams
     cold caches    a treatment that is worse for its first three minutes, with the warm-up left out and without
+    health         how often it is certified of a treatment exactly on the margin, and how long it takes to be proven of
+                   one that changed nothing, as a multiple of the formula's minutes
 
-watcher spends the whole of alpha on one rule, and learns dispersion, spread and the usual latencies from the week
-before, one history a run. The oracle is told the true ratio (2 on arms that do not differ; a tenth for latencies) and
-the onset, and knows nothing of dispersion or units: where those are at work its false alarms are what independence
-costs. N null runs (2,000 unless said otherwise) and a quarter as many of the others; NAME is a part of a row's name.
-Nothing here asserts.
+watcher spends the whole of alpha on one rule. Its dispersion and the spread of units are learnt from the week before,
+one history a run; in the columns "given" they are 1 and 0, as where they are known. The oracle is told the true ratio
+(2 on arms that do not differ; a tenth for latencies) and the onset, and knows nothing of dispersion or units: where
+those are at work its false alarms are what independence costs. N null runs (2,000 unless said otherwise) and a quarter
+as many of the others; NAME is a part of a row's name. Nothing here asserts.
 """
 
 from __future__ import annotations
@@ -63,10 +65,15 @@ from watcher.model import Flags, Floats  # noqa: E402
 
 SEED, RUNS, BATCH = 20_260_101, 2_000, 100
 ALPHAS = (0.05, 0.01)
+HEALTHY = 0.05
 WARM_UP = 5
 """Minutes left out after exposure, where they are."""
 
-TESTS = ("watcher .05", "watcher .01", "MW 98 % tol .25", "MW p<.05", "z p<.05", "oracle .05", "oracle .01")
+TESTS = (
+    "watcher .05", "watcher .01", "given .05", "given .01", "MW 98 % tol .25", "MW p<.05", "z p<.05", "oracle .05",
+    "oracle .01",
+)  # fmt: skip
+MARGINS = (0.25, 0.5, 1.0)
 LEARNT = ("dispersion", "spread")
 
 Found = dict[str, Floats]
@@ -137,6 +144,8 @@ def watch_counts(scenario: Scenario, runs: int, warm_up: int, rng: Generator) ->
     dispersion, spread, units = learnt(scenario, runs, rng)
     with timed("watcher on counts"):
         alarms = at_each_alpha("watcher", watched(arms, dispersion, spread, units))
+        nothing = np.zeros(runs)
+        alarms |= at_each_alpha("given", watched(arms, nothing + 1.0, nothing, 0))
     with timed("rivals"):
         ranks = Ranks.of(arms)
         alarms["MW 98 % tol .25"], alarms["MW p<.05"] = kayenta(ranks), mann_whitney(ranks, 0.05)
@@ -161,6 +170,27 @@ def watch_latencies(latency: Latency, runs: int, warm_up: int, rng: Generator) -
         told = LATENCIES[0] if latency == LATENCY_NULL else latency
         alarms |= at_each_alpha("oracle", latency_oracle(told, control, treated))
     return {test: first(each) + warm_up for test, each in alarms.items()}
+
+
+def certified(truth: float, margin: float, runs: int, rng: Generator) -> Floats:
+    """Return the minute at which health is proven at 5 %, [run], of a treatment with `truth` times the errors."""
+    arms = Scenario("", ratio=truth).arms(runs, rng)
+    method = Profile.of(sign=1, margin=margin)
+    counts = (arms.control, arms.n_control), (arms.treated, arms.n_treated)
+    _, track = method.fold(method.start(runs), *counts, 60.0 * np.arange(1, arms.control.shape[1] + 1))
+    return first(track.healthy >= np.log(1 / HEALTHY))
+
+
+def print_health(runs: int) -> None:
+    """Print wrong certificates and the time of right ones, by margin; 2 errors a minute in both arms."""
+    print(f"{'margin':>12}{'wrongly certified':>28}{'minutes, median':>18}{'formula':>10}{'ratio':>8}")
+    for margin in MARGINS:
+        rng = np.random.default_rng([SEED, int(100 * margin)])
+        share = Share.of(np.isfinite(certified(1 + margin, margin, runs, rng)))
+        wrong = f"{100 * share.share:.1f} [{100 * share.lower:.1f}-{100 * share.upper:.1f}] %"
+        minutes = float(np.median(certified(1.0, margin, runs // 4, rng)))
+        formula = np.log(1 / HEALTHY) / (0.5 * np.log((2 + margin) ** 2 / (4 * (1 + margin)))) / 2
+        print(f"{100 * margin:10.0f} %{wrong:>28}{minutes:18.0f}{formula:10.0f}{minutes / formula:8.2f}")
 
 
 def in_batches(scenario: Scenario | Latency, runs: int, warm_up: int = 0) -> Found:
@@ -228,6 +258,9 @@ def main() -> None:
     print(f"\nMinutes from onset to alarm, {some:,} runs; 'early' alarmed before the onset, and is left out")
     for scenario in wanted([*REGRESSIONS, *LATENCIES]):
         print_delays(scenario, in_batches(scenario, some))
+    if given.only in "health":
+        print(f"\nHealth within the margin at 5 %, {given.runs:,} runs on the margin, {some:,} without a change")
+        print_health(given.runs)
     print(f"\nCPU seconds, of {time.perf_counter() - began:.0f} s in all")
     for part, seconds in SECONDS.items():
         print(f"  {part:24}{seconds:9.1f}")

@@ -15,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import watcher as library
-from tests.cli.conftest import ROOT, Answer, Watcher, load_times, shop
+from tests.cli.conftest import ROOT, Answer, Watcher, load_times, page_loads, shop
 from watcher import cli, oneoff
 from watcher.model import Outcome
 
@@ -283,7 +283,8 @@ def test_json_has_exactly_the_keys_of_the_contract(watcher: Watcher, regressed: 
     assert set(found["calibration"]) == {"dispersion", "from"}
     stream = found["streams"][0]
     promised = "rule labels outcome reason decided_at effect baseline treatment log_e_regressed log_e_healthy needs"
-    assert " ".join(stream) == f"{promised} calibration"
+    assert " ".join(stream) == f"{promised} would_change calibration"
+    assert set(stream["calibration"]) == {"dispersion", "from", "digest", "learnt"}
     assert " ".join(stream["effect"]) == "measure estimate lower upper confidence"
     assert set(stream["baseline"]) == set(stream["treatment"]) == {"events", "total", "units"}
 
@@ -321,10 +322,10 @@ def test_an_undecided_stream_has_no_time_of_decision_and_says_what_it_needs(watc
     found = told(watcher("compare", "short.csv", *RATIO, "--format", "json"))
     for stream in found["streams"]:
         assert stream["decided_at"] is None
-        assert set(stream["needs"]) == {"events", "minutes", "limit"}
+        assert set(stream["needs"]) == {"events", "minutes", "minutes_90", "limit"}
         assert stream["needs"]["limit"] in {"events", "units", "buckets", "placebos", "window"}
         assert stream["needs"]["events"] > 0
-        assert stream["needs"]["minutes"] > 0
+        assert stream["needs"]["minutes_90"] > stream["needs"]["minutes"] > 0
 
 
 def test_an_absent_treatment_is_no_data_with_an_alarm(watcher: Watcher, absent: Path) -> None:
@@ -578,8 +579,51 @@ def test_a_comparison_draws_itself(comparison: Any, kind: str) -> None:
 
 
 def test_a_chart_there_is_not_is_named(comparison: Any) -> None:
-    with pytest.raises(ValueError, match="effect, arms or forest"):
+    with pytest.raises(ValueError, match="effect, arms, forest or shift"):
         comparison.chart("pie")
+
+
+def test_a_latency_from_durations_or_whole_histograms_draws_its_shift() -> None:
+    slower = library.compare(page_loads(), latency="duration", by="feature")
+    (axes,) = slower.chart("shift").axes
+    (curve,) = [line for line in axes.lines if line.get_label() == "shift (estimate)"]
+    assert curve.get_ydata() == pytest.approx(1.5, abs=0.15)
+    (axes,) = slower.chart("shift", stream=1).axes
+    (curve,) = [line for line in axes.lines if line.get_label() == "shift (estimate)"]
+    assert curve.get_ydata() == pytest.approx(1.0, abs=0.15)
+
+
+def test_a_shift_of_what_has_no_histogram_is_refused(comparison: Any) -> None:
+    with pytest.raises(ValueError, match=r"errors/requests has no shift: that takes a latency with whole histograms"):
+        comparison.chart("shift")
+
+
+def test_a_latency_says_in_json_how_much_slower_its_quantiles_are(watcher: Watcher, files: Path) -> None:
+    answer = watcher("compare", "shop.parquet", "--latency", "duration", "--by", "feature", "--format", "json")
+    stream = told(answer)["streams"][0]
+    assert stream["effect"]["of"] == "typical latency"
+    assert stream["effect"]["lower"] < 1.5 < stream["effect"]["upper"]
+    assert [each["level"] for each in stream["quantiles"]] == [0.5, 0.95, 0.99]
+    for each in stream["quantiles"]:
+        assert each["treatment"] / each["baseline"] == pytest.approx(1.5, abs=0.15)
+        assert each["lower"] < 1.5 < each["upper"]
+
+
+def test_a_margin_in_percentage_points_has_its_effect_as_a_difference(watcher: Watcher, regressed: Path) -> None:
+    """One request in fifty fails usually, three in fifty now: four points more."""
+    found = told(watcher("compare", "shop.csv", *RATIO, "--margin", "0.5pp", "--format", "json"))
+    effect = found["streams"][0]["effect"]
+    assert effect["measure"] == "difference"
+    assert effect["lower"] < 0.04 < effect["upper"]
+    assert effect["estimate"] == pytest.approx(0.04, abs=0.003)
+    assert "pp higher than the baseline" in found["streams"][0]["reason"]
+
+
+def test_the_derivation_tells_when_the_evidence_sufficed(watcher: Watcher, regressed: Path) -> None:
+    answer = watcher("compare", "shop.csv", *RATIO, "--explain")
+    told = " ".join(answer.out.split("log e of harm", 1)[1].split())
+    assert " at 10:01" in told
+    assert "it reached 4.6 at 10:04" in told
 
 
 def test_a_comparison_shows_itself_in_a_notebook(comparison: Any) -> None:

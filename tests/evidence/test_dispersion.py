@@ -100,6 +100,17 @@ def test_the_spread_of_units_with_unequal_traffic_is_that_of_their_rates():
     assert spread_of(means, variances) == pytest.approx(np.std(means, ddof=1), rel=1e-3)
 
 
+def test_a_share_is_held_against_the_binomial_so_that_common_outcomes_hide_nothing():
+    """Nine in ten complete; they come and go in groups of four, which counted as rare events would look like .4."""
+    rng = np.random.default_rng(11)
+    total = np.full((6, WEEK), 80.0)
+    for size in (1, 4):
+        events = size * rng.binomial(80 // size, 0.9, total.shape)
+        found = learn(events.astype(float), total, rng, long=True, part=True)
+        assert found.between_units == pytest.approx(size, rel=0.2)
+        assert found.over_time == pytest.approx(size, rel=0.4)
+
+
 def test_one_unit_says_nothing_of_units_and_a_few_minutes_nothing_at_all():
     rng = np.random.default_rng(9)
     one = learnt(rng.poisson(np.full((1, 500), 1.0)))

@@ -9,10 +9,24 @@ import pytest
 from scipy.signal import lfilter
 from scipy.stats import binom
 
-from watcher.calibration import _autoregression
+from watcher.calibration import calibrate
+from watcher.calibration.series import autoregression
+from watcher.comparison import fold
 from watcher.errors import ShapeError
 from watcher.evidence.innovations import Innovations, InnovationState
-from watcher.model import Floats
+from watcher.model import (
+    Arm,
+    Floats,
+    Kind,
+    Observations,
+    Release,
+    Rule,
+    Selector,
+    Stage,
+    Strategy,
+    Watch,
+    Worse,
+)
 
 
 def autoregressive(rng: np.random.Generator, runs: int, points: int, memory: float, sd: float) -> Floats:
@@ -24,7 +38,7 @@ def autoregressive(rng: np.random.Generator, runs: int, points: int, memory: flo
 def judged(series: Floats, before: int, shift: float = 0.0, margin: float = 0.1):
     """Fit on the first `before` points, shift the rest, and fold it."""
     level = series[:, :before].mean(axis=1)
-    ar, sigma = _autoregression(series[:, :before] - level[:, None])
+    ar, sigma = autoregression(series[:, :before] - level[:, None])
     drift = (sigma / (1 - ar.sum(axis=1))) ** 2 / before
     method = Innovations(sign=1, margin=margin, clip=2.4, ar=ar, sigma=sigma, drift=drift)
     tail = (series[:, :before] - level[:, None])[:, ::-1][:, : ar.shape[1]]
@@ -108,3 +122,40 @@ def test_residuals_that_do_not_fit_are_refused():
     method = Innovations(sign=1, margin=0.1, clip=2.4, ar=np.zeros((2, 1)), sigma=np.ones(2), drift=np.zeros(2))
     with pytest.raises(ShapeError):
         method.fold(method.start(2), np.zeros((3, 4)), np.arange(4.0))
+
+
+def gauges(rng: np.random.Generator, runs: int, before: int, after: int, shift: float):
+    """A gauge in two arms: a season and slow swings both share, and noise of a quarter of an hour of their own."""
+    points = before + after
+    season = 0.3 * np.sin(2 * np.pi * np.arange(points) / 1440)
+    shared = season + autoregressive(rng, runs, points, math.exp(-1 / 60), 0.05)
+    own = [autoregressive(rng, runs, points, math.exp(-1 / 15), 0.03) for _ in range(2)]
+    treated = shared + own[0] + np.where(np.arange(points) >= before, shift, 0.0)
+    ends = 1_800_000_000.0 - 60.0 * before + 60.0 * np.arange(1, points + 1)
+    streams = tuple((("run", f"{run:04d}"),) for run in range(runs))
+    arms = [Arm(("",), np.exp(x)[:, None], np.ones((runs, 1, points))) for x in (shared + own[1], treated)]
+    return Observations(streams, ends, arms[1], arms[0])
+
+
+def found(shift: float, runs: int, seed: int) -> Floats:
+    """Return log e [run, minute] along the whole path, from a day before exposure."""
+    seen = gauges(np.random.default_rng(seed), runs, 1440, 360, shift)
+    rule = Rule("load", Kind.GAUGE, Selector("load"), worse=Worse.HIGHER, margin=0.1, by=("run",))
+    release = Release("shop", "production", "checkout", "1", Strategy.CANARY, (Stage(1_800_000_000.0),))
+    made = Watch(release, (rule,), baseline=(("v", "1"),), treatment=(("v", "2"),), warm_up=0.0)
+    history = seen.between(0, 1_800_000_000.0)
+    learnt = calibrate(rule, made.design, history, "history", np.random.default_rng(1), 60.0)
+    return fold(made, rule, seen.between(1_800_000_000.0, np.inf), learnt, None)[1].track.regressed
+
+
+def test_a_gauge_against_its_control_is_a_difference_of_differences_and_alarms_at_most_at_alpha():
+    """What both arms share (season, swings) cancels; what is their own is whitened, and its level is uncertain."""
+    alarms = int((found(0.0, 400, 21).max(axis=1) >= math.log(20)).sum())
+    assert alarms <= int(binom.ppf(0.999, 400, 0.05))
+
+
+@pytest.mark.parametrize(("shift", "share", "minutes"), [(0.05, 0.8, 120), (0.10, 0.97, 30)])
+def test_a_gauge_that_shifts_against_its_control_is_found(shift: float, share: float, minutes: int):
+    hit = found(math.log1p(shift), 200, 22) >= math.log(20)
+    assert hit.any(axis=1).mean() >= share
+    assert np.median(np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, np.inf)) <= minutes

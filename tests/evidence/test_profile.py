@@ -42,101 +42,12 @@ def allowed(alpha: float, runs: int) -> int:
     return int(binom.ppf(0.999, runs, alpha))
 
 
-class TestFalseAlarms:
-    """24 h of minutes, looked at every minute: calling identical arms regressed happens at most alpha of the time."""
-
-    RUNS, BLOCKS = 600, 1440
-
-    @pytest.mark.parametrize(
-        ("name", "rate", "n_control", "n_treated"),
-        [
-            ("steady", 1.0, 100, 100),
-            ("diurnal", 1 + 0.8 * np.sin(np.arange(1440) / 1440 * 2 * np.pi), 100, 100),
-            ("shared incidents", np.where(np.arange(1440) % 480 < 20, 5.0, 1.0), 100, 100),
-            ("five percent canary", 1.0, 190, 10),
-            ("two requests a minute", 1.0, 2, 2),
-        ],
-    )
-    def test_stay_within_alpha_under_any_common_time_variation(self, name, rate, n_control, n_treated):
-        rng = np.random.default_rng(11)
-        p = 0.01 * np.broadcast_to(rate, (self.RUNS, self.BLOCKS))
-        treated, control = rng.binomial(n_treated, p), rng.binomial(n_control, p)
-        full = np.ones((self.RUNS, self.BLOCKS))
-        _, track = run(Profile.of(sign=1, margin=0.5), control, treated, n_control * full, n_treated * full)
-        for alpha in (0.05, 0.01):
-            assert false_alarms(track, alpha) <= allowed(alpha, self.RUNS), (name, alpha)
-
-    def test_of_a_completion_share_stay_within_alpha_where_lower_is_worse(self):
-        rng = np.random.default_rng(12)
-        full = np.full((self.RUNS, 720), 50.0)
-        method = Profile.of(sign=-1, margin=0.02)
-        _, track = run(method, rng.binomial(50, 0.9, full.shape), rng.binomial(50, 0.9, full.shape), full, full)
-        assert false_alarms(track, 0.05) <= allowed(0.05, self.RUNS)
-
-    def test_of_overdispersed_counts_need_their_dispersion(self):
-        rng = np.random.default_rng(13)
-        full = np.full((400, 720), 100.0)
-
-        def clustered() -> Floats:
-            return 3.0 * rng.poisson(1 / 3, full.shape)
-
-        arms = clustered(), clustered()
-        _, naive = run(Profile.of(sign=1, margin=0.5), *arms, full, full)
-        _, tempered = run(Profile.of(sign=1, margin=0.5, dispersion=3.0), *arms, full, full)
-        assert false_alarms(naive, 0.05) > 3 * allowed(0.05, 400)
-        assert false_alarms(tempered, 0.05) <= allowed(1.2 * 0.05, 400)
-
-
-class TestProofOfHealth:
-    def test_is_wrong_at_most_at_its_alpha_when_the_truth_is_the_margin(self):
-        rng = np.random.default_rng(21)
-        full = np.full((1000, 600), 100.0)
-        _, track = run(
-            Profile.of(sign=1, margin=0.5), rng.poisson(1.0, full.shape), rng.poisson(1.5, full.shape), full, full
-        )
-        wrong = int((track.healthy.max(axis=1) >= math.log(1 / 0.05)).sum())
-        assert wrong <= allowed(0.05, 1000)
-
-    @pytest.mark.parametrize("margin", [0.25, 0.5, 1.0])
-    def test_takes_about_as_many_events_as_theory_says(self, margin):
-        rng = np.random.default_rng(22)
-        full = np.full((200, 1440), 100.0)
-        _, track = run(
-            Profile.of(sign=1, margin=margin), rng.poisson(1.0, full.shape), rng.poisson(1.0, full.shape), full, full
-        )
-        proven = track.healthy >= math.log(1 / 0.01)
-        minutes = np.where(proven.any(axis=1), proven.argmax(axis=1) + 1, 1440)
-        events = math.log(100) / (0.5 * math.log((2 + margin) ** 2 / (4 * (1 + margin))))
-        assert np.median(minutes) <= 1.2 * events / 2
-
-
-class TestDelay:
-    """Against the two-sample sequential test that is told the true ratio, on the same streams, alpha .01."""
-
-    @pytest.mark.parametrize(("ratio", "bound"), [(1.5, 1.3), (2.0, 1.3), (5.0, 1.3)])
-    def test_is_within_a_third_of_the_oracle_from_the_start(self, ratio, bound):
-        rng = np.random.default_rng(31)
-        runs, blocks = 300, 720
-        full = np.full((runs, blocks), 100.0)
-        control, treated = rng.poisson(1.0, full.shape), rng.poisson(ratio, full.shape)
-        _, track = run(Profile.of(sign=1, margin=0.5), control, treated, full, full)
-        theta = math.log(ratio)
-        oracle = np.cumsum(treated * theta - (treated + control) * math.log((math.exp(theta) + 1) / 2), axis=1)
-
-        def delay(evidence: Floats) -> float:
-            hit = evidence >= math.log(100)
-            return float(np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, blocks).mean())
-
-        assert delay(track.regressed) <= bound * delay(oracle)
-
-    def test_of_a_regression_six_hours_in_is_not_drowned_by_the_healthy_hours_before(self):
-        rng = np.random.default_rng(32)
-        full = np.full((200, 720), 100.0)
-        rate = np.where(np.arange(720) < 360, 1.0, 2.0)
-        treated = rng.poisson(np.broadcast_to(rate, full.shape))
-        _, track = run(Profile.of(sign=1, margin=0.5), rng.poisson(1.0, full.shape), treated, full, full)
-        hit = (track.regressed >= math.log(100)) & (track.harm > math.log(1.5))
-        assert np.median(hit.argmax(axis=1) + 1 - 360) <= 2.2 * 28.8
+def test_a_completion_share_is_called_regressed_at_most_at_alpha_where_lower_is_worse():
+    rng = np.random.default_rng(12)
+    full = np.full((600, 720), 50.0)
+    method = Profile.of(sign=-1, margin=0.02)
+    _, track = run(method, rng.binomial(50, 0.9, full.shape), rng.binomial(50, 0.9, full.shape), full, full)
+    assert false_alarms(track, 0.05) <= allowed(0.05, 600)
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.5, 0.9])

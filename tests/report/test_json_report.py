@@ -16,10 +16,13 @@ from tests.report.examples import (
     EXPOSED,
     HEALTHY,
     INCONCLUSIVE,
+    OFTEN_REFUSED,
     REGRESSED,
     SLOW_PAINT,
+    SLOWER,
     everything,
     findings,
+    in_points,
     watch,
 )
 from watcher.model import Calibration, Effect, Needs, Outcome, Tally
@@ -73,8 +76,59 @@ def test_values_are_plain_rounded_and_in_utc() -> None:
 
 def test_an_undecided_stream_says_what_it_needs() -> None:
     (stream,) = json_report.comparison(findings(INCONCLUSIVE))["streams"]
-    assert stream["needs"] == {"events": 220, "minutes": 35.0, "limit": "events"}
+    assert stream["needs"] == {"events": 220, "minutes": 35.0, "minutes_90": 72.0, "limit": "events"}
     assert stream["decided_at"] is None
+
+
+def test_every_stream_says_what_would_change_its_outcome() -> None:
+    said = {stream["outcome"]: stream["would_change"] for stream in json_report.comparison(everything())["streams"]}
+    assert said["regressed"] == "no later block; a person may accept it as intended"
+    assert said["healthy"].startswith("evidence of harm reaching 5.3 ")
+    assert said["inconclusive"] == (
+        "evidence either way; needs about 220 more events, about 35 min (9 times in 10 at most 72 min)"
+    )
+    assert said["no_data"] == "traffic in either arm"
+    (absent,) = json_report.comparison(findings(ABSENT))["streams"]
+    assert absent["would_change"] == "traffic in both arms"
+
+
+def test_a_latency_carries_what_is_compared_and_its_quantiles() -> None:
+    (stream,) = json_report.comparison(findings(SLOWER))["streams"]
+    assert (stream["effect"]["of"], stream["effect"]["estimate"]) == ("typical latency", 1.139)
+    assert stream["quantiles"][0] == {"level": 0.5, "baseline": 0.21, "treatment": 0.2352, "lower": 1.04, "upper": 1.31}
+    assert [each["level"] for each in stream["quantiles"]] == [0.5, 0.95, 0.99]
+    assert stream["quantiles"][2]["upper"] is None
+    (counted,) = json_report.comparison(findings(REGRESSED))["streams"]
+    assert "of" not in counted["effect"]
+    assert "quantiles" not in counted
+
+
+def test_a_sick_unit_is_named_where_there_is_one() -> None:
+    sick, shared = json_report.comparison(
+        findings(replace(REGRESSED, sick_unit="pod-3"), replace(HEALTHY), outcome=Outcome.REGRESSED)
+    )["streams"]
+    assert sick["sick_unit"] == "pod-3"
+    assert "sick_unit" not in shared
+
+
+def test_a_difference_stays_a_fraction_for_programs() -> None:
+    (stream,) = json_report.comparison(in_points())["streams"]
+    assert stream["effect"] == {
+        "measure": "difference",
+        "estimate": OFTEN_REFUSED.effect.estimate,
+        "lower": 0.0063,
+        "upper": None,
+        "confidence": 0.95,
+    }
+
+
+def test_a_calibration_says_in_words_what_was_learnt() -> None:
+    streams = json_report.comparison(everything())["streams"]
+    learnt = {stream["rule"]: stream["calibration"]["learnt"] for stream in streams}
+    assert learnt["request-errors"] == (
+        "dispersion 1.8 learnt from 6 units, history 7 d (1.8 between units, 1.1 over time); units differ by 4 %"
+    )
+    assert learnt["lcp-p75"] == "level and noise of the series learnt from history 24h, 1440 blocks"
 
 
 def test_an_absent_treatment_is_no_data_with_an_alarm() -> None:
@@ -88,13 +142,13 @@ def test_what_json_cannot_say_is_null() -> None:
         effect=Effect("ratio", float("inf"), 3.2, float("nan")),
         baseline=Tally(float("nan"), 5.0),
         log_e_regressed=float("-inf"),
-        needs=Needs(float("inf"), float("inf"), "window"),
+        needs=Needs(float("inf"), float("inf"), "window", float("inf")),
     )
     text = json.dumps(json_report.comparison(findings(wild)), allow_nan=False)
     (stream,) = json.loads(text)["streams"]
     assert stream["effect"]["estimate"] is stream["effect"]["upper"] is stream["baseline"]["events"] is None
     assert stream["log_e_regressed"] is None
-    assert stream["needs"] == {"events": None, "minutes": None, "limit": "window"}
+    assert stream["needs"] == {"events": None, "minutes": None, "minutes_90": None, "limit": "window"}
 
 
 def test_the_worst_stream_comes_first_and_dormant_ones_last() -> None:
@@ -111,7 +165,7 @@ def test_the_worst_stream_comes_first_and_dormant_ones_last() -> None:
 
 def test_the_calibration_at_the_top_is_the_widest_of_the_counts() -> None:
     said = json_report.comparison(everything())
-    assert said["calibration"] == {"dispersion": 1.8, "from": "file"}
+    assert said["calibration"] == {"dispersion": 1.8, "from": "history 7 d"}
     by_rule = {stream["rule"]: stream["calibration"] for stream in said["streams"]}
     assert by_rule["checkout-completion"]["dispersion"] == 1.2
     assert by_rule["lcp-p75"]["from"] == "history 24h"
@@ -151,8 +205,15 @@ def test_a_moment_between_seconds_keeps_its_fraction() -> None:
 
 @pytest.mark.parametrize(
     "made",
-    [everything(), everything(exposed_at=None, warnings=("w",)), findings(), findings(HEALTHY, calibrations={})],
-    ids=["everything", "no exposure", "no streams", "no calibration"],
+    [
+        everything(),
+        everything(exposed_at=None, warnings=("w",)),
+        findings(),
+        findings(HEALTHY, calibrations={}),
+        findings(replace(SLOWER, sick_unit="pod-3")),
+        in_points(),
+    ],
+    ids=["everything", "no exposure", "no streams", "no calibration", "latency", "points"],
 )
 def test_every_comparison_fits_the_published_schema(made: Any) -> None:
     VALIDATOR.validate(json_report.comparison(made))

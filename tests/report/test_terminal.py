@@ -13,9 +13,12 @@ from tests.report.examples import (
     INCONCLUSIVE,
     REGRESSED,
     SLOW_PAINT,
+    SLOWER,
     everything,
     findings,
+    in_points,
     many,
+    trace,
     watch,
 )
 from watcher.model import Effect, Needs, Outcome, labels
@@ -109,9 +112,12 @@ def test_no_line_is_wider_than_the_terminal(width: int, explain: bool) -> None:
 def test_alarms_warnings_and_assumptions_stand_below_the_table() -> None:
     text = words(printed(everything(warnings=("3 rows without a value were dropped",))))
     _, _, below = text.partition("idle")
-    assert "Alarm absent_treatment: the treatment sends nothing while the baseline has traffic (Page load time" in below
+    assert (
+        "Alarm absent_treatment: the treatment sends nothing while the baseline has traffic (Page load time)" in below
+    )
     assert "Warning 3 rows without a value were dropped" in below
-    assert "Assumes dispersion 1.8 from file: request-errors dispersion 1.2 from file: checkout-completion" in below
+    learnt = "learnt from 6 units, history 7 d (1.8 between units, 1.1 over time); units differ by 4 %"
+    assert f"Assumes Requests that failed: dispersion 1.8 {learnt} Checkouts completed, Page load time: " in below
 
 
 def test_an_assumption_is_not_repeated_where_it_was_a_warning() -> None:
@@ -148,11 +154,51 @@ def test_explaining_gives_the_facts_behind_every_stream() -> None:
     assert "margin 2 % less" in text
     assert "log e 9.2 of 5.3 needed (alpha 0.005, its share of 0.01); held for 12 blocks" in text
     assert "log e 1.2 of 3.0 needed (alpha 0.05)" in text
-    assert f"dispersion 1.8 from file; digest {everything().calibrations['request-errors'].digest}" in text
+    assert f"units differ by 4 %; digest {everything().calibrations['request-errors'].digest}" in text
     assert "blocks 50 of 60 s counted, 10:10 to 11:10 UTC" in text
-    assert "would change it evidence either way; needs about 220 more events, about 35 min" in text
+    assert (
+        "would change it evidence either way; needs about 220 more events, about 35 min (9 times in 10 at most 72"
+        in text
+    )
     assert "would change it traffic in both arms" in text
     assert "mean 2.31 seconds of 50 measurements" in text
+
+
+def test_a_latency_is_told_by_its_typical_value_and_its_quantiles() -> None:
+    made = findings(SLOWER)
+    assert words(printed(made)).startswith("REGRESSED new-checkout 1.2.0 in shop/production, decided 10:26 UTC")
+    assert re.split(r" {2,}", table(made, 120)[-1])[1:4] == ["regressed", "+14 % (+10 to +18)", "+10 %"]
+    text = words(printed(made, explain=True))
+    assert SLOWER.reason in text
+    assert "margin 10 % slower" in text
+    assert "quantiles p50 235 ms, not 210 ms: 1.12 times (1.04 to 1.31); p95 " in text
+    assert "p99 947 ms, not 748 ms: 1.27 times (0.90 to ?)" in text
+
+
+def test_explaining_tells_the_evidence_at_a_few_moments_and_when_it_sufficed() -> None:
+    grown = trace()
+    text = words(printed(findings(REGRESSED, traces={(REGRESSED.rule, REGRESSED.labels): grown}), explain=True))
+    told, need, at = re.findall(r"how it grew log e of harm (.*?); it reached (\S+) at (\S+)", text)[0]
+    moments = [moment.split(" at ") for moment in told.split(", ")]
+    assert [moment[1] for moment in moments] == sorted(moment[1] for moment in moments)
+    assert (moments[0][1], moments[-1]) == ("10:21", [f"{grown.log_regressed[-1]:.1f}", "11:10"])
+    assert (float(need), at) == (round(grown.threshold, 1), "10:34")
+    assert len(moments) == 6
+
+
+def test_explaining_tells_no_history_of_evidence_that_nobody_followed() -> None:
+    assert "log e of harm" not in printed(findings(REGRESSED), explain=True)
+
+
+def test_explaining_names_the_one_unit_that_is_sick() -> None:
+    sick = printed(findings(replace(REGRESSED, sick_unit="pod-3")), explain=True)
+    assert "one unit           most of the evidence is on pod-3 alone" in sick
+    assert "one unit" not in printed(findings(REGRESSED), explain=True)
+
+
+def test_a_margin_in_percentage_points_has_its_effect_in_them() -> None:
+    assert re.split(r" {2,}", table(in_points(), 120)[-1])[2:4] == ["+0.87 pp (+0.63 to ?)", "+0.5 pp"]
+    assert "margin 0.5 pp more" in words(printed(in_points(), explain=True))
 
 
 def test_without_a_control_the_baseline_is_the_history() -> None:
@@ -216,7 +262,7 @@ def test_a_stream_that_cannot_say_how_long_says_so() -> None:
         (Effect("ratio", 0.0, 0.0, 0.4), "0x (0 to 0.4)"),
         (Effect("ratio", None, 3.2, None), "over 3.2x"),
         (Effect("ratio", None, None, None), "-"),
-        (Effect("difference", 0.31, 0.1, None), "+0.31 (+0.1 to ?)"),
+        (Effect("difference", 0.31, 0.1, None), "+31 pp (+10 to ?)"),
     ],
 )
 def test_an_effect_reads_as_people_say_it(effect: Effect, cell: str) -> None:

@@ -24,8 +24,7 @@ def fold_methods(
     methods: Methods, observations: Observations, state: EvidenceState, counted: Flags
 ) -> tuple[EvidenceState, Track]:
     """Fold the blocks that count, stage by stage, by every method; a series, by all its blocks."""
-    shape = (len(state.streams), int(counted.sum()))
-    track = Track(np.zeros(shape), np.zeros(shape), np.full(shape, -np.inf))
+    track = Track.empty(len(state.streams), int(counted.sum()))
     if methods.on_series:
         return _fold_series(methods, observations, state, counted, track), track
     at = 0
@@ -131,10 +130,13 @@ def _merge(methods: Methods, state: EvidenceState, found: Mapping[str, Track], t
     method = methods.laid_out("buckets", state.streams)
     assert isinstance(method, Buckets)
     other, on_scale = found["buckets"], method.decidable[:, None]
-    regressed, healthy, harm = (getattr(track, field.name)[:, where] for field in fields(Track))
-    track.regressed[:, where] = np.logaddexp(regressed, other.regressed) - np.log(2)
-    track.healthy[:, where] = np.where(on_scale, other.healthy, healthy)
-    track.harm[:, where] = np.where(on_scale, other.harm, np.maximum(harm, other.harm))
+    share = Track(*(getattr(track, field.name)[:, where].copy() for field in fields(Track)))
+    # Either may see the harm; the one by which it is worse tells since when, and on the latency scale only quantiles.
+    latency = on_scale | (other.harm > share.harm)
+    track.regressed[:, where] = np.logaddexp(share.regressed, other.regressed) - np.log(2)
+    track.healthy[:, where] = np.where(on_scale, other.healthy, share.healthy)
+    track.harm[:, where] = np.where(latency, other.harm, share.harm)
+    track.onset[:, where] = np.where(latency, other.onset, share.onset)
 
 
 def _residuals(methods: Methods, observations: Observations) -> Floats:

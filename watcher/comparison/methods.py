@@ -14,8 +14,8 @@ from watcher.evidence.profile import Profile
 from watcher.evidence.proportion import FROM, Proportion
 from watcher.model import Calibration, Floats, Kind, Labels, Rule, Watch, Worse
 
-CLIP = 2.4
-"""Standard deviations beyond which an innovation counts no further: one outlier alone never alarms."""
+CLIPPED = 0.98
+"""An innovation counts up to this part of what would alarm alone: one outlier never does."""
 
 UNKNOWN_SHARE = 0.9
 """What a good share is taken to be where nothing is known of it: it buys power, never validity."""
@@ -115,6 +115,12 @@ class Methods:
         usual = UNKNOWN_SHARE if self.rule.worse is Worse.LOWER else 0.0
         return np.nan_to_num(self.of_streams(self.calibration.rate, streams, np.nan), nan=usual)
 
+    @property
+    def _clip(self) -> float:
+        """Standard deviations beyond which an innovation counts no further."""
+        share = self.rule.weight / sum(each.weight for each in self.watch.rules)
+        return float(CLIPPED * np.sqrt(-2.0 * np.log(self.watch.alpha.regressed * share)))
+
     def _innovations(self, streams: tuple[Labels, ...]) -> Innovations:
         calibration = self.calibration
         assert calibration.ar is not None
@@ -124,7 +130,7 @@ class Methods:
             sign=self.sign,
             margin=calibration.margin,
             regress_margin=self.rule.regress_margin,
-            clip=CLIP,
+            clip=self._clip,
             logarithmic=calibration.logarithmic,
             ar=self.of_streams(calibration.ar, streams, 0.0),
             # A stream without history has no baseline: its points are gaps, so any scale will do.

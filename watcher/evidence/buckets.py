@@ -221,11 +221,11 @@ class Buckets:
         shape = (state.blocks.size, ends.size, self.tops.size)
         if baseline.shape != shape or treatment.shape != shape:
             raise ShapeError(f"buckets {baseline.shape} and {treatment.shape} are not {shape}, stream x block x bucket")
-        track = Track(*(np.empty(shape[:2]) for _ in range(3)))
+        track = Track.empty(*shape[:2])
         for b, end in enumerate(ends):
             state = self._fold_block(state, baseline[:, b], treatment[:, b], end)
             track.regressed[:, b], track.healthy[:, b] = self.onset.log_e(state), self._health(state)
-            track.harm[:, b] = self._harm(state)
+            track.harm[:, b], track.onset[:, b] = self._harm(state), state.since[:, 1]
         return state, track
 
     def _fold_block(self, state: BucketState, control: Floats, treated: Floats, end: float) -> BucketState:

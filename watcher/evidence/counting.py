@@ -224,7 +224,7 @@ def never(streams: int) -> Floats:
     return np.tile([0.0, 0.0, 0.0, 0.0, np.nan], (streams, 1))
 
 
-def follow(since: Floats, rise: Floats, counts: Floats, ends: Floats) -> tuple[Floats, Floats]:
+def follow(since: Floats, rise: Floats, counts: Floats, ends: Floats) -> tuple[Floats, Floats, Floats]:
     """Follow what was counted since the evidence of harm beyond the margin was last nil (a CUSUM).
 
     Args:
@@ -235,19 +235,19 @@ def follow(since: Floats, rise: Floats, counts: Floats, ends: Floats) -> tuple[F
         ends: [block].
 
     Returns:
-        The same after the last block, and the three sums after each, [3, block, stream].
+        The same after the last block; and after each the three sums, [3, block, stream], and when they began.
     """
     n = np.maximum(counts[1] + counts[3], 1.0)
     steps = np.stack([rise, counts[2] * counts[1] / n, counts[0] * counts[3] / n, counts[1] * counts[3] / n], axis=1)
-    sums, began = since[:4], since[4].copy()
-    path = np.empty_like(steps)
+    sums, began = since[:4], since[4]
+    path, onsets = np.empty_like(steps), np.empty(rise.shape)
     for b, end in enumerate(ends):
-        began[sums[0] <= 0] = end
+        began = np.where(sums[0] > 0, began, end)
         sums = sums + steps[b]
-        sums = sums * (sums[0] > 0)
-        path[b] = sums
-    began[sums[0] <= 0] = np.nan
-    return np.vstack([sums, began]), path[:, 1:].swapaxes(0, 1)
+        alive = sums[0] > 0
+        path[b] = sums = sums * alive
+        onsets[b] = began = np.where(alive, began, np.nan)
+    return np.vstack([sums, began]), path[:, 1:].swapaxes(0, 1), onsets
 
 
 def log_ratio(sums: Floats) -> Floats:

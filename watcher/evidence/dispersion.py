@@ -77,7 +77,12 @@ CHANCE = 0.002
 
 
 def learn(
-    events: Floats, total: Floats, rng: np.random.Generator, long: bool = False, day: int | None = None
+    events: Floats,
+    total: Floats,
+    rng: np.random.Generator,
+    long: bool = False,
+    day: int | None = None,
+    part: bool = False,
 ) -> Learnt:
     """Learn from counts before exposure.
 
@@ -87,18 +92,21 @@ def learn(
         rng: draws the splits.
         long: 7 days of history and more.
         day: blocks in a day, for what comes back every day; None where there are fewer than three days.
+        part: whether events are a part of their total, so that independent ones vary the less the more of it they are.
     """
     busy = total.sum(axis=1) > 0
     events, total = events[busy], total[busy]
     whole, expected = events.sum(axis=0), total.sum(axis=0) * _daily(events.sum(axis=0), total.sum(axis=0), day)
-    in_time = {n: _over_time(whole, expected, n) for n in BATCHES}
+    free = max(1e-3, 1.0 - float(whole.sum() / max(float(total.sum()), 1.0))) if part else 1.0
+    in_time = {n: _over_time(whole, expected, n, free) for n in BATCHES}
     over = _long_run(in_time, long)
     clustered = any(_bounded(*found, CHANCE) > 1.0 for found in in_time.values() if found is not None)
     if len(events) < FEWEST_UNITS:
         return Learnt(None, over, clustered, 0.0, len(events))
     halves = _halves(len(events), rng)
-    between = _long_run({n: _between_units(_batch(events, n), _batch(total, n), halves) for n in BATCHES}, long)
-    return Learnt(between, over, clustered, spread(events.sum(axis=1), total.sum(axis=1), between or 1.0), len(events))
+    between = _long_run({n: _between_units(_batch(events, n), _batch(total, n), halves, free) for n in BATCHES}, long)
+    apart = spread(events.sum(axis=1), total.sum(axis=1), max(1.0, between or 1.0) * free)
+    return Learnt(between, over, clustered, apart, len(events))
 
 
 def _long_run(found: Mapping[int, tuple[float, int] | None], long: bool) -> float | None:
@@ -131,8 +139,12 @@ def _batch(values: Floats, length: int) -> Floats:
     return np.asarray(values[:, :whole].reshape(len(values), -1, length).sum(axis=2))
 
 
-def _between_units(events: Floats, total: Floats, halves: Floats) -> tuple[float, int] | None:
-    """Return the mean Pearson dispersion over splits of batches, each split's own mean difference removed."""
+def _between_units(events: Floats, total: Floats, halves: Floats, free: float) -> tuple[float, int] | None:
+    """Return the mean Pearson dispersion over splits of batches, each split's own mean difference removed.
+
+    Args:
+        free: variance of an independent event over its mean: what is left of the total.
+    """
     counts, exposure = events.sum(axis=0), total.sum(axis=0)
     usable = (counts > 0) & (exposure > 0)
     degrees = int(usable.sum()) - 1
@@ -145,10 +157,10 @@ def _between_units(events: Floats, total: Floats, halves: Floats) -> tuple[float
     excess -= excess.sum(axis=1, keepdims=True) / variance.sum(axis=1, keepdims=True) * variance
     live = variance > 0
     pearson = (np.where(live, excess, 0.0) ** 2 / np.where(live, variance, 1.0)).sum(axis=1) / degrees
-    return float(pearson.mean()), degrees
+    return float(pearson.mean()) / free, degrees
 
 
-def _over_time(events: Floats, expected: Floats, length: int) -> tuple[float, int] | None:
+def _over_time(events: Floats, expected: Floats, length: int, free: float) -> tuple[float, int] | None:
     """Return the dispersion of stretches of one length against the stretch before, at every start there is."""
     stretches = events.size // length
     if stretches < FEWEST:
@@ -165,7 +177,7 @@ def _over_time(events: Floats, expected: Floats, length: int) -> tuple[float, in
         return None
     excess = counts[1] - counts[0] - both * share
     # Neighbouring differences share a stretch: about three quarters as many say something of their own.
-    return float((excess[usable] ** 2).sum() / variance.sum()), int(0.75 * stretches)
+    return float((excess[usable] ** 2).sum() / variance.sum()) / free, int(0.75 * stretches)
 
 
 def _daily(events: Floats, total: Floats, day: int | None) -> Floats:
@@ -185,13 +197,17 @@ def _bounded(estimate: float, degrees: int, level: float) -> float:
     return float(estimate * degrees / (2.0 * gammaincinv(degrees / 2.0, 1.0 - level)))
 
 
-def spread(events: Floats, total: Floats, dispersion: float) -> float:
-    """Return the standard deviation of the log rate between units [unit], beyond what their counts vary by anyway."""
+def spread(events: Floats, total: Floats, variance: float) -> float:
+    """Return the standard deviation of the log rate between units [unit], beyond what their counts vary by anyway.
+
+    Args:
+        variance: of a count over its mean.
+    """
     rate = events.sum() / max(float(total.sum()), 1e-300)
     some = total > 0
     if rate <= 0 or some.sum() < FEWEST_UNITS:
         return 0.0
-    return spread_of(events[some] / total[some] / rate, max(dispersion, 1.0) / (total[some] * rate))
+    return spread_of(events[some] / total[some] / rate, variance / (total[some] * rate))
 
 
 def spread_of(means: Floats, variances: Floats) -> float:

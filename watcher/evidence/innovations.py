@@ -96,7 +96,7 @@ class Innovations:
         """
         if residuals.shape != (state.points.size, ends.size) or len(self.sigma) != state.points.size:
             raise ShapeError(f"residuals {residuals.shape} do not fit {state.points.size} streams x {ends.size} points")
-        track = Track(*(np.zeros(residuals.shape) for _ in range(3)))
+        track = Track.empty(*residuals.shape)
         for b, end in enumerate(ends):
             state = self._fold_point(state, residuals[:, b], end, counted is None or bool(counted[b]))
             shift, information, raw = self._adjusted(state.sums)
@@ -106,6 +106,7 @@ class Innovations:
                 self._tolerated * information - np.maximum(shift, raw), information, state.points
             )
             track.harm[:, b] = np.where(information > 0, raw / np.where(information > 0, information, 1.0), -np.inf)
+            track.onset[:, b] = state.first
         return state, track
 
     def _fold_point(self, state: InnovationState, residual: Floats, end: float, counted: bool) -> InnovationState:

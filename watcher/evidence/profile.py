@@ -112,17 +112,16 @@ class Profile(TwoArms[ProfileState]):
             ShapeError: states, counts and ends disagree.
         """
         given = counting.stacked(state.blocks.size, baseline, treatment, ends)
-        track = Track(*(np.empty((state.blocks.size, ends.size)) for _ in range(3)))
+        track = Track.empty(state.blocks.size, ends.size)
         for first in range(0, ends.size, _CHUNK):
             chunk = slice(first, first + _CHUNK)
-            state, regressed, healthy, harm = self._fold_chunk(state, given[:, chunk], ends[chunk])
-            track.regressed[:, chunk], track.healthy[:, chunk], track.harm[:, chunk] = regressed.T, healthy.T, harm.T
+            state, found = self._fold_chunk(state, given[:, chunk], ends[chunk])
+            for name, values in vars(found).items():
+                getattr(track, name)[:, chunk] = values
         return state, track
 
-    def _fold_chunk(
-        self, state: ProfileState, given: Floats, ends: Floats
-    ) -> tuple[ProfileState, Floats, Floats, Floats]:
-        """Fold a few blocks, [4, block, stream]; return the state, and log e's and harm as [block, stream]."""
+    def _fold_chunk(self, state: ProfileState, given: Floats, ends: Floats) -> tuple[ProfileState, Track]:
+        """Fold a few blocks, [4, block, stream]."""
         counts, carried = counting.carry(state.carried.T, given)
         cells = _Cells.of(counts, self.dispersion, self.null)
         at_margin = cells.gain(self.margin)
@@ -130,7 +129,7 @@ class Profile(TwoArms[ProfileState]):
         wins = np.stack([cells.gain(point) - at_margin for point in self.proofs], axis=1)
         state, healthy = self._prove(state, wins, cells.information)
         rise = (at_margin - cells.at_null) * self.dispersion
-        since, sums = counting.follow(state.since.T, rise, counts, ends)
+        since, sums, onset = counting.follow(state.since.T, rise, counts, ends)
         folded = replace(
             state,
             since=since.T,
@@ -139,7 +138,7 @@ class Profile(TwoArms[ProfileState]):
             sums=state.sums + given.sum(axis=1).T,
             staged=state.staged + cells.active.sum(axis=0),
         )
-        return folded, regressed, healthy, self._harm(sums)
+        return folded, Track(regressed.T, healthy.T, self._harm(sums).T, onset.T)
 
     def _harm(self, sums: Floats) -> Floats:
         ratio = counting.log_ratio(sums)

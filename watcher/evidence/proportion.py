@@ -160,7 +160,7 @@ class Proportion(TwoArms[ProportionState]):
         state, healthy = self._prove(state, wins, cells.information)
         null, margin = (np.array([[x]]) for x in (self.null, self.margin))
         rise = np.array([cells.against(b, margin, null)[0] for b in range(ends.size)]).reshape(cells.active.shape)
-        since, sums = counting.follow(state.since.T, rise * self.dispersion, counts, ends)
+        since, sums, onset = counting.follow(state.since.T, rise * self.dispersion, counts, ends)
         folded = replace(
             state,
             since=since.T,
@@ -171,7 +171,7 @@ class Proportion(TwoArms[ProportionState]):
             usual=usual.T,
             effects=effects.T,
         )
-        return folded, Track(regressed.T, healthy.T, self._harm(sums).T)
+        return folded, Track(regressed.T, healthy.T, self._harm(sums).T, onset.T)
 
     def _each_block(self, state: ProportionState, cells: _Cells) -> tuple[Floats, Floats, Floats]:
         """Return the wins of the proofs [block, proof, stream], log e by line [line, stream], and effects so far."""

@@ -19,13 +19,20 @@ class Track:
     """Evidence after each folded block; all arrays have shape [stream, block].
 
     `regressed` is log e against "not worse than the regress margin", `healthy` log e against "worse than the
-    margin", `harm` the estimated log ratio of harm since the regression seems to have begun (-inf: none seems to
-    have).
+    margin", `harm` the estimated effect since `onset`, when harm seems to have begun (epoch seconds), turned so that
+    more is worse; -inf and NaN where none seems to have.
     """
 
     regressed: Floats
     healthy: Floats
     harm: Floats
+    onset: Floats
+
+    @classmethod
+    def empty(cls, streams: int, blocks: int) -> Track:
+        """Return a track that says nothing yet."""
+        shape = (streams, blocks)
+        return cls(np.zeros(shape), np.zeros(shape), np.full(shape, -np.inf), np.full(shape, np.nan))
 
 
 @dataclass(frozen=True)

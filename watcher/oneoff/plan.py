@@ -12,8 +12,8 @@ from watcher.look import read_history
 from watcher.model import Alpha, Release, Rule, Stage, Strategy, Watch
 from watcher.oneoff.asked import labels_named
 from watcher.oneoff.forecast import forecast
-from watcher.oneoff.prometheus import SETTLE, _equalities
-from watcher.oneoff.table import ARMS, _present, _with_objective
+from watcher.oneoff.prometheus import SETTLE, equalities
+from watcher.oneoff.table import ARMS, present, with_objective
 from watcher.report.plan import Plan
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
@@ -41,7 +41,7 @@ def plan_table(
     """
     pack = load_rules(rule_pack_path(rules, Path.cwd()))
     frame = read_table(file, text=labels_named(pack, by))
-    pack, left_out = _present(pack, frame)
+    pack, left_out = present(pack, frame)
     length = None if block is None else parse_duration(block)
 
     def read(wanted: Sequence[Rule]) -> TidyTable:
@@ -55,7 +55,7 @@ def plan_table(
         raise DataError(f"no row before {at}: there is no history to plan from", file=file, column="timestamp")
     watch = _watch(pack, exposed, share, watch_for, alpha)
     watch = replace(watch, block=table.block, settle=0.0, history=exposed - table.start)
-    watch = replace(watch, rules=tuple(_with_objective(rule, table, watch) for rule in pack))
+    watch = replace(watch, rules=tuple(with_objective(rule, table, watch) for rule in pack))
     if table.has_arms:
         watch = replace(watch, baseline=ARMS[0], treatment=ARMS[1])
     table = read(watch.rules)
@@ -99,9 +99,9 @@ def plan_prometheus(
     watch = _watch(load_rules(rule_pack_path(rules, Path.cwd())), exposed, share, watch_for, alpha)
     watch = replace(
         watch,
-        select=_equalities(select, "--select") or (),
-        baseline=_equalities(baseline, "--baseline"),
-        treatment=_equalities(treatment, "--treatment"),
+        select=equalities(select, "--select") or (),
+        baseline=equalities(baseline, "--baseline"),
+        treatment=equalities(treatment, "--treatment"),
         block=parse_duration(block or 60.0),
         settle=SETTLE,
         history=parse_duration(history or ("7d" if parse_share(share) == 1 else "24h")),

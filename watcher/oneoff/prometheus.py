@@ -61,9 +61,9 @@ def compare(
     watch = Watch(
         release=Release("", "", treatment or "everybody, before and after", "", Strategy.FLAG, (Stage(exposed),)),
         rules=load_rules(rule_pack_path(rules, Path.cwd())),
-        select=_equalities(select, "--select") or (),
-        baseline=_equalities(baseline, "--baseline"),
-        treatment=_equalities(treatment, "--treatment"),
+        select=equalities(select, "--select") or (),
+        baseline=equalities(baseline, "--baseline"),
+        treatment=equalities(treatment, "--treatment"),
         block=length,
         settle=SETTLE,
         # Over the last hours nobody was just exposed: there is nothing to warm up.
@@ -78,7 +78,7 @@ def compare(
     return compare_source(watch, source, now, before, prepare(watch, before), began=began, said=at is not None)
 
 
-def _equalities(text: str | None, option: str) -> Labels | None:
+def equalities(text: str | None, option: str) -> Labels | None:
     """Return label equalities written as inside a selector's braces."""
     if text is None:
         return None

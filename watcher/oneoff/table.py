@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,18 +34,11 @@ from watcher.oneoff.asked import asked_rules, labels_named
 from watcher.oneoff.found import Comparison, Comparisons, compare_source
 from watcher.sources.tidy import TidyTable, read_table, split_releases
 
-if TYPE_CHECKING:
-    pass
-
 DAY = 86_400.0
 UNNAMED = "<frame>"
 """What messages call a table that has no file."""
 
-POINTS = 240
-"""Points of an effect chart: as many as can be told apart."""
-
 ARMS = (labels({"arm": "baseline"}), labels({"arm": "treatment"}))
-Chart = Literal["effect", "arms", "forest"]
 
 
 def compare(
@@ -138,7 +131,7 @@ def _compare_table(
     options: Mapping[str, Any],
 ) -> Comparison:
     began = time.monotonic()
-    rules, left_out = _present(rules, frame)
+    rules, left_out = present(rules, frame)
     table = TidyTable.of(frame, rules, **options)
     exposed = options["at"] if options["at"] is not None else table.exposed_at
     if exposed is None and not table.has_arms:
@@ -161,14 +154,14 @@ def _compare_table(
         history=max(0.0, exposed - table.start),
         alpha=Alpha(regressed=alpha),
     )
-    watch = replace(watch, rules=tuple(_with_objective(rule, table, watch) for rule in rules))
+    watch = replace(watch, rules=tuple(with_objective(rule, table, watch) for rule in rules))
     table = TidyTable.of(frame, watch.rules, **options) if watch.rules != rules else table
     history = read_history(watch, table)
     learnt, notes = _calibrations(watch, table, history), (*left_out, *table.notes)
     return compare_source(watch, table, table.end, history, learnt, notes, began, said)
 
 
-def _present(rules: tuple[Rule, ...], frame: pd.DataFrame) -> tuple[tuple[Rule, ...], list[str]]:
+def present(rules: tuple[Rule, ...], frame: pd.DataFrame) -> tuple[tuple[Rule, ...], list[str]]:
     """Leave out rules that are not required and whose metric the table does not have."""
     names = {str(column) for column in frame.columns}
     if "metric" in frame:
@@ -182,7 +175,7 @@ def _present(rules: tuple[Rule, ...], frame: pd.DataFrame) -> tuple[tuple[Rule, 
     return tuple(rule for rule in rules if rule not in missing), notes
 
 
-def _with_objective(rule: Rule, table: TidyTable, watch: Watch) -> Rule:
+def with_objective(rule: Rule, table: TidyTable, watch: Watch) -> Rule:
     """Give a latency rule without an objective the one the baseline's own past suggests."""
     if rule.kind is not Kind.LATENCY or rule.objective is not None:
         return rule

@@ -57,7 +57,9 @@ def effect(findings: Findings, rule: Rule, verdict: Verdict, trace: Trace) -> Fi
         verdict: on the stream.
         trace: of the stream; see `Trace` for scale and shapes. It may be empty.
     """
-    figure = page(8.4, 5.4, _title(verdict.outcome, subject(findings, verdict)), reasons.measured(rule, verdict))
+    figure = page(
+        8.4, 5.4, _title(verdict.outcome, subject(findings, verdict)), reasons.measured(rule, verdict, named=False)
+    )
     panels = list(figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1.0]))
     _draw_effect(panels[0], trace, edge(findings, rule, verdict), verdict.effect.confidence)
     _draw_evidence(findings, panels[1], trace)
@@ -88,7 +90,8 @@ def edge(findings: Findings, rule: Rule, verdict: Verdict) -> float:
     """Return the ratio at which the margin ends, in the direction of harm."""
     margin, baseline = findings.margin(rule), verdict.baseline
     if verdict.effect.measure == "difference":
-        margin = margin * baseline.total / baseline.events if baseline.events else margin
+        # Held against the baseline's share; without any event in it, against one.
+        margin *= max(baseline.total, 1.0) / max(baseline.events, 1.0)
     return max(1 - margin, 1e-3) if rule.worse is Worse.LOWER else 1 + margin
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from watcher import reasons
-from watcher.model import Design, Kind, QuantileShift, Rule, Tally, Verdict
+from watcher.model import Design, Kind, Outcome, QuantileShift, Rule, Tally, Verdict
 from watcher.report.cells import moment, printable
 from watcher.report.findings import Findings
 
@@ -60,7 +60,7 @@ def details(findings: Findings, verdict: Verdict) -> list[tuple[str, str]]:
     facts += [
         ("evidence of harm", _harm(findings, verdict)),
         ("evidence of health", _health(findings, verdict)),
-        ("over time", _over_time(findings, verdict)),
+        ("how it grew", _growth(findings, verdict)),
         ("quantiles", "; ".join(map(_quantile, verdict.quantiles))),
         ("one unit", "" if verdict.sick_unit is None else f"most of the evidence is on {verdict.sick_unit} alone"),
         (
@@ -89,7 +89,8 @@ def _arm(rule: Rule | None, tally: Tally) -> str:
         return f"mean {tally.events:.4g}{measured} of {tally.total:,.0f} measurements{units}"
     share = tally.events / tally.total
     rate = f"{100 * share:.3g} %" if share <= 1 else f"{share:.3g} each"
-    return f"{tally.events:,.0f} of {tally.total:,.0f} ({rate}){units}"
+    over = f" over {rule.objective:g} s" if rule is not None and rule.objective is not None else ""
+    return f"{tally.events:,.0f} of {tally.total:,.0f}{over} ({rate}){units}"
 
 
 def _harm(findings: Findings, verdict: Verdict) -> str:
@@ -113,21 +114,22 @@ def _blocks(findings: Findings) -> str:
     return f"{findings.blocks} of {findings.watch.block:g} s counted, {start} to {end} UTC"
 
 
-def _over_time(findings: Findings, verdict: Verdict) -> str:
-    """Return log e at a few moments, and when it reached its threshold."""
+def _growth(findings: Findings, verdict: Verdict) -> str:
+    """Return log e at a few moments, and what it had to reach: of health where that is proven, else of harm."""
     trace = findings.traces.get((verdict.rule, verdict.labels))
     if trace is None or not trace.ends.size:
         return ""
-    shown = set(np.linspace(0, trace.ends.size - 1, MOMENTS).round().astype(int).tolist())
-    reached = np.flatnonzero(trace.log_regressed >= trace.threshold)
-    shown |= set(reached[:1].tolist())
-    parts = []
-    for point in sorted(shown):
-        at = f"{moment(findings, float(trace.ends[point]))}  {trace.log_regressed[point]:.1f}"
-        parts.append(at + (" (reached)" if reached.size and point == reached[0] else ""))
-    return "log e of harm  " + ",  ".join(parts)
+    healthy = verdict.outcome is Outcome.HEALTHY
+    log_e = trace.log_healthy if healthy else trace.log_regressed
+    need = -math.log(findings.watch.alpha.healthy) if healthy else trace.threshold
+    points = np.linspace(0, trace.ends.size - 1, MOMENTS).round().astype(int)
+    shown = [f"{log_e[at]:.1f} at {moment(findings, float(trace.ends[at]))}" for at in sorted(set(points.tolist()))]
+    line = f"log e of {'health' if healthy else 'harm'} {', '.join(shown)}".replace(" -0.0", " 0.0")
+    if verdict.decided_at is None or verdict.outcome not in (Outcome.HEALTHY, Outcome.REGRESSED):
+        return f"{line}; {need:.1f} is needed"
+    return f"{line}; it reached {need:.1f} at {moment(findings, verdict.decided_at)}"
 
 
 def _quantile(shift: QuantileShift) -> str:
-    bounds = ["?" if x is None else f"{x:.3g}" for x in (shift.lower, shift.upper)]
-    return f"p{100 * shift.level:g} {shift.seconds}: {shift.ratio:.3g} times ({bounds[0]} to {bounds[1]})"
+    low, high = ("?" if x is None else f"{x:.2f}" for x in (shift.lower, shift.upper))
+    return f"{shift.name} {shift.seconds}: {shift.ratio:.2f} times ({low} to {high})"

@@ -20,6 +20,7 @@ _TYPES = {
     "effect_lower": "float64",
     "effect_upper": "float64",
     "effect_confidence": "float64",
+    "effect_of": "str",
     "baseline_events": "float64",
     "baseline_total": "float64",
     "baseline_units": "int64",
@@ -30,10 +31,13 @@ _TYPES = {
     "log_e_healthy": "float64",
     "needs_events": "float64",
     "needs_minutes": "float64",
+    "needs_minutes_90": "float64",
     "needs_limit": "str",
     "calibration_dispersion": "float64",
     "calibration_from": "str",
     "calibration_digest": "str",
+    "sick_unit": "str",
+    "would_change": "str",
     "dormant": "bool",
 }
 COLUMNS = tuple(_TYPES)

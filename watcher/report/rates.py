@@ -48,7 +48,7 @@ def arms(findings: Findings, rule: Rule, verdict: Verdict) -> Figure:
         known = ", ".join(sorted(findings.observations)) or "none"
         raise DataError(f"no observations of {rule.name} {dict(verdict.labels)} to draw; there are some of: {known}")
     title = f"{word(verdict.outcome)}  {reasons.subject(rule, verdict.labels)}"
-    figure = page(8.4, 3.9, title, reasons.measured(rule, verdict))
+    figure = page(8.4, 3.9, title, reasons.measured(rule, verdict, named=False))
     axes = figure.subplots()
     plain(axes)
     _draw_arms(findings, axes, rule, _recent(findings, seen), verdict.labels)

@@ -37,7 +37,8 @@ _WIDEST = 4.0
 def shift(findings: Findings, rule: Rule, verdict: Verdict, found: Mapping[float, Quantile]) -> Figure:
     """Draw the ratio of the treatment's quantile to the baseline's against the quantile, with its band.
 
-    The tail has as much room as the middle: the axis is logistic, and names what each quantile is in the baseline.
+    The tail has as much room as the middle: the axis is logistic, and names what each quantile is in the baseline. The
+    band holds for each quantile by itself, at all times; the verdict rests on all buckets together, and finds more.
 
     Args:
         findings: say what margin is in effect.
@@ -60,10 +61,11 @@ def _draw(axes: Axes, found: Mapping[float, Quantile], margin: float, confidence
     at = np.array(list(found))
     estimate, lower, upper = np.array([(each.ratio[0], each.lower[0], each.upper[0]) for each in found.values()]).T
     # Bounds jump from edge to edge, now of one arm, now of the other: the widest of neighbours can be read, and holds.
-    lower, upper = minimum_filter1d(lower, _NEIGHBOURS), maximum_filter1d(upper, _NEIGHBOURS)
-    low, high = _limits(estimate, np.append(lower, upper), margin)
     known = np.isfinite(estimate)
-    under, over = (np.clip(np.where(known, bound, 1.0), low, high) for bound in (lower, upper))
+    lower = minimum_filter1d(np.where(known, lower, np.inf), _NEIGHBOURS)
+    upper = maximum_filter1d(np.where(known, upper, -np.inf), _NEIGHBOURS)
+    low, high = _limits(estimate[known], np.append(lower, upper), margin)
+    under, over = np.clip(lower, low, high), np.clip(upper, low, high)
     axes.axhspan(min(1.0, margin), max(1.0, margin), color=TOLERATED, zorder=0.5, label="within the margin")
     axes.axhline(margin, color=COLOURS[Outcome.HEALTHY], linewidth=1.2)
     name = f"{100 * confidence:g} % confidence sequence of each quantile"
@@ -77,7 +79,7 @@ def _draw(axes: Axes, found: Mapping[float, Quantile], margin: float, confidence
 def _limits(estimate: Floats, bounds: Floats, margin: float) -> tuple[float, float]:
     """Return what of the ratio axis to show: all of the estimate and margin, and bounds that are not far away."""
     near = bounds[(bounds > 1 / _WIDEST) & (bounds < _WIDEST)]
-    shown = np.concatenate([[1.0, margin], estimate[np.isfinite(estimate)], near])
+    shown = np.concatenate([[1.0, margin], estimate, near])
     room = max(float(shown.max() / shown.min()) ** 0.08, 1.01)
     return float(shown.min()) / room, float(shown.max()) * room
 
