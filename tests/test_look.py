@@ -274,3 +274,24 @@ def test_restarts_and_late_looks_change_nothing(cuts, seed):
     for one, two in pairs:
         assert (one.outcome, one.decided_at) == (two.outcome, two.decided_at)
         assert one.log_e_regressed == pytest.approx(two.log_e_regressed, abs=1e-9)
+
+
+def test_a_look_costs_the_same_at_any_time_of_the_watch():
+    """Counted, not timed: one new block is read and folded, and the state of a stream never grows."""
+    import json
+
+    class Counting(MemorySource):
+        blocks: int = 0
+
+        def observe(self, request):
+            self.blocks += request.ends.size
+            return super().observe(request)
+
+    source = Counting({"errors": ratio(minutes=600)})
+    asked, sizes = [], {}
+    for seen in looks(watch(mode=Mode.OBSERVE), source, range(1, 601)):
+        asked.append(source.blocks)
+        sizes[seen.through] = len(json.dumps(seen.states["errors"]))
+    assert np.diff(asked).tolist() == [1] * 599
+    whole = list(sizes.values())
+    assert max(whole[300:]) <= 1.1 * max(whole[30:300])

@@ -623,7 +623,7 @@ def test_the_derivation_tells_when_the_evidence_sufficed(watcher: Watcher, regre
     answer = watcher("compare", "shop.csv", *RATIO, "--explain")
     told = " ".join(answer.out.split("log e of harm", 1)[1].split())
     assert " at 10:01" in told
-    assert "it reached 4.6 at 10:04" in told
+    assert "it reached 5.3 at 10:04" in told
 
 
 def test_a_comparison_shows_itself_in_a_notebook(comparison: Any) -> None:

@@ -83,7 +83,8 @@ class Methods:
             "units": calibration.units,
         }
         if name == "buckets":
-            shape = self.of_streams(calibration.shape, streams, 0.0)
+            nothing = np.zeros((len(calibration.streams), len(calibration.edges)))
+            shape = self.of_streams(nothing if calibration.shape is None else calibration.shape, streams, 0.0)
             return Buckets.of(
                 **laid, edges=calibration.edges, shape=shape, spreads=calibration.spreads, pace=calibration.pace
             )
