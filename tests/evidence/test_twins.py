@@ -13,6 +13,7 @@ from watcher.evidence.dispersion import _between_units, _over_time
 from watcher.evidence.innovations import Innovations
 from watcher.evidence.onset import NOW
 from watcher.evidence.proportion import Proportion, project
+from watcher.evidence.quantiles import bounds
 from watcher.evidence.suspects import left
 from watcher.evidence.track import CAP
 
@@ -96,8 +97,7 @@ def _ratios() -> list[tuple[float, ...]]:
 def test_bounds_of_a_quantile_one_edge_at_a_time():
     edges = (0.1, 0.2, 0.4, 0.8, math.inf)
     counts = np.array([[100.0, 300.0, 400.0, 150.0, 50.0]])
-    method = Buckets.of(edges=edges, margin=0.1, shape=counts)
-    low, high = method._bounds(counts, 0.5, 0.05)
+    low, high = bounds(np.log(edges), counts, 0.5, 0.05)
     below, above = -math.inf, math.inf
     for at in range(4):
         x, n, p = counts[0, : at + 1].sum(), counts.sum(), 0.5

@@ -35,7 +35,7 @@ from tests.report.examples import (
     watch,
 )
 from watcher.errors import DataError
-from watcher.evidence.buckets import Quantile
+from watcher.evidence.quantiles import Quantile
 from watcher.model import Arm, Effect, Outcome, labels
 from watcher.report import Findings, Trace, charts, html, rates, shift_chart
 

@@ -8,8 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from watcher.evidence.buckets import Buckets, middles_of
+from watcher.evidence.buckets import Buckets
 from watcher.evidence.dispersion import FEWEST_UNITS, Learnt, learn, spread, spread_of
+from watcher.evidence.quantiles import middles_of
 from watcher.model import Arm, Calibration, Floats, Kind, Labels, Observations, Rule
 
 DAY = 86_400.0

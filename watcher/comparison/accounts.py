@@ -8,7 +8,7 @@ import numpy as np
 
 from watcher.comparison.methods import Methods
 from watcher.comparison.state import EvidenceState
-from watcher.evidence.buckets import middles_of
+from watcher.evidence.quantiles import middles_of
 from watcher.evidence.suspects import MOST
 from watcher.evidence.track import Track
 from watcher.evidence.units import FEWEST

@@ -10,7 +10,7 @@ import numpy as np
 
 from watcher.comparison.methods import Methods
 from watcher.comparison.state import EvidenceState
-from watcher.evidence.buckets import Quantile
+from watcher.evidence.quantiles import Quantile
 from watcher.evidence.track import Snapshot
 from watcher.model import Flags
 

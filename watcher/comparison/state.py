@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from watcher.evidence.buckets import BucketState, Quantile
+from watcher.evidence.buckets import BucketState
 from watcher.evidence.innovations import InnovationState
 from watcher.evidence.profile import ProfileState
 from watcher.evidence.proportion import ProportionState
+from watcher.evidence.quantiles import Quantile
 from watcher.evidence.track import ArrayState, Snapshot, Track
 from watcher.model import Calibration, Flags, Floats, Labels, as_streams
 

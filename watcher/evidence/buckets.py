@@ -13,7 +13,6 @@ on the share of requests over the objective.
 References:
     Turner, Ly, Gruenwald (2024), J. Statist. Plann. Inference (arXiv 2106.02693): the two-sample e-value for any score.
     Lindon, Sanden, Shirikian (2022), KDD (arXiv 2205.14762): sequential tests of stochastic order for canaries.
-    Howard and Ramdas (2022), Bernoulli 28(3): time-uniform bounds on a quantile, here by the beta-binomial mixture.
     Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas (2024), Ann. Statist.: the asymptotic confidence sequence of a mean.
 
 Example:
@@ -35,16 +34,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import betaln
 
 from watcher.errors import ShapeError
 from watcher.evidence import units
 from watcher.evidence.onset import NOTHING, Onset, OnsetState
+from watcher.evidence.quantiles import LEVELS, Quantile, bounds, bucket_of, middles_of, quantile
 from watcher.evidence.track import CAP, Snapshot, Track
 from watcher.model import Flags, Floats
-
-LEVELS = (0.5, 0.95, 0.99)
-"""Quantiles that are named."""
 
 PROVEN_AT = (0.5, 0.95)
 """Quantiles at which health must be proven."""
@@ -67,9 +63,6 @@ _MEMORY = 0.99
 _PRIOR = 3000.0
 """Requests that the shape known beforehand is worth, at most."""
 
-_MIXED = 20.0
-"""Observations the beta mixture of a quantile's bound is worth."""
-
 
 @dataclass(frozen=True)
 class BucketState(OnsetState):
@@ -90,20 +83,6 @@ class BucketState(OnsetState):
     scale: Floats
     score: Floats
     known: Floats
-
-
-@dataclass(frozen=True)
-class Quantile:
-    """A quantile in both arms, in seconds, and the treatment's over the baseline's with its confidence sequence.
-
-    All [stream]; NaN where there are too few requests to say, infinite bounds where the buckets leave them open.
-    """
-
-    baseline: Floats
-    treatment: Floats
-    ratio: Floats
-    lower: Floats
-    upper: Floats
 
 
 @dataclass(frozen=True)
@@ -320,19 +299,9 @@ class Buckets:
         harm = np.full(len(control), -np.inf)
         for level in LEVELS:
             enough = np.minimum(control.sum(axis=1), treated.sum(axis=1)) * (1 - level) >= 10
-            ratio = self._quantile(treated, level) - self._quantile(control, level)
+            ratio = quantile(self.tops, treated, level) - quantile(self.tops, control, level)
             harm = np.maximum(harm, np.where(enough, ratio, -np.inf))
         return harm
-
-    def _quantile(self, counts: Floats, level: float) -> Floats:
-        """Return a quantile of the log latency, [stream], interpolated within its bucket; NaN without requests."""
-        reached, n = np.cumsum(counts, axis=1), counts.sum(axis=1)
-        at = np.minimum((reached < level * n[:, None]).sum(axis=1), self.tops.size - 1)
-        rows = np.arange(len(counts))
-        inside = counts[rows, at]
-        part = np.where(inside > 0, (level * n - reached[rows, at] + inside) / np.where(inside > 0, inside, 1.0), 0.5)
-        low, high = _sides(self.tops)
-        return np.asarray(np.where(n > 0, low[at] + part * (high[at] - low[at]), np.nan))
 
     def quantiles(self, state: BucketState, alpha: float, levels: Sequence[float] = LEVELS) -> Mapping[float, Quantile]:
         """Return quantiles of the stage, each with the confidence sequence of its ratio at level 1 - alpha."""
@@ -340,8 +309,10 @@ class Buckets:
         found = {}
         for level in levels:
             enough = np.minimum(control.sum(axis=1), treated.sum(axis=1)) * min(level, 1 - level) >= 5
-            one, other = self._quantile(control, level), self._quantile(treated, level)
-            (low, high), (treated_low, treated_high) = (self._bounds(x, level, alpha / 2) for x in (control, treated))
+            one, other = quantile(self.tops, control, level), quantile(self.tops, treated, level)
+            (low, high), (treated_low, treated_high) = (
+                bounds(self.tops, counts, level, alpha / 2, self.dispersion) for counts in (control, treated)
+            )
             values = (one, other, other - one, treated_low - high, treated_high - low)
             found[level] = Quantile(*(np.exp(np.where(enough, value, np.nan)) for value in values))
         return found
@@ -391,17 +362,6 @@ class Buckets:
         decided = self.pairs[:, :, 0] >= 0
         return np.where(decided.any(axis=1), np.where(decided, wins, np.inf).min(axis=1), 0.0)
 
-    def _bounds(self, counts: Floats, level: float, alpha: float) -> tuple[Floats, Floats]:
-        """Return bounds of the log of one arm's quantile that hold at all times: edges proven below it and above it."""
-        phi = np.reshape(self.dispersion, (-1, 1))
-        reached, n = np.cumsum(counts, axis=1)[:, :-1] / phi, counts.sum(axis=1, keepdims=True) / phi
-        a, b = _MIXED * level, _MIXED * (1 - level)
-        log_e = betaln(a + reached, b + n - reached) - betaln(a, b)
-        proven = log_e - reached * np.log(level) - (n - reached) * np.log1p(-level) >= np.log(2 / alpha)
-        low, high = proven & (reached < level * n), proven & (reached > level * n)
-        tops = self.tops[:-1]
-        return np.where(low, tops, -np.inf).max(axis=1), np.where(high, tops, np.inf).min(axis=1)
-
 
 def ratio_count() -> int:
     """Return how many ratios are bet on at each step."""
@@ -413,37 +373,13 @@ def _step_ratios() -> Floats:
     return np.array([next(ratios for over, ratios in _STEPS if 1 - level > over) for level in _STEPS_AT])
 
 
-def _sides(tops: Floats) -> tuple[Floats, Floats]:
-    """Return logs of the lower and upper edges, those at the ends as far away as their neighbours."""
-    if tops.size < 3:
-        return tops[0] + np.array([-1.0, 0.0])[: tops.size], tops[0] + np.array([0.0, 1.0])[: tops.size]
-    high = np.append(tops[:-1], 2 * tops[-2] - tops[-3])
-    return np.append(2 * tops[0] - tops[1], high[:-1]), high
-
-
-def middles_of(tops: Floats) -> Floats:
-    """Return the logs of the buckets' middles from those of their upper edges."""
-    low, high = _sides(tops)
-    return (low + high) / 2
-
-
-def _at_quantiles(shape: Floats, levels: tuple[float, ...]) -> Floats:
-    """Return the bucket in which each quantile of a shape lies, [stream, level]; never the last."""
-    total = shape.sum(axis=1, keepdims=True)
-    part = np.cumsum(shape, axis=1) / np.where(total > 0, total, 1.0)
-    flat = np.linspace(0, 1, shape.shape[1] + 1)[1:]
-    part = np.where(total > 0, part, flat)
-    found = (part[:, None] < np.array(levels)[:, None] - 1e-12).sum(axis=2)
-    return np.asarray(np.minimum(found, shape.shape[1] - 2))
-
-
 def _steps(shape: Floats) -> Floats:
-    return _at_quantiles(shape, _STEPS_AT)
+    return bucket_of(shape, _STEPS_AT)
 
 
 def _pairs(tops: Floats, shape: Floats, margin: float) -> Floats:
     """Return for each quantile the smallest edge u above it and the largest v within the margin of u, or -1, -1."""
-    u = _at_quantiles(shape, PROVEN_AT)
+    u = bucket_of(shape, PROVEN_AT)
     v = (tops <= tops[u][..., None] + margin + 1e-9).sum(axis=2) - 1
     usable = (v > u) & (shape.sum(axis=1, keepdims=True) >= FEWEST)
     return np.where(usable[..., None], np.stack([u, v], axis=2), -1)

@@ -15,7 +15,8 @@ from watcher import reasons
 from watcher.comparison import EvidenceState, fold
 from watcher.comparison.methods import Methods
 from watcher.errors import SourceError
-from watcher.evidence.buckets import Buckets, BucketState, Quantile
+from watcher.evidence.buckets import Buckets, BucketState
+from watcher.evidence.quantiles import Quantile
 from watcher.judge import ORDER, judge
 from watcher.look import Source, look
 from watcher.model import Calibration, Look, Observations, Outcome, Rule, Verdict, Watch

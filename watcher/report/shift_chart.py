@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullL
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
 from scipy.special import expit, logit
 
-from watcher.evidence.buckets import Quantile
+from watcher.evidence.quantiles import Quantile
 from watcher.model import Floats, Outcome, Rule, Verdict
 from watcher.report.cells import word
 from watcher.report.charts import edge

@@ -1,56 +1,24 @@
-"""Evidence to Verdict, per stream and per release; and how the error budget is shared.
-
-A release may be called regressed by any stream of any rule, so these share alpha by weighted Bonferroni. It is
-healthy only if every focus stream of every required rule is, so these need no correction (intersection-union,
-Berger 1982, Technometrics 24).
-"""
+"""Evidence to Verdict, stream by stream."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
 from watcher import reasons
 from watcher.calibration import signed
-from watcher.comparison import CONFIDENCE, SPLIT, Evidence, SplitEvidence
+from watcher.comparison import CONFIDENCE, Evidence
 from watcher.evidence.absence import FIRST_BLOCKS, SCHEDULED, absent, reserved, silent
-from watcher.evidence.planning import passage
-from watcher.evidence.units import lowest
-from watcher.model import (
-    Design,
-    Effect,
-    Flags,
-    Floats,
-    Kind,
-    Labels,
-    Needs,
-    Outcome,
-    QuantileShift,
-    ReleaseVerdict,
-    Rule,
-    Tally,
-    Verdict,
-    Watch,
-    Worse,
-)
+from watcher.judge.facts import effect_of, needs_of, quantiles_of, sick_unit_of, tally_of
+from watcher.model import Design, Effect, Flags, Floats, Kind, Needs, Outcome, Rule, Tally, Verdict, Watch, Worse
 
 RESERVE = 0.1
 """Share of a rule's alpha kept for streams born during the watch, new error signatures among them."""
 
-LEFT = 0.5
-"""Part of the evidence that must be left without any one unit of the treatment."""
-
-TYPICAL = "typical latency"
-"""What a latency judged on its own scale is told by: its geometric mean."""
-
 OPEN = 10.0
 """Log ratio from which a multiple says no more than "nothing to compare with"."""
-
-ORDER = (Outcome.REGRESSED, Outcome.INVALID, Outcome.NO_DATA, Outcome.INCONCLUSIVE, Outcome.HEALTHY)
-"""The worst first."""
 
 
 def thresholds(watch: Watch, rule: Rule, streams: int, known: int) -> Floats:
@@ -91,7 +59,7 @@ def judge(watch: Watch, rule: Rule, evidence: Evidence, previous: Sequence[Verdi
     beyond = (evidence.track.regressed >= limits[:, None]) & (evidence.track.harm > evidence.margin)
     if not evidence.state.streams:
         return (_nothing(watch, rule, evidence),)
-    needs = _needs(watch, rule, evidence, limits)
+    needs = needs_of(watch, evidence, limits)
     verdicts = []
     for row, stream in enumerate(evidence.state.streams):
         last = before.get(stream)
@@ -109,41 +77,18 @@ def _counted(rule: Rule, evidence: Evidence, row: int, limit: float, beyond: Fla
         labels=state.streams[row],
         outcome=Outcome.INCONCLUSIVE,
         reason="",
-        effect=_effect(evidence, row, limit),
-        baseline=_tally(rule, evidence, row, 0),
-        treatment=_tally(rule, evidence, row, 1),
+        effect=effect_of(evidence, row, limit),
+        baseline=tally_of(rule, evidence, row, 0),
+        treatment=tally_of(rule, evidence, row, 1),
         log_e_regressed=0.0 if snapshot is None else float(snapshot.log_regressed[row]),
         log_e_healthy=0.0 if snapshot is None else float(snapshot.log_healthy[row]),
         threshold=limit,
         held=held,
         assumed=evidence.calibration.assumed,
         critical=rule.critical,
-        quantiles=_quantiles(evidence, row),
-        sick_unit=_sick_unit(evidence, row, limit),
+        quantiles=quantiles_of(evidence, row),
+        sick_unit=sick_unit_of(evidence, row, limit),
     )
-
-
-def _quantiles(evidence: Evidence, row: int) -> tuple[QuantileShift, ...]:
-    """Return the quantiles of a latency that there are requests enough to name."""
-    found = []
-    for level, each in (evidence.quantiles or {}).items():
-        if np.isfinite(each.ratio[row]):
-            bounds = (float(x) if 0 < x < np.inf else None for x in (each.lower[row], each.upper[row]))
-            found.append(QuantileShift(level, float(each.baseline[row]), float(each.treatment[row]), *bounds))
-    return tuple(found)
-
-
-def _sick_unit(evidence: Evidence, row: int, limit: float) -> str | None:
-    """Return the one unit without which less than half of the evidence is left; None where all share in it."""
-    if evidence.alone is None or evidence.snapshot is None or evidence.snapshot.log_regressed[row] < limit:
-        return None
-    assert evidence.state.since is not None
-    has_traffic = evidence.state.since[row, 1:, 1] > 0
-    if has_traffic.sum() < 2:
-        return None
-    without = np.where(has_traffic, evidence.alone[row], np.inf)
-    worst = int(without.argmin())
-    return evidence.state.suspects[worst] if without[worst] < LEFT * limit else None
 
 
 def _decided(
@@ -246,35 +191,6 @@ def _nothing(watch: Watch, rule: Rule, evidence: Evidence) -> Verdict:
     )
 
 
-def _effect(evidence: Evidence, row: int, limit: float) -> Effect:
-    """Return treatment against baseline; of a latency that is worse only in its tail, of the quantile that is worst."""
-    snapshot = evidence.snapshot
-    if snapshot is None:
-        return Effect("ratio", None, None, None, CONFIDENCE)
-    measure: Literal["ratio", "difference"] = "difference" if snapshot.measure == "difference" else "ratio"
-    if np.isnan(snapshot.estimate[row]):
-        return Effect(measure, None, None, None, CONFIDENCE)
-    on_scale = evidence.on_scale is not None and bool(evidence.on_scale[row])
-    tail = max(_quantiles(evidence, row), key=lambda each: each.ratio, default=None) if on_scale else None
-    proven = snapshot.log_regressed[row] >= limit and snapshot.estimate[row] <= evidence.margin
-    if tail is not None and proven and np.log(tail.ratio) > evidence.margin:
-        return Effect("ratio", tail.ratio, tail.lower, tail.upper, CONFIDENCE, f"p{100 * tail.level:g}")
-
-    def shown(value: float) -> float | None:
-        found = float({"ratio": np.exp(value), "relative": 1.0 + value, "difference": value}[snapshot.measure])
-        return found if np.isfinite(found) else None
-
-    estimate, lower, upper = (shown(each[row]) for each in (snapshot.estimate, snapshot.lower, snapshot.upper))
-    return Effect(measure, estimate, lower, upper, CONFIDENCE, TYPICAL if on_scale else "")
-
-
-def _tally(rule: Rule, evidence: Evidence, row: int, side: int) -> Tally:
-    events, total = (float(x) for x in evidence.state.tallies[row, 2 * side : 2 * side + 2])
-    if rule.kind is Kind.GAUGE:
-        events = events / total if total else 0.0
-    return Tally(events, total, evidence.state.units[side])
-
-
 def _proven(evidence: Evidence, row: int, proof: float, last: Verdict | None) -> float | None:
     """Return since when health stands proven; None when it does not.
 
@@ -291,98 +207,3 @@ def _proven(evidence: Evidence, row: int, proof: float, last: Verdict | None) ->
         since, first = None, int(fallen[-1])
     reached = np.flatnonzero((log_e >= proof)[first:] & (nth >= FIRST_BLOCKS)[first:])
     return float(ends[first + reached[0]]) if since is None and reached.size else since
-
-
-def _needs(watch: Watch, rule: Rule, evidence: Evidence, limits: Floats) -> list[Needs]:
-    """Return, by stream, the sooner of: proving health if nothing changed, proving harm if the estimate is true."""
-    snapshot = evidence.snapshot
-    if snapshot is None:
-        return [Needs(None, None, "window")] * len(limits)
-    units, proof = evidence.calibration.units, np.log(1 / watch.alpha.healthy)
-    healthy, worse = (np.nan_to_num(x) for x in (snapshot.toward_healthy, snapshot.toward_regressed))
-    # Nothing is proven about harm that the units alone could cause.
-    small = lowest(snapshot.scale, units, proof) >= evidence.margin
-    harm = np.where(snapshot.harm > np.maximum(evidence.margin, lowest(snapshot.scale, units, limits)), worse, 0.0)
-    waits = [
-        passage(np.maximum(distance, 1e-9), np.maximum(drift, 0.0), 2 * np.maximum(drift, 1e-12))
-        for distance, drift in (
-            (proof + 1.0 - snapshot.log_healthy, np.where(small, 0.0, healthy)),
-            (limits + 1.0 - snapshot.log_regressed, harm),
-        )
-    ]
-    sooner = waits[0][0] <= waits[1][0]
-    median, ninety = (np.where(sooner, waits[0][i], waits[1][i]) for i in (0, 1))
-    end = evidence.ends[-1] if evidence.ends.size else watch.release.exposed_at
-    left = (watch.release.exposed_at + watch.horizon - end) / watch.block
-    per_block = snapshot.events_per_block * (0 if evidence.calibration.points else 1)
-    coarse = np.zeros(len(limits), dtype=bool) if evidence.on_scale is None else ~evidence.on_scale
-    needs = []
-    for row, blocks in enumerate(median.tolist()):
-        if not np.isfinite(blocks):
-            needs.append(Needs(None, None, "units" if small[row] else "buckets" if coarse[row] else "events"))
-            continue
-        late = blocks > left
-        minutes = [float(round(max(1.0, x) * watch.block / 60, 1)) for x in (blocks, ninety[row])]
-        events = float(np.ceil(max(1.0, blocks) * per_block[row])) if per_block[row] else None
-        limit: Literal["buckets", "window", "events"] = "buckets" if late and coarse[row] else "window"
-        limit = limit if late else "events"
-        needs.append(Needs(events, minutes[0], limit, minutes[1] if np.isfinite(minutes[1]) else None))
-    return needs
-
-
-def judge_split(watch: Watch, evidence: SplitEvidence, previous: Sequence[Verdict] = ()) -> tuple[Verdict, ...]:
-    """Call the comparison invalid, for good, once the traffic split is proven not to be as configured; else nothing.
-
-    A split that is off says that the arms are not the users they are said to be. It may also be a symptom of the
-    release, so it never masks what regressed.
-    """
-    broken = np.flatnonzero(evidence.log_e >= -np.log(watch.alpha.split))
-    if previous:
-        return tuple(previous)
-    if not broken.size:
-        return ()
-    at = float(evidence.ends[broken[0]])
-    users = evidence.state["state"]["counts"][0]
-    nothing = Effect("ratio", None, None, None, CONFIDENCE)
-    tallies = (Tally(float(users[0]), float(users[0])), Tally(float(users[1]), float(users[1])))
-    reason = reasons.broken_split(watch, evidence.share, evidence.observed, at)
-    return (Verdict(SPLIT, (), Outcome.INVALID, reason, nothing, *tallies, decided_at=at),)
-
-
-def judge_release(watch: Watch, verdicts: Sequence[Verdict], assumptions: tuple[str, ...] = ()) -> ReleaseVerdict:
-    """Return the worst of the streams: healthy only if every focus stream of every required rule is.
-
-    Args:
-        watch: focus and rules.
-        verdicts: of all streams of all rules.
-        assumptions: what the calibrations assumed, for the reader.
-    """
-    required = {rule.name for rule in watch.rules if rule.required}
-    # A feature that is not released never has a treatment: outside the focus only what was there can be missed.
-    missed = [v for v in verdicts if _in_focus(watch, v.labels) or v.treatment.total > 0]
-    alarms = tuple(sorted({alarm for verdict in missed for alarm in verdict.alarms}))
-    alive = [verdict for verdict in verdicts if not verdict.dormant]
-    guarding = [v for v in alive if v.rule in required and (_in_focus(watch, v.labels) or v.outcome == "regressed")]
-    guarding += [v for v in alive if v.rule == SPLIT]
-    worst = [v for v in alive if v.outcome is Outcome.REGRESSED]
-    judged = worst or guarding
-    idle = required - {verdict.rule for verdict in alive}
-    if not verdicts:
-        return ReleaseVerdict(Outcome.INCONCLUSIVE, "No block has closed since exposure.", (), (), assumptions)
-    if not worst and (idle or not judged):
-        text = f"No traffic for {', '.join(sorted(idle)) or 'any required rule'}."
-        early = all(v.outcome is Outcome.INCONCLUSIVE for v in verdicts)
-        outcome = Outcome.INCONCLUSIVE if early else Outcome.NO_DATA
-        return ReleaseVerdict(outcome, text, tuple(verdicts), alarms, assumptions)
-    outcome = min((v.outcome for v in judged), key=ORDER.index)
-    decisive = [v for v in judged if v.outcome is outcome]
-    first = max(decisive, key=lambda v: v.log_e_regressed)
-    others = len(decisive) - 1
-    more = f" ({others} more {'streams' if others > 1 else 'stream'} {outcome.value})" if others else ""
-    return ReleaseVerdict(outcome, first.reason + more, tuple(verdicts), alarms, assumptions)
-
-
-def _in_focus(watch: Watch, labels: Labels) -> bool:
-    """Tell whether a stream must be healthy: it carries the focus labels, or does not tell them apart."""
-    have = dict(labels)
-    return all(have.get(name, value) == value for name, value in watch.focus)

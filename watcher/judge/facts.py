@@ -1,0 +1,108 @@
+"""The facts of a stream: effect, quantiles, tallies, the one sick unit, and what an undecided one waits for."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from watcher.comparison import CONFIDENCE, Evidence
+from watcher.evidence.planning import passage
+from watcher.evidence.units import lowest
+from watcher.model import Effect, Floats, Kind, Needs, QuantileShift, Rule, Tally, Watch
+
+LEFT = 0.5
+"""Part of the evidence that must be left without any one unit of the treatment."""
+
+TYPICAL = "typical latency"
+"""What a latency judged on its own scale is told by: its geometric mean."""
+
+
+def effect_of(evidence: Evidence, row: int, limit: float) -> Effect:
+    """Return treatment against baseline; of a latency that is worse only in its tail, of the quantile that is worst."""
+    snapshot = evidence.snapshot
+    if snapshot is None:
+        return Effect("ratio", None, None, None, CONFIDENCE)
+    measure: Literal["ratio", "difference"] = "difference" if snapshot.measure == "difference" else "ratio"
+    if np.isnan(snapshot.estimate[row]):
+        return Effect(measure, None, None, None, CONFIDENCE)
+    on_scale = evidence.on_scale is not None and bool(evidence.on_scale[row])
+    tail = max(quantiles_of(evidence, row), key=lambda each: each.ratio, default=None) if on_scale else None
+    proven = snapshot.log_regressed[row] >= limit and snapshot.estimate[row] <= evidence.margin
+    if tail is not None and proven and np.log(tail.ratio) > evidence.margin:
+        return Effect("ratio", tail.ratio, tail.lower, tail.upper, CONFIDENCE, f"p{100 * tail.level:g}")
+
+    def shown(value: float) -> float | None:
+        found = float({"ratio": np.exp(value), "relative": 1.0 + value, "difference": value}[snapshot.measure])
+        return found if np.isfinite(found) else None
+
+    estimate, lower, upper = (shown(each[row]) for each in (snapshot.estimate, snapshot.lower, snapshot.upper))
+    return Effect(measure, estimate, lower, upper, CONFIDENCE, TYPICAL if on_scale else "")
+
+
+def quantiles_of(evidence: Evidence, row: int) -> tuple[QuantileShift, ...]:
+    """Return the quantiles of a latency that there are requests enough to name."""
+    found = []
+    for level, each in (evidence.quantiles or {}).items():
+        if np.isfinite(each.ratio[row]):
+            bounds = (float(x) if 0 < x < np.inf else None for x in (each.lower[row], each.upper[row]))
+            found.append(QuantileShift(level, float(each.baseline[row]), float(each.treatment[row]), *bounds))
+    return tuple(found)
+
+
+def tally_of(rule: Rule, evidence: Evidence, row: int, side: int) -> Tally:
+    """Return what the baseline (side 0) or the treatment (1) counted."""
+    events, total = (float(x) for x in evidence.state.tallies[row, 2 * side : 2 * side + 2])
+    if rule.kind is Kind.GAUGE:
+        events = events / total if total else 0.0
+    return Tally(events, total, evidence.state.units[side])
+
+
+def sick_unit_of(evidence: Evidence, row: int, limit: float) -> str | None:
+    """Return the one unit without which less than half of the evidence is left; None where all share in it."""
+    if evidence.alone is None or evidence.snapshot is None or evidence.snapshot.log_regressed[row] < limit:
+        return None
+    assert evidence.state.since is not None
+    has_traffic = evidence.state.since[row, 1:, 1] > 0
+    if has_traffic.sum() < 2:
+        return None
+    without = np.where(has_traffic, evidence.alone[row], np.inf)
+    worst = int(without.argmin())
+    return evidence.state.suspects[worst] if without[worst] < LEFT * limit else None
+
+
+def needs_of(watch: Watch, evidence: Evidence, limits: Floats) -> list[Needs]:
+    """Return, by stream, the sooner of: proving health if nothing changed, proving harm if the estimate is true."""
+    snapshot = evidence.snapshot
+    if snapshot is None:
+        return [Needs(None, None, "window")] * len(limits)
+    units, proof = evidence.calibration.units, np.log(1 / watch.alpha.healthy)
+    healthy, worse = (np.nan_to_num(x) for x in (snapshot.toward_healthy, snapshot.toward_regressed))
+    # Nothing is proven about harm that the units alone could cause.
+    small = lowest(snapshot.scale, units, proof) >= evidence.margin
+    harm = np.where(snapshot.harm > np.maximum(evidence.margin, lowest(snapshot.scale, units, limits)), worse, 0.0)
+    waits = [
+        passage(np.maximum(distance, 1e-9), np.maximum(drift, 0.0), 2 * np.maximum(drift, 1e-12))
+        for distance, drift in (
+            (proof + 1.0 - snapshot.log_healthy, np.where(small, 0.0, healthy)),
+            (limits + 1.0 - snapshot.log_regressed, harm),
+        )
+    ]
+    sooner = waits[0][0] <= waits[1][0]
+    median, ninety = (np.where(sooner, waits[0][i], waits[1][i]) for i in (0, 1))
+    end = evidence.ends[-1] if evidence.ends.size else watch.release.exposed_at
+    left = (watch.release.exposed_at + watch.horizon - end) / watch.block
+    per_block = snapshot.events_per_block * (0 if evidence.calibration.points else 1)
+    coarse = np.zeros(len(limits), dtype=bool) if evidence.on_scale is None else ~evidence.on_scale
+    needs = []
+    for row, blocks in enumerate(median.tolist()):
+        if not np.isfinite(blocks):
+            needs.append(Needs(None, None, "units" if small[row] else "buckets" if coarse[row] else "events"))
+            continue
+        late = blocks > left
+        minutes = [float(round(max(1.0, x) * watch.block / 60, 1)) for x in (blocks, ninety[row])]
+        events = float(np.ceil(max(1.0, blocks) * per_block[row])) if per_block[row] else None
+        limit: Literal["buckets", "window", "events"] = "buckets" if late and coarse[row] else "window"
+        limit = limit if late else "events"
+        needs.append(Needs(events, minutes[0], limit, minutes[1] if np.isfinite(minutes[1]) else None))
+    return needs
