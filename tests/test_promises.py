@@ -71,6 +71,16 @@ def test_arms_that_do_not_differ_are_called_regressed_at_most_at_alpha(scenario:
         assert int((log_e >= math.log(1 / alpha)).sum()) <= at_most(alpha, runs), alpha
 
 
+def test_an_arm_that_is_scraped_a_minute_late_raises_no_alarm():
+    """Its errors and requests come late together, so that the time of day is met a minute apart."""
+    runs = 1000
+    arms = NULLS[1].arms(runs, np.random.default_rng(111))
+    late = Arms(arms.control, np.roll(arms.treated, 1, axis=1), arms.n_control, np.roll(arms.n_treated, 1, axis=1))
+    log_e = watched(late).max(axis=1)
+    for alpha in ALPHAS:
+        assert int((log_e >= math.log(1 / alpha)).sum()) <= at_most(alpha, runs), alpha
+
+
 @pytest.mark.parametrize("scenario", MODELLED, ids=[each.name for each in MODELLED])
 def test_clusters_bursts_and_pods_stay_within_a_fifth_of_alpha_when_learnt_from_a_week_before(scenario: Scenario):
     """Bursts strike a whole arm, and the treatment's pods are new: neither is seen by comparing the old pods alone."""

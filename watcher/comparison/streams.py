@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +18,7 @@ def welcome(methods: Methods, state: EvidenceState | None, observations: Observa
 
     An error signature becomes a stream with its first event, unless it was there before exposure.
     """
-    rule, before = methods.rule, methods.calibration.streams
+    rule, before = methods.rule, dict.fromkeys(methods.calibration.streams)
     arms = [arm for arm in (observations.baseline, observations.treatment) if arm is not None]
     seen = tuple(
         stream
@@ -28,15 +27,12 @@ def welcome(methods: Methods, state: EvidenceState | None, observations: Observa
     )
     if state is None or all(signed(rule, stream) for stream in state.streams):
         # The first streams there are, even if they are not there from the first block, are the ones known.
-        first = _first(stream for stream in before + seen if not signed(rule, stream))
-        fresh = _fresh(methods, first)
+        first = dict.fromkeys(stream for stream in (*before, *seen) if not signed(rule, stream))
+        fresh = _fresh(methods, tuple(first))
         state = fresh if state is None else replace(fresh, blocks=state.blocks)
-    born = tuple(stream for stream in seen if stream not in state.streams)
+    known = set(state.streams)
+    born = tuple(stream for stream in seen if stream not in known)
     return _grown(state, _fresh(methods, born)) if born else state
-
-
-def _first(streams: Iterable[Labels]) -> tuple[Labels, ...]:
-    return tuple(dict.fromkeys(streams))
 
 
 def _fresh(methods: Methods, streams: tuple[Labels, ...]) -> EvidenceState:

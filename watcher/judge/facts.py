@@ -99,10 +99,10 @@ def needs_of(watch: Watch, evidence: Evidence, limits: Floats) -> list[Needs]:
         if not np.isfinite(blocks):
             needs.append(Needs(None, None, "units" if small[row] else "buckets" if coarse[row] else "events"))
             continue
-        late = blocks > left
         minutes = [float(round(max(1.0, x) * watch.block / 60, 1)) for x in (blocks, ninety[row])]
         events = float(np.ceil(max(1.0, blocks) * per_block[row])) if per_block[row] else None
-        limit: Literal["buckets", "window", "events"] = "buckets" if late and coarse[row] else "window"
-        limit = limit if late else "events"
+        limit: Literal["buckets", "window", "events"] = "events"
+        if blocks > left:
+            limit = "buckets" if coarse[row] else "window"
         needs.append(Needs(events, minutes[0], limit, minutes[1] if np.isfinite(minutes[1]) else None))
     return needs
