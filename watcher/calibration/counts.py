@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from watcher.evidence.buckets import Buckets
-from watcher.evidence.dispersion import FEWEST_UNITS, Learnt, learn, spread, spread_of
+from watcher.evidence.dispersion import FEWEST_UNITS, UPPER_LONG, Learnt, learn, spread, spread_of
 from watcher.evidence.quantiles import middles_of
 from watcher.model import Arm, Calibration, Floats, Kind, Labels, Observations, Rule
 
@@ -37,7 +37,9 @@ def calibrate_counts(
     learning = partial(learn, rng=rng, long=days >= LONG, day=day, part=rule.kind is not Kind.RATE)
     learnt = learning(whole.events.sum(axis=0), whole.total.sum(axis=0))
     if whole.buckets is not None and whole.buckets.any():
-        learnt, spreads, pace = _learn_latency(whole.buckets.sum(axis=0), np.log(history.edges), learnt, learning)
+        # The largest of several: each is bounded less tightly.
+        each = partial(learning, upper=UPPER_LONG)
+        learnt, spreads, pace = _learn_latency(whole.buckets.sum(axis=0), np.log(history.edges), learnt, each)
         shape = np.asarray(whole.buckets.sum(axis=(1, 2)))
         known = replace(known, edges=history.edges, shape=shape, spreads=spreads, pace=pace)
         known = replace(known, notes=(*known.notes, *_told_of_buckets(rule, known)))

@@ -83,6 +83,7 @@ def learn(
     long: bool = False,
     day: int | None = None,
     part: bool = False,
+    upper: float | None = None,
 ) -> Learnt:
     """Learn from counts before exposure.
 
@@ -93,29 +94,34 @@ def learn(
         long: 7 days of history and more.
         day: blocks in a day, for what comes back every day; None where there are fewer than three days.
         part: whether events are a part of their total, so that independent ones vary the less the more of it they are.
+        upper: level of the upper bound that is taken; None for the usual one.
     """
     busy = total.sum(axis=1) > 0
     events, total = events[busy], total[busy]
     whole, expected = events.sum(axis=0), total.sum(axis=0) * _daily(events.sum(axis=0), total.sum(axis=0), day)
     free = max(1e-3, 1.0 - float(whole.sum() / max(float(total.sum()), 1.0))) if part else 1.0
     in_time = {n: _over_time(whole, expected, n, free) for n in BATCHES}
-    over = _long_run(in_time, long)
+    upper = upper or (UPPER_LONG if long else UPPER)
+    over = _long_run(in_time, upper, long)
     clustered = any(_bounded(*found, CHANCE) > 1.0 for found in in_time.values() if found is not None)
     if len(events) < FEWEST_UNITS:
         return Learnt(None, over, clustered, 0.0, len(events))
     halves = _halves(len(events), rng)
-    between = _long_run({n: _between_units(_batch(events, n), _batch(total, n), halves, free) for n in BATCHES}, long)
+    between = _long_run(
+        {n: _between_units(_batch(events, n), _batch(total, n), halves, free) for n in BATCHES}, upper, long
+    )
     apart = spread(events.sum(axis=1), total.sum(axis=1), max(1.0, between or 1.0) * free)
     return Learnt(between, over, clustered, apart, len(events))
 
 
-def _long_run(found: Mapping[int, tuple[float, int] | None], long: bool) -> float | None:
+def _long_run(found: Mapping[int, tuple[float, int] | None], upper: float, long: bool) -> float | None:
     """Return the largest upper bound over batch lengths; of a long history also over what pairs of lengths point to.
 
     A batch of n blocks misses the clusters it cuts, a share of 1/n; two lengths show what is missed.
 
     Args:
         found: by length, the estimate and its degrees of freedom; None where a length says nothing.
+        upper: level of the bound.
         long: whether there is enough of it to tell what lies beyond the longest batch.
     """
     known = [(length, *value) for length, value in found.items() if value is not None]
@@ -124,7 +130,7 @@ def _long_run(found: Mapping[int, tuple[float, int] | None], long: bool) -> floa
         for (short, at_short, _), (long, at_long, degrees) in pairwise(known)
     ]
     tried = [(value, degrees) for _, value, degrees in known] + (pointed if long else [])
-    values = [_bounded(value, degrees, UPPER_LONG if long else UPPER) for value, degrees in tried]
+    values = [_bounded(value, degrees, upper) for value, degrees in tried]
     return max(values) if values else None
 
 
