@@ -92,10 +92,17 @@ def test_the_expected_e_value_is_at_most_one_on_the_null_by_exact_enumeration():
             assert expected <= 1 + 1e-9
 
 
-def test_scores_rise_with_latency_so_that_the_null_is_one_sided():
-    laid = method(runs=1)
-    scores, _ = laid._scores(shape()[None] + 1e-6)
-    assert (np.diff(scores[:, 0], axis=1) >= -1e-9).all()
+def test_the_slower_the_treatment_the_more_every_bet_is_paid():
+    """Scores rise with latency, so that the null is one-sided: moving a request to a slower bucket never pays less."""
+    laid, usual = method(runs=1), shape()[None] + 1e-6
+    control, half = 100 * shape()[None], np.array([0.5])
+    for bucket in range(len(EDGES) - 1):
+        pays = []
+        for at in (bucket, bucket + 1):
+            treated = 100 * shape()[None]
+            treated[0, at] += 1.0
+            pays.append(np.concatenate([f(usual, control, treated, half).gain for f in (laid._tilted, laid._stepped)]))
+        assert (pays[1] >= pays[0] - 1e-9).all()
 
 
 def test_default_buckets_cannot_decide_ten_per_cent_and_fine_ones_can():

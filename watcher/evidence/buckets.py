@@ -213,25 +213,18 @@ class Buckets:
         active = (n_control > 0) & (n_treated > 0) & (past >= FEWEST)
         usual = (state.usual + 0.5 / self.tops.size) / (past[:, None] + 0.5)
         share = np.where(active, n_treated / np.maximum(n_control + n_treated, 1.0), 0.5)
-        scores, strengths = self._scores(usual)
-        # Each request's likelihood ratio, scaled so that over both arms it averages one whatever the distribution.
-        mixed = np.log(share[:, None] * np.exp(scores) + (1 - share[:, None]))
-        gain = ((treated * scores).sum(axis=2) - ((treated + control) * mixed).sum(axis=2)) / self.dispersion
-        pooled = n_control * share / self.dispersion
-        centre = (usual * scores).sum(axis=2)
-        spread = (usual * scores**2).sum(axis=2) - centre**2
-        apart = (treated * scores).sum(axis=2) * (1 - share) - (control * scores).sum(axis=2) * share
-        score = state.score.T + np.where(active, apart[:-1] / self.dispersion, 0.0)
-        known = state.known.T + np.where(active, pooled * spread[:-1], 0.0)
-        room = self._units_part(state.scale, strengths, score, known)
-        room -= self._units_part(state.scale, strengths, state.score.T, state.known.T)
-        growth = np.where(active, np.minimum(gain[:-1] - room, CAP), 0.0)
+        paid = _Pay.joined(self._tilted(usual, control, treated, share), self._stepped(usual, control, treated, share))
+        score = state.score.T + np.where(active, paid.score[1:] / self.dispersion, 0.0)
+        known = state.known.T + np.where(active, paid.known[1:] / self.dispersion, 0.0)
+        room = self._units_part(state.scale, score, known)
+        room -= self._units_part(state.scale, state.score.T, state.known.T)
+        growth = np.where(active, np.minimum(paid.gain[1:] / self.dispersion - room, CAP), 0.0)
         wins, information = self._wins(usual, share, control, treated)
         both = np.concatenate([control, treated], axis=1)
         return replace(
             self.onset.step(state, growth, active),
             usual=np.where(n_control[:, None] > 0, _MEMORY * state.usual + control, state.usual),
-            since=_followed(state.since, np.where(active, gain[-1] * self.dispersion, 0.0), both, end),
+            since=_followed(state.since, np.where(active, paid.gain[0], 0.0), both, end),
             counts=state.counts + both,
             proof=state.proof + np.where(active[:, None], np.minimum(wins, CAP), 0.0),
             information=state.information + np.where(active[:, None], information, 0.0),
@@ -240,31 +233,37 @@ class Buckets:
             known=known.T,
         )
 
-    def _scores(self, usual: Floats) -> tuple[Floats, Floats]:
-        """Return the score of every bucket [bet, stream, bucket] and the log ratio each bet is on [bet].
-
-        One more bet than has capital comes last: everything slower by the margin.
-        """
-        slower = np.log(np.array([ratio for ratio, _ in _TILTS]))
+    def _tilted(self, usual: Floats, control: Floats, treated: Floats, share: Floats) -> _Pay:
+        """Return what the tilts are paid, [tilt, stream]: the margin first, on which nothing is staked; then the bets."""
+        slower = np.append(self.margin, np.log([ratio for ratio, _ in _TILTS]))
         mean = (usual * self.middles).sum(axis=1, keepdims=True)
         variance = (usual * (self.middles - mean) ** 2).sum(axis=1, keepdims=True)
         tilt = (self.middles - mean) / np.maximum(variance, 1e-6)
-        tilts = np.clip(np.append(slower, self.margin)[:, None, None] * tilt, -20.0, 20.0)
-        tilts -= np.log((usual * np.exp(tilts)).sum(axis=2, keepdims=True))
-        above = np.arange(self.tops.size) > self.steps[:, :, None]
-        exceed = np.clip((usual[:, None] * above).sum(axis=2), 1e-9, 1 - 1e-9)
-        ratios = _step_ratios()
-        raised = np.minimum(exceed[..., None] * ratios, 0.5 * (1 + exceed[..., None]))
-        up, down = np.log(raised / exceed[..., None]), np.log((1 - raised) / (1 - exceed[..., None]))
-        steps = np.where(above[:, :, None], up[..., None], down[..., None])
-        steps = steps.reshape(len(usual), -1, self.tops.size).swapaxes(0, 1)
-        return np.concatenate([tilts[:-1], steps, tilts[-1:]]), np.append(slower, np.log(ratios).ravel())
+        scores = np.clip(slower[:, None, None] * tilt, -20.0, 20.0)
+        scores -= np.log((usual * np.exp(scores)).sum(axis=2, keepdims=True))
+        return _Pay.of(scores, usual, control, treated, share)
 
-    def _units_part(self, scale: Floats, strengths: Floats, score: Floats, known: Floats) -> Floats:
+    def _stepped(self, usual: Floats, control: Floats, treated: Floats, share: Floats) -> _Pay:
+        """Return what the steps are paid, [step, stream]: of each edge only what lies below and above it matters."""
+        above = np.arange(self.tops.size) > self.steps.T[:, :, None]
+
+        def sides(counts: Floats) -> Floats:
+            over = (counts * above).sum(axis=2)
+            return np.stack([counts.sum(axis=1) - over, over], axis=2)[:, None]
+
+        exceed = np.clip(sides(usual)[..., 1], 1e-9, 1 - 1e-9)
+        raised = np.minimum(exceed * _step_ratios()[..., None], 0.5 * (1 + exceed))
+        scores = np.stack([np.log((1 - raised) / (1 - exceed)), np.log(raised / exceed)], axis=3)
+        paid = _Pay.of(scores, sides(usual), sides(control), sides(treated), share)
+        return _Pay(*(values.reshape(-1, share.size) for values in vars(paid).values()))
+
+    def _units_part(self, scale: Floats, score: Floats, known: Floats) -> Floats:
         """Return the log by which a null that leaves room for the units exceeds the point null, [bet, stream]."""
         if self.units < units.FEWEST:
             return np.zeros_like(score)
-        at_steps = np.repeat(self.spreads[self.steps], ratio_count(), axis=1).T
+        ratios = _step_ratios()
+        strengths = np.log([*(ratio for ratio, _ in _TILTS), *ratios.ravel()])
+        at_steps = np.repeat(self.spreads[self.steps], ratios.shape[1], axis=1).T
         spread = np.concatenate([np.full((len(_TILTS), scale.size), self.pace), at_steps])
         variance = (units.inflation(self.units) * scale * spread / strengths[:, None]) ** 2
         room = 1.0 + known * variance
@@ -363,9 +362,33 @@ class Buckets:
         return np.where(decided.any(axis=1), np.where(decided, wins, np.inf).min(axis=1), 0.0)
 
 
-def ratio_count() -> int:
-    """Return how many ratios are bet on at each step."""
-    return len(_STEPS[0][1])
+@dataclass(frozen=True)
+class _Pay:
+    """What bets are paid in a block, [bet, stream], untempered: the log of what capital becomes; and score of and
+    information about how much of each bet is true, for the part that units may have in it.
+    """
+
+    gain: Floats
+    score: Floats
+    known: Floats
+
+    @classmethod
+    def of(cls, scores: Floats, usual: Floats, control: Floats, treated: Floats, share: Floats) -> _Pay:
+        """Return what scores [bet, stream, bin] are paid by counts [stream, bin] or [bet, stream, bin].
+
+        Each request's likelihood ratio is scaled so that over both arms it averages one, whatever the distribution.
+        """
+        mixed = np.log(share[:, None] * np.exp(scores) + (1 - share[:, None]))
+        ours, theirs = (treated * scores).sum(axis=-1), (control * scores).sum(axis=-1)
+        spread = (usual * scores**2).sum(axis=-1) - (usual * scores).sum(axis=-1) ** 2
+        pooled = control.sum(axis=-1) * share
+        return cls(
+            ours - ((treated + control) * mixed).sum(axis=-1), ours * (1 - share) - theirs * share, pooled * spread
+        )
+
+    @classmethod
+    def joined(cls, *parts: _Pay) -> _Pay:
+        return cls(*(np.concatenate(each) for each in zip(*(vars(part).values() for part in parts), strict=True)))
 
 
 def _step_ratios() -> Floats:
