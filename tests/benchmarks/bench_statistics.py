@@ -98,7 +98,7 @@ def learnt(scenario: Scenario, runs: int, rng: Generator) -> tuple[Floats, Float
         with timed("histories of counts"):
             errors, requests = scenario.history(rng)
         with timed("learning"):
-            found.append(learn(errors, requests, splits, long=True, day=DAY))
+            found.append(learn(errors, requests, splits, long=True, day=DAY, part=True))
     dispersion, spread = (np.array([getattr(each, name) for each in found]) for name in LEARNT)
     return dispersion, spread, found[0].units
 
@@ -121,7 +121,9 @@ def watched_latency(control: Floats, treated: Floats, histories: Sequence[Floats
     A week is [unit, minute, bucket]; the dispersion is that of requests over 0.25 s.
     """
     over = EDGES.index(0.25) + 1
-    learnt = [learn(x[:, :, over:].sum(axis=2), x.sum(axis=2), splits, long=True, day=DAY) for x in histories]
+    learnt = [
+        learn(x[:, :, over:].sum(axis=2), x.sum(axis=2), splits, long=True, day=DAY, part=True) for x in histories
+    ]
     method = Buckets.of(
         edges=EDGES,
         margin=0.1,

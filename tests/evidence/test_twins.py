@@ -127,16 +127,16 @@ def test_dispersion_between_units_one_split_and_batch_at_a_time():
     assert (found, degrees) == (pytest.approx(np.mean(splits)), 29)
 
 
-def test_dispersion_over_time_one_pair_of_stretches_at_a_time():
+def test_dispersion_over_time_three_stretches_at_a_time():
     rng = np.random.default_rng(4)
     events, expected = rng.poisson(3.0, 100).astype(float), rng.uniform(90, 110, 100)
     found, _ = _over_time(events, expected, 5, 0.8)
     squares, variances = 0.0, 0.0
-    for start in range(91):
-        one, other = events[start : start + 5].sum(), events[start + 5 : start + 10].sum()
-        share = expected[start : start + 5].sum() / expected[start : start + 10].sum()
-        squares += (one - (one + other) * share) ** 2
-        variances += (one + other) * share * (1 - share)
+    for start in range(86):
+        middle, all_three = events[start + 5 : start + 10].sum(), events[start : start + 15].sum()
+        share = expected[start + 5 : start + 10].sum() / expected[start : start + 15].sum()
+        squares += (middle - all_three * share) ** 2
+        variances += all_three * share * (1 - share)
     assert found == pytest.approx(squares / variances / 0.8)
 
 

@@ -234,7 +234,7 @@ class Buckets:
         )
 
     def _tilted(self, usual: Floats, control: Floats, treated: Floats, share: Floats) -> _Pay:
-        """Return what the tilts are paid, [tilt, stream]: the margin first, on which nothing is staked; then the bets."""
+        """Return what the tilts are paid, [tilt, stream]: first the margin, on which nothing is staked."""
         slower = np.append(self.margin, np.log([ratio for ratio, _ in _TILTS]))
         mean = (usual * self.middles).sum(axis=1, keepdims=True)
         variance = (usual * (self.middles - mean) ** 2).sum(axis=1, keepdims=True)

@@ -5,9 +5,10 @@ Two comparisons in which nothing was released show by how much:
 
 - *between units*: units that serve the same traffic are split in two halves again and again; what the halves differ
   by, beyond the binomial, is the dispersion. It sees what strikes a unit alone.
-- *over time*: each stretch of the whole service against the one before it. It sees what strikes all units of an arm
-  together, which may or may not strike the other arm of a release as well; the history of one arm cannot tell, so it
-  is counted. What comes back every day is taken out first, where there are days enough to know it.
+- *over time*: each stretch of the whole service against the two around it, which forgives a steady drift. It sees
+  what strikes all units of an arm together, which may or may not strike the other arm of a release as well; the history
+  of one arm cannot tell, so it is counted. What comes back every day is taken out first; where there are too few days
+  to know it, only short stretches are looked at, within which the time of day does not matter.
 
 Both are tried over batches of several lengths, because clusters that last minutes do not show within one, and on what
 two lengths say of longer ones; the largest counts. What units differ by for good is not dispersion but their *spread*,
@@ -15,7 +16,7 @@ and is returned apart (see `units`).
 
 References:
     McCullagh and Nelder (1989), Generalized Linear Models, section 4.5 (dispersion by Pearson's statistic).
-    Allan (1966), Proc. IEEE 54(2): differences of neighbouring stretches, which forgive a slow drift.
+    Barnes et al. (1971), IEEE Trans. Instrum. Meas. 20: differences of neighbouring stretches, which forgive drift.
     DerSimonian and Laird (1986), Control. Clin. Trials 7(3): spread by the method of moments.
 
 Example:
@@ -42,6 +43,9 @@ from watcher.model import Floats
 
 BATCHES = (1, 5, 15, 60, 120)
 """Lengths of a batch, in blocks."""
+
+SHORT = 15
+"""Longest of them that is looked at over time while it is not known what comes back every day."""
 
 FEWEST = 20
 """Batches needed before a length says anything."""
@@ -100,7 +104,7 @@ def learn(
     events, total = events[busy], total[busy]
     whole, expected = events.sum(axis=0), total.sum(axis=0) * _daily(events.sum(axis=0), total.sum(axis=0), day)
     free = max(1e-3, 1.0 - float(whole.sum() / max(float(total.sum()), 1.0))) if part else 1.0
-    in_time = {n: _over_time(whole, expected, n, free) for n in BATCHES}
+    in_time = {n: _over_time(whole, expected, n, free) for n in BATCHES if day is not None or n <= SHORT}
     upper = upper or (UPPER_LONG if long else UPPER)
     over = _long_run(in_time, upper, long)
     clustered = any(_bounded(*found, CHANCE) > 1.0 for found in in_time.values() if found is not None)
@@ -167,23 +171,23 @@ def _between_units(events: Floats, total: Floats, halves: Floats, free: float) -
 
 
 def _over_time(events: Floats, expected: Floats, length: int, free: float) -> tuple[float, int] | None:
-    """Return the dispersion of stretches of one length against the stretch before, at every start there is."""
+    """Return the dispersion of stretches of one length against the two around each, at every start there is."""
     stretches = events.size // length
     if stretches < FEWEST:
         return None
     counts, weights = (
-        np.lib.stride_tricks.sliding_window_view(np.cumsum(np.r_[0.0, x]), 2 * length + 1)[:, [0, length, -1]].T
+        np.lib.stride_tricks.sliding_window_view(np.cumsum(np.r_[0.0, x]), 3 * length + 1)[:, ::length].T
         for x in (events, expected)
     )
-    both, exposed = counts[2] - counts[0], weights[2] - weights[0]
-    usable = (both > 0) & (exposed > 0)
-    share = np.divide(weights[1] - weights[0], exposed, out=np.zeros_like(exposed), where=usable)
-    variance = both * share * (1 - share)
+    three, exposed = counts[3] - counts[0], weights[3] - weights[0]
+    usable = (three > 0) & (exposed > 0)
+    share = np.divide(weights[2] - weights[1], exposed, out=np.zeros_like(exposed), where=usable)
+    variance = three * share * (1 - share)
     if not variance.sum() > 0:
         return None
-    excess = counts[1] - counts[0] - both * share
-    # Neighbouring differences share a stretch: about three quarters as many say something of their own.
-    return float((excess[usable] ** 2).sum() / variance.sum()) / free, int(0.75 * stretches)
+    excess = counts[2] - counts[1] - three * share
+    # Neighbours share stretches: about two thirds as many say something of their own.
+    return float((excess[usable] ** 2).sum() / variance.sum()) / free, int(0.67 * stretches)
 
 
 def _daily(events: Floats, total: Floats, day: int | None) -> Floats:
