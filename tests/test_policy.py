@@ -56,6 +56,7 @@ STOPPED = {
     "metrics_unreadable": ({}, {}, {"problem": "connection refused"}),
     "not_held": ({}, {"held": HELD - 1}, {}),
     "assumed": ({}, {"assumed": True}, {}),
+    "one_unit": ({}, {"sick_unit": "pod-3"}, {}),
     "quorum": ({}, {"critical": False}, {}),
 }
 
@@ -74,6 +75,19 @@ def test_two_rules_that_are_not_critical_are_a_quorum_and_two_streams_of_one_rul
     one, two = stream(critical=False), stream(critical=False, rule="load")
     assert kills(decide(watch(), verdict(one, two), Situation(NOW)))
     assert not kills(decide(watch(), verdict(one, replace(one, labels=(("f", "x"),))), Situation(NOW)))
+
+
+def test_a_broken_comparison_stops_the_kill_although_it_does_not_mask_what_regressed():
+    broken = stream(rule="traffic split", outcome=Outcome.INVALID)
+    decision = decide(watch(), verdict(stream(), broken), Situation(NOW, told="watching"))
+    assert kills(decision) == []
+    assert [refusal.reason for refusal in decision.refusals] == ["invalid"]
+
+
+def test_a_rule_that_rests_on_one_sick_unit_counts_towards_no_quorum():
+    one, sick = stream(critical=False), stream(critical=False, rule="load", sick_unit="pod-3")
+    decision = decide(watch(), verdict(one, sick), Situation(NOW))
+    assert [refusal.reason for refusal in decision.refusals] == ["quorum"]
 
 
 @given(

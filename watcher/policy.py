@@ -1,8 +1,9 @@
 """Verdict and history to Actions: the modes and the interlocks. Decides, never does.
 
 A kill needs all of: a watch in mode armed with a switch; a reversible release; a verdict of regressed by a critical
-rule or by two rules, held over two consecutive blocks, on a learnt dispersion; no pause; no earlier kill. Each lack
-is a Refusal with a name, which is shown and recorded. Nothing here ever turns a release on.
+rule or by two rules, held over two consecutive blocks, on a learnt dispersion, on more than one sick unit, in a
+comparison that is not broken; no pause; no earlier kill. Each lack is a Refusal with a name, which is shown and
+recorded. Nothing here ever turns a release on.
 """
 
 from __future__ import annotations
@@ -94,8 +95,9 @@ def _refusals(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> tu
     worst = [stream for stream in verdict.streams if stream.outcome is Outcome.REGRESSED]
     held = [stream for stream in worst if stream.held >= HELD]
     learnt = [stream for stream in held if not stream.assumed]
-    rules = {stream.rule for stream in learnt}
-    critical = any(stream.critical for stream in learnt)
+    sound = [stream for stream in learnt if stream.sick_unit is None]
+    rules = {stream.rule for stream in sound}
+    critical = any(stream.critical for stream in sound)
     tests: tuple[tuple[str, bool, str], ...] = (
         ("not_armed", watch.mode is not Mode.ARMED, f"mode is {watch.mode.value}"),
         ("no_switch", watch.switch is None, "no kill switch is configured"),
@@ -110,10 +112,10 @@ def _refusals(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> tu
         ),
         ("not_held", not held, f"evidence must hold for {HELD} consecutive blocks"),
         ("assumed", bool(held) and not learnt, _why_assumed(watch)),
-        ("one_unit", bool(learnt) and all(stream.sick_unit for stream in learnt), _sick(learnt)),
+        ("one_unit", bool(learnt) and not sound, _sick(learnt)),
         (
             "quorum",
-            bool(learnt) and not critical and len(rules) < 2,
+            bool(sound) and not critical and len(rules) < 2,
             "one rule that is not critical is not enough: two must agree",
         ),
     )
