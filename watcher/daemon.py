@@ -13,10 +13,10 @@ import numpy as np
 from watcher import intake
 from watcher.act import Outbox
 from watcher.config import Installation, ReleaseEntry, Service
-from watcher.errors import ConfigError, Refused, SourceError, WatcherError
+from watcher.errors import ConfigError, Refused, SourceError, SourceRefused, WatcherError
 from watcher.journal import Journal, Watched
 from watcher.look import Source, look, prepare, read_history
-from watcher.model import Exposure, Kill, Look, Mode, Observations, Request, Watch
+from watcher.model import Exposure, Kill, Kind, Look, Mode, Observations, Request, Watch
 from watcher.policy import KILL_KEY, kill_failed
 from watcher.releases import flags_file, version_label
 from watcher.sources.prometheus import PrometheusSource
@@ -27,6 +27,9 @@ FINAL = ("recovered", "unrecovered", "ended")
 """Phases after which a watch is over."""
 
 DAY = 86_400.0
+
+CHECKED = 600.0
+"""Seconds before the start in which rules are checked against what is measured."""
 
 LONGEST_TICK = 15.0
 """Seconds between ticks, at most: how long a flag may be on before it is noticed."""
@@ -57,8 +60,29 @@ class Daemon:
         self.journal.release_claims()
 
     def start(self, now: float) -> None:
-        """Catch up with what a dead process left: kills given up that nobody was told of yet."""
+        """Refuse rules that nothing can decide; catch up with kills given up that nobody was told of yet.
+
+        Raises:
+            Refused: a latency whose objective is no edge of its buckets, for example.
+        """
+        for service in self.installation.services.values():
+            self._refuse_undecidable(service, now)
         self._report(None, now)
+
+    def _refuse_undecidable(self, service: Service, now: float) -> None:
+        """Read the service's latencies once: better told now than in the middle of the first release."""
+        rules = tuple(rule for rule in service.rules if rule.kind is Kind.LATENCY)
+        if not rules or not isinstance(self.source, PrometheusSource):
+            return
+        block = self.installation.block
+        closed = float(np.floor((now - self.installation.settle) / block) * block)
+        try:
+            start = closed - block * np.ceil(CHECKED / block)
+            self.source.observe(Request(rules, float(start), closed, block, service.select))
+        except SourceRefused as error:
+            raise Refused(f"{service.name}: {error}") from error
+        except SourceError as error:
+            log.warning("cannot check the rules of %s: %s", service.name, error)
 
     def _backtested(self, service: Service) -> bool:
         return self.journal.recall(f"backtest/{service.name}") is not None

@@ -200,6 +200,16 @@ def test_a_daemon_killed_while_posting_posts_at_most_one_message_more_and_loses_
         assert len(journal.watches()) == 1
 
 
+@pytest.mark.xdist_group("installation-1")
+def test_a_latency_that_no_bucket_can_decide_is_refused_when_the_daemon_starts(here: Served) -> None:
+    scraped = "count(page_load_seconds_bucket offset 5s > 0)"
+    here.eventually(lambda: here.metrics.ask(scraped), "the shops' latencies were scraped")
+    rules = here.directory / "rules.yaml"
+    rules.write_text(rules.read_text().replace("objective: 2.5s", "objective: 3.3s"))
+    with pytest.raises(AssertionError, match="choose one of these as `objective`"):
+        here.daemon.start()
+
+
 @pytest.mark.xdist_group("idle")
 def test_a_raised_percentage_is_a_stage_of_the_running_release(idle: Installation) -> None:
     idle.daemon.start()
