@@ -98,3 +98,27 @@ def test_the_normal_tail_is_what_the_floor_is_about():
     tau = 0.2 * math.sqrt(2 / 3)
     floor = units.lowest(np.array([tau]), 10_000, math.log(100))[0]
     assert norm.sf(floor / tau) < 0.01
+
+
+def test_a_canary_that_grows_from_one_pod_to_nine_is_called_regressed_at_most_at_alpha():
+    """Four stages of six hours, each with other pods and some of the old ones: offsets neither stay nor begin anew."""
+    runs, blocks, rng = 1000, 360, np.random.default_rng(14)
+    pods = np.exp(rng.normal(0, SPREAD, (runs, 20)))
+    learnt = rng.normal(0, SPREAD, (runs, 6)).std(axis=1, ddof=1)
+    method = Profile.of(sign=1, margin=0.5, units=6)
+    state, highest = method.start(runs), np.zeros(runs)
+    for stage, (size, left) in enumerate(((1, 9), (3, 7), (5, 5), (9, 1))):
+        traffic = np.zeros((2, 1, 20))
+        traffic[0, 0, :left], traffic[1, 0, 10 : 10 + size] = 1.0, 1.0
+        state = method.restage(state) if stage else state
+        state = method.scaled(state, learnt * units.offset_scale(1.0, traffic[0], traffic[1]))
+        arms = []
+        for side in traffic:
+            requests = 200 * side.sum() / traffic.sum()
+            rate = 0.01 * requests * (pods * side).sum(axis=1) / side.sum()
+            counted = rng.poisson(rate[:, None] * np.ones(blocks)).astype(float)
+            arms.append((counted, np.full((runs, blocks), requests)))
+        state, track = method.fold(state, arms[0], arms[1], 60.0 * (stage * blocks + np.arange(1, blocks + 1)))
+        highest = np.maximum(highest, track.regressed.max(axis=1))
+    for alpha in (0.05, 0.01):
+        assert int((highest >= math.log(1 / alpha)).sum()) <= int(binom.ppf(0.999, runs, alpha)), alpha

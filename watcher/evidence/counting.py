@@ -22,8 +22,8 @@ Counts = tuple[Floats, Floats]
 _WIDE_BETS = ((1.25, 0.08), (1.5, 0.25), (2.0, 0.27), (3.0, 0.08), (5.0, 0.27), (10.0, 0.05))
 """Ratios bet on, with weights, for margins of 25 % and more: near-optimal for 1.5 to 5 times the errors."""
 
-SINCE = 5
-"""Numbers kept per stream to follow harm since its onset."""
+KEPT = 0.5
+"""Part of the offset between the arms that is expected to stay when their units change."""
 
 
 PROOF_LOG_WEIGHTS = np.log([0.25, 0.5, 0.25])
@@ -37,8 +37,9 @@ class CountState(OnsetState):
     Of the release, beside the onsets: `since` [stream, 5], see `follow`; `carried` [stream, 4] counts held back
     (baseline events, total, treatment events, total). Of the stage: `points` [stream, point] log likelihood or log e of
     each effect on the grid; `proof` [stream, 3]; `information` [stream] about the effect; `sums` [stream, 4]; `staged`
-    [stream] blocks. Of the units: `scale` [stream] tau; `null` [stream, node] log likelihoods around the null; `spent`
-    [stream] the log of their mixture; `offsets` [stream, bet] the part of the effect that each bet leaves to the units.
+    [stream] blocks. Of the units: `scale` [stream] tau; `centre` [stream] of the offsets they may cause; `null`
+    [stream, node] log likelihoods around the null; `spent` [stream] the log of their mixture; `offsets` [stream, bet]
+    the part of the effect that each bet leaves to the units.
     """
 
     since: Floats
@@ -49,6 +50,7 @@ class CountState(OnsetState):
     sums: Floats
     staged: Floats
     scale: Floats
+    centre: Floats
     null: Floats
     spent: Floats
     offsets: Floats
@@ -109,6 +111,7 @@ class TwoArms(Generic[State]):
             "sums": zeros(4),
             "staged": zeros(),
             "scale": zeros() if scale is None else scale,
+            "centre": zeros(),
             "null": zeros(self._nodes.size),
             "spent": zeros(),
             "offsets": zeros(self.bets.size),
@@ -121,14 +124,22 @@ class TwoArms(Generic[State]):
         return self.onset.restage(replace(state, **anew))
 
     def scaled(self, state: State, scale: Floats) -> State:
-        """Return the state with tau [stream] as the units of this stage have it; other units begin anew."""
+        """Return the state with tau [stream] as the units of this stage have it.
+
+        Other units bring another offset, but some of the old ones are often among them: it is looked for half way
+        between none and the one there was.
+        """
         other = np.abs(scale - state.scale) > 0.1 * state.scale
+        _, mean = units.marginal(state.null, units.log_weights(self.units))
+        old = np.where(state.scale > 0, state.scale, 1.0)
+        centre = KEPT * (state.centre + state.scale * mean) * np.where(state.scale > 0, scale / old, 0.0)
         return replace(
             state,
             scale=np.where(other, scale, state.scale),
+            centre=np.where(other, centre, state.centre),
             null=np.where(other[:, None], 0.0, state.null),
             spent=np.where(other, 0.0, state.spent),
-            offsets=np.where(other[:, None], 0.0, state.offsets),
+            offsets=np.where(other[:, None], centre[:, None], state.offsets),
         )
 
     @property
@@ -149,8 +160,10 @@ class TwoArms(Generic[State]):
             placed = log_of(self.onset.stake(state, active)) + self.onset.log_weights[:, None]
             fresh = np.exp(placed - log_add(state.capital.T, placed))
             # Fresh capital takes the units as they look now; what they look like later may already be the regression.
-            offsets = state.offsets.T + np.where(active, fresh * (state.scale * mean - state.offsets.T), 0.0)
-            null = state.null + cells.around_null(b, state.scale * self._nodes[:, None]).T
+            offsets = state.offsets.T + np.where(
+                active, fresh * (state.centre + state.scale * mean - state.offsets.T), 0.0
+            )
+            null = state.null + cells.around_null(b, state.centre + state.scale * self._nodes[:, None]).T
             spent, mean = units.marginal(null, weights)
             growth = np.minimum(cells.edge(b, bets + offsets) - (spent - state.spent), CAP)
             state = self.onset.step(replace(state, null=null, spent=spent, offsets=offsets.T), growth, active)
