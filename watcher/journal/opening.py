@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
@@ -14,6 +16,8 @@ from watcher.errors import JournalError
 from watcher.journal.tables import prepare
 
 _BUSY_MILLISECONDS: Final = 10_000
+_TURN: Final = 0.02
+"""Seconds between attempts where SQLite does not wait by itself."""
 
 _REMEDIES: Final = (
     (("malformed", "not a database", "disk image"), "the file is damaged: keep a copy, then rescue it with `sqlite3 "
@@ -141,8 +145,23 @@ def _engine(url: URL) -> Engine:
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:
-    for pragma in (f"busy_timeout={_BUSY_MILLISECONDS}", "journal_mode=WAL", "synchronous=FULL"):
-        connection.execute(f"PRAGMA {pragma}")
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+    _write_ahead(connection)
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _write_ahead(connection: Any) -> None:
+    """Switch to the write-ahead log; while others open the file too, SQLite refuses that without waiting its turn."""
+    until = time.monotonic() + _BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(_TURN)
+        else:
+            return
 
 
 def _begin(connection: Connection) -> None:
