@@ -11,7 +11,7 @@ from tests.timeline import BEFORE, ERRORS, EXPOSED, MINUTE, looks, ratio, releas
 from watcher.comparison import SPLIT, EvidenceState, split_rule
 from watcher.comparison.methods import Methods
 from watcher.evidence.buckets import Buckets
-from watcher.look import prepare, read_history
+from watcher.look import look, prepare, read_history
 from watcher.model import (
     Arm,
     Calibration,
@@ -254,6 +254,18 @@ class TestSplit:
         first = next(i for i, look in enumerate(found) if look.verdict.outcome is Outcome.INVALID)
         assert first < 30
         assert all(look.verdict.outcome is Outcome.INVALID for look in found[first:])
+
+    def test_it_stays_so_and_stays_said_while_nothing_new_can_be_read(self):
+        source = MemorySource({"errors": ratio(), SPLIT: self.observed(0.42)})
+        made = self.made()
+        *_, before = looks(made, source, range(1, 61))
+        down = MemorySource(source.observations, down="connection refused")
+        calibrations = prepare(made, read_history(made, source))
+        for minute in (61, 70):
+            blind = look(made, down, calibrations, before, EXPOSED + minute * MINUTE + made.settle)
+            invalid = [verdict for verdict in blind.verdict.streams if verdict.outcome is Outcome.INVALID]
+            assert [verdict.rule for verdict in invalid] == [SPLIT]
+            assert blind.verdict.assumptions == before.verdict.assumptions
 
     def test_a_split_as_configured_is_said_and_changes_nothing(self):
         source = MemorySource({"errors": ratio(traffic=900), SPLIT: self.observed(0.5)})

@@ -149,8 +149,8 @@ def _judged(
         verdicts += judge(watch, rule, evidence, before)
     said: tuple[str, ...] = ()
     split = split_rule(watch)
-    if split is not None and SPLIT in seen:
-        found = fold_split(watch, split, seen[SPLIT], states.get(SPLIT))
+    if split is not None:
+        found = fold_split(watch, split, seen.get(SPLIT), states.get(SPLIT))
         states[SPLIT] = found.state
         said = reasons.split(found.share, found.observed)
         verdicts += judge_split(watch, found, [verdict for verdict in last if verdict.rule == SPLIT])

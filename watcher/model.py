@@ -448,7 +448,7 @@ def _glued(
     return Arm(units, joined("events"), joined("total"), buckets)
 
 
-_PER_STREAM = ("rate", "traffic", "shape", "scale", "level", "season", "ar", "sigma", "drift", "tail")
+_PER_STREAM = ("rate", "shape", "scale", "level", "season", "ar", "sigma", "drift", "tail")
 
 
 @dataclass(frozen=True)
@@ -459,8 +459,8 @@ class Calibration:
     and what counts vary by over time (`over_time`), each None where it could not be learnt. `spread` is the standard
     deviation of the log rate between units, learnt from `units` of them (0 of 0: unknown). `came_from` says where all
     this was learnt ("history 24h", "file", "assumed"). `margin` is the rule's margin, relative unless the rule's is
-    absolute. Of the baseline, per stream: `rate` [stream] events per exposure, `traffic` [stream] exposure per block,
-    and for latency `shape` [stream, bucket] requests per bucket, with upper `edges`, the `spreads` of the
+    absolute. Of the baseline, per stream: `rate` [stream] events per exposure, and
+    for latency `shape` [stream, bucket] requests per bucket, with upper `edges`, the `spreads` of the
     share over each edge and that of the mean log latency (`pace`). The remaining arrays serve rules judged on a series
     (gauges, before/after) of logarithms, or of shares of `scale` [stream]. Per stream: `level` [stream], `season`
     [stream, phase] (phase 0 is the first block after midnight UTC), `ar` [stream, lag], `sigma` [stream] standard
@@ -479,7 +479,6 @@ class Calibration:
     margin: float = 0.5
     notes: tuple[str, ...] = ()
     rate: Floats | None = None
-    traffic: Floats | None = None
     edges: tuple[float, ...] = ()
     spreads: tuple[float, ...] = ()
     pace: float = 0.0

@@ -49,7 +49,6 @@ def calibrate_counts(
     if not apart:
         why = "fewer than two units" if learnt.units < FEWEST_UNITS else "too short a history"
         notes = (*notes, f"{'units taken to be alike' if clear else 'independent events assumed'} ({why})")
-    total = control.total.sum(axis=1)
     return replace(
         known,
         streams=history.streams,
@@ -62,7 +61,6 @@ def calibrate_counts(
         assumed=not apart,
         notes=notes,
         rate=_rates(control),
-        traffic=np.asarray(total.sum(axis=1) / np.maximum((total > 0).sum(axis=1), 1)),
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from watcher.calibration import residuals
+from watcher.comparison.blocks import by_stage
 from watcher.comparison.methods import Method, Methods
 from watcher.comparison.state import EvidenceState, Part
 from watcher.comparison.streams import aligned
@@ -28,7 +28,7 @@ def fold_methods(
     if methods.on_series:
         return _fold_series(methods, observations, state, counted, track), track
     at = 0
-    for stage, blocks in _stages(methods, observations.ends, counted):
+    for stage, blocks in by_stage(methods.watch, observations.ends, counted):
         segment = observations.picked(blocks)
         state = _in_stage(methods, state, stage, segment)
         parts: list[Part] = []
@@ -60,14 +60,6 @@ def _fold_series(
             getattr(track, field.name)[:] = getattr(found, field.name)[:, counted]
         parts.append(replace(part, state=moved))
     return replace(state, parts=tuple(parts), staged=state.staged + int(counted.sum()))
-
-
-def _stages(methods: Methods, ends: Floats, counted: Flags) -> Iterator[tuple[int, list[int]]]:
-    """Yield the blocks that count in runs of the same stage: its number, and their positions."""
-    later = np.array([stage.at for stage in methods.watch.release.stages[1:]])
-    at = np.searchsorted(later, ends - methods.watch.block + 1e-6, side="right")
-    for stage, blocks in groupby(np.flatnonzero(counted).tolist(), key=lambda b: int(at[b])):
-        yield stage, list(blocks)
 
 
 def _in_stage(methods: Methods, state: EvidenceState, stage: int, segment: Observations) -> EvidenceState:

@@ -48,6 +48,5 @@ def _with_latency(share: Snapshot, latency: Snapshot, on_scale: Flags) -> Snapsh
     mixed = {name: np.where(on_scale, getattr(latency, name), getattr(share, name)) for name in _ARRAYS}
     mixed["log_regressed"] = np.logaddexp(share.log_regressed, latency.log_regressed) - np.log(2)
     mixed["harm"] = np.where(on_scale, latency.harm, np.maximum(share.harm, latency.harm))
-    mixed["onset"] = np.where(np.isnan(share.onset) | on_scale, latency.onset, share.onset)
     mixed["toward_regressed"] = np.maximum(share.toward_regressed, latency.toward_regressed)
     return Snapshot("ratio", **mixed)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from watcher.comparison.blocks import by_stage, countable
 from watcher.evidence.split import SplitSnapshot, SplitState, SplitTest
-from watcher.model import Flags, Floats, Kind, Observations, Rule, Watch
+from watcher.model import Floats, Kind, Observations, Rule, Watch
 
 SPLIT = "traffic split"
 """Name under which it is read and told."""
@@ -50,30 +50,31 @@ def _shares(watch: Watch) -> tuple[float | None, ...]:
 
 
 def fold_split(
-    watch: Watch, observations: Observations, counted: Flags, raw: Mapping[str, Any] | None
+    watch: Watch, rule: Rule, observations: Observations | None, raw: Mapping[str, Any] | None
 ) -> SplitEvidence:
     """Fold newly closed blocks: users that came to each arm, stage by stage.
 
     Args:
         watch: stages with their shares.
-        observations: of `split_rule`.
-        counted: which blocks count, [block].
+        rule: of `split_rule`.
+        observations: of that rule; None: nothing new was read.
         raw: the state of the last look, JSON-able; None at the first.
     """
     test, shares = SplitTest(), _shares(watch)
     configured = np.array([np.nan if share is None else share for share in shares])
     stage = 0 if raw is None else int(raw["stage"])
     state = test.start(configured[:1]) if raw is None else SplitState.from_json(raw["state"])
-    assert observations.baseline is not None
-    baseline, treatment = (arm.total.sum(axis=(0, 1)) for arm in (observations.baseline, observations.treatment))
-    later = [each.at for each in watch.release.stages[1:]]
-    at = np.searchsorted(later, observations.ends - watch.block + 1e-6, "right")
     path: list[float] = []
-    for now, run in groupby(np.flatnonzero(counted).tolist(), key=lambda b: int(at[b])):
-        if now != stage:
-            stage, state = now, test.restage(state, configured[[now]])
-        blocks = list(run)
-        state, log_e = test.fold(state, baseline[None, blocks], treatment[None, blocks])
-        path += log_e[0].tolist()
+    ends = np.zeros(0)
+    if observations is not None:
+        assert observations.baseline is not None
+        counted = countable(watch, rule, observations.ends)
+        ends = observations.ends[counted]
+        baseline, treatment = (arm.total.sum(axis=(0, 1)) for arm in (observations.baseline, observations.treatment))
+        for now, blocks in by_stage(watch, observations.ends, counted):
+            if now != stage:
+                stage, state = now, test.restage(state, configured[[now]])
+            state, log_e = test.fold(state, baseline[None, blocks], treatment[None, blocks])
+            path += log_e[0].tolist()
     kept = {"stage": stage, "state": state.to_json()}
-    return SplitEvidence(kept, observations.ends[counted], np.array(path), test.snapshot(state, 0.05), shares[stage])
+    return SplitEvidence(kept, ends, np.array(path), test.snapshot(state, 0.05), shares[stage])

@@ -335,7 +335,6 @@ class Buckets:
             lower=np.where(known, estimate - reach, np.nan),
             upper=np.where(known, estimate + reach, np.nan),
             harm=self._harm(state),
-            onset=state.since[:, 1],
             log_regressed=self.onset.log_e(state),
             log_healthy=self._health(state),
             blocks=state.staged,

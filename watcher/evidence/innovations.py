@@ -188,7 +188,6 @@ class Innovations:
             lower=np.where(known, sides[0], np.nan),
             upper=np.where(known, sides[1], np.nan),
             harm=np.where(known, estimate, -np.inf),
-            onset=state.first,
             log_regressed=self._log_e(score - self._null * information, information, state.points),
             log_healthy=self._log_e(self._tolerated * information - np.maximum(score, raw), information, state.points),
             blocks=state.points,

@@ -164,7 +164,6 @@ class Profile(TwoArms[ProfileState]):
             lower=np.where(known, cross(self.theta, depth, -reach, -np.inf), np.nan),
             upper=np.where(known, cross(self.theta, depth, reach, np.inf), np.nan),
             harm=self._harm(state.since.T[1:4]),
-            onset=state.since[:, 4],
             log_regressed=self.onset.log_e(state),
             log_healthy=logsumexp(state.proof / room[:, None] + PROOF_LOG_WEIGHTS),
             blocks=state.staged,

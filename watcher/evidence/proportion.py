@@ -216,7 +216,6 @@ class Proportion(TwoArms[ProportionState]):
             lower=np.where(known, lower, np.nan),
             upper=np.where(known, upper, np.nan),
             harm=self._harm(state.since.T[1:4]),
-            onset=state.since[:, 4],
             log_regressed=self.onset.log_e(state),
             log_healthy=logsumexp(state.proof / room[:, None] + PROOF_LOG_WEIGHTS),
             blocks=state.staged,

@@ -41,10 +41,10 @@ class Snapshot:
 
     `estimate`, `lower` and `upper` are the effect of treatment against baseline on the log scale (`measure`
     "ratio"), as a share of the level ("relative") or as such ("difference"), NaN where unknown and infinite where the
-    data leave a bound open; the interval is a confidence sequence. `harm` is the effect since `onset` (epoch seconds;
-    NaN when nothing seems to have begun), turned so that more is worse; -inf when nothing has begun. `toward_*` is the
-    log e each block is expected to add: towards `healthy` if nothing changed, towards `regressed` if the estimate is
-    true. `scale` is the standard deviation of the effect that units alone cause.
+    data leave a bound open; the interval is a confidence sequence. `harm` is the effect since harm
+    seems to have begun, turned so that more is worse; -inf when none has. `toward_*` is the log e each block is
+    expected to add: towards `healthy` if nothing changed, towards `regressed` if the estimate is true. `scale` is the
+    standard deviation of the effect that units alone cause.
     """
 
     measure: Literal["ratio", "relative", "difference"]
@@ -52,7 +52,6 @@ class Snapshot:
     lower: Floats
     upper: Floats
     harm: Floats
-    onset: Floats
     log_regressed: Floats
     log_healthy: Floats
     blocks: Floats
