@@ -10,14 +10,16 @@ References:
     Shiryaev (1963), Theory Probab. Appl. 8(1): a prior on the time of change. Ville (1939).
 
 Example:
-    A bet that loses a nat a block for six hours, and then wins one, is at 3 nats ten minutes after the turn.
+    A bet that loses a nat a block for six hours, and then wins one, is at 3 nats eleven blocks after the turn.
 
     >>> import numpy as np
     >>> onset = Onset.of([1.0], horizon=1440)
-    >>> growth = np.where(np.arange(400) < 360, -1.0, 1.0).reshape(400, 1, 1)
-    >>> log_e = onset.fold(onset.start(1), growth, np.ones((400, 1), dtype=bool))[1]
-    >>> int(np.argmax(log_e[:, 0] > 3)) - 360
-    10
+    >>> state, waited = onset.start(1), 0
+    >>> for growth in np.where(np.arange(400) < 360, -1.0, 1.0):
+    ...     waited += int(growth > 0 and onset.log_e(state)[0] < 3)
+    ...     state = onset.step(state, np.full((1, 1), growth), np.array([True]))
+    >>> waited
+    11
 """
 
 from __future__ import annotations
@@ -111,14 +113,6 @@ class Onset:
         top = state.capital.max(axis=1)
         staked = top + np.log(np.exp(state.capital - top[:, None]).sum(axis=1))
         return log_add(staked, log_of(state.unspent))
-
-    def fold(self, state: State, growth: Floats, active: Flags) -> tuple[State, Floats]:
-        """Fold several blocks: growth [block, bet, stream], active [block, stream]; return log e as [block, stream]."""
-        path = np.empty(active.shape)
-        for b in range(len(active)):
-            state = self.step(state, growth[b], active[b])
-            path[b] = self.log_e(state)
-        return state, path
 
 
 def log_of(values: Floats) -> Floats:

@@ -31,9 +31,6 @@ _STEP = 0.4
 NODES = np.arange(-12, 13) * _STEP
 """Offsets at which the null is kept, in multiples of tau."""
 
-CENTRE = 12
-"""The node without an offset."""
-
 FEWEST = 2
 """Units needed before anything is known of how they differ."""
 
@@ -98,7 +95,7 @@ def marginal(likelihood: Floats, weights: Floats) -> tuple[Floats, Floats]:
     low, mid, high = (joint[rows, at + step] for step in (-1, 0, 1))
     bend = np.minimum(low - 2 * mid + high, -1e-12)
     shift = np.clip((low - high) / (2 * bend), -1.0, 1.0)
-    peak = mid - (high - low) * -shift / 4
+    peak = mid + (high - low) * shift / 4
     sharp = -bend > 6.0
     laplace = peak + 0.5 * np.log(2 * np.pi / -bend)
     mean = np.where(sharp, NODES[at] + _STEP * shift, mass @ NODES / total)

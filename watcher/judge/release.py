@@ -20,9 +20,9 @@ def judge_split(watch: Watch, evidence: SplitEvidence, previous: Sequence[Verdic
     A split that is off says that the arms are not the users they are said to be. It may also be a symptom of the
     release, so it never masks what regressed.
     """
-    broken = np.flatnonzero(evidence.log_e >= -np.log(watch.alpha.split))
     if previous:
         return tuple(previous)
+    broken = np.flatnonzero(evidence.log_e >= -np.log(watch.alpha.split))
     if not broken.size:
         return ()
     at = float(evidence.ends[broken[0]])
