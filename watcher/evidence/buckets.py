@@ -337,7 +337,6 @@ class Buckets:
             harm=self._harm(state),
             log_regressed=self.onset.log_e(state),
             log_healthy=self._health(state),
-            blocks=state.staged,
             toward_healthy=self._toward_healthy(state, per_block),
             toward_regressed=np.where(known, np.minimum(information * estimate**2 / 2, CAP), 0.0),
             events_per_block=per_block.sum(axis=0),

@@ -190,7 +190,6 @@ class Innovations:
             harm=np.where(known, estimate, -np.inf),
             log_regressed=self._log_e(score - self._null * information, information, state.points),
             log_healthy=self._log_e(self._tolerated * information - np.maximum(score, raw), information, state.points),
-            blocks=state.points,
             toward_healthy=per_point * self._tolerated**2 / 2,
             toward_regressed=per_point * np.maximum(estimate, 0.0) ** 2 / 2,
             events_per_block=np.ones_like(v),

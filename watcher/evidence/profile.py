@@ -166,7 +166,6 @@ class Profile(TwoArms[ProfileState]):
             harm=self._harm(state.since.T[1:4]),
             log_regressed=self.onset.log_e(state),
             log_healthy=logsumexp(state.proof / room[:, None] + PROOF_LOG_WEIGHTS),
-            blocks=state.staged,
             toward_healthy=np.minimum(per_block * self._drift(share, 0.0, self.margin) / room, CAP),
             toward_regressed=np.minimum(per_block * self._drift(share, truth, self.null), CAP),
             events_per_block=per_block,

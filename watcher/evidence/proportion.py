@@ -218,7 +218,6 @@ class Proportion(TwoArms[ProportionState]):
             harm=self._harm(state.since.T[1:4]),
             log_regressed=self.onset.log_e(state),
             log_healthy=logsumexp(state.proof / room[:, None] + PROOF_LOG_WEIGHTS),
-            blocks=state.staged,
             toward_healthy=np.minimum(typical.drift(0.0 * middle, self.margin) / room, CAP),
             toward_regressed=np.minimum(typical.drift(np.clip(middle, *limits), self.null), CAP),
             events_per_block=per_block[:, 0] + per_block[:, 2],

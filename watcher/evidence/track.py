@@ -54,7 +54,6 @@ class Snapshot:
     harm: Floats
     log_regressed: Floats
     log_healthy: Floats
-    blocks: Floats
     toward_healthy: Floats
     toward_regressed: Floats
     events_per_block: Floats
