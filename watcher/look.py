@@ -9,11 +9,11 @@ import numpy as np
 
 from watcher import reasons
 from watcher.aftermath import recovery
-from watcher.calibration import calibrate
+from watcher.calibration import calibrate, together
 from watcher.comparison import SPLIT, EvidenceState, fold, fold_split, split_rule
 from watcher.errors import SourceError
 from watcher.evidence.absence import FIRST_BLOCKS
-from watcher.judge import judge, judge_release, judge_split
+from watcher.judge import judge, judge_release, judge_split, shares
 from watcher.model import Calibration, Look, Observations, Outcome, ReleaseVerdict, Request, Watch
 from watcher.policy import Situation, decide
 
@@ -52,12 +52,12 @@ def prepare(watch: Watch, history: Mapping[str, Observations], came_from: str | 
         history: by rule.
         came_from: where the history is from, for people; None: how long it is.
     """
-    return {
-        rule.name: calibrate(
-            rule, watch.design, history[rule.name], came_from or _span(history[rule.name]), rng(), watch.block
-        )
+    learnt = {
+        rule.name: calibrate(rule, watch, history[rule.name], came_from or _span(history[rule.name]), rng())
         for rule in watch.rules
     }
+    parts = {rule.name: shares(watch, rule, *2 * [len(learnt[rule.name].streams)]) for rule in watch.rules}
+    return together(watch, learnt, parts)
 
 
 def look(

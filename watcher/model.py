@@ -50,6 +50,7 @@ class Worse(StrEnum):
 
     HIGHER = "higher"
     LOWER = "lower"
+    EITHER = "either"
 
 
 class Outcome(StrEnum):
@@ -252,9 +253,13 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Alpha:
-    """Error rates a release may spend, over all its rules, streams, looks and stages."""
+    """Error rates a release may spend, over all its rules, streams, looks and stages.
+
+    `before_after` is that of `regressed` where there is no control: what a few days of history can support.
+    """
 
     regressed: float = 0.01
+    before_after: float = 0.05
     healthy: float = 0.05
     split: float = 0.0001
 
@@ -291,6 +296,10 @@ class Watch:
     history: float = 86_400.0
     alpha: Alpha = Alpha()
     focus: Labels = ()
+    zone: str = "UTC"
+    """IANA time zone of the days and weeks that users live by."""
+    excluded: tuple[tuple[float, float], ...] = ()
+    """Stretches of the past that are not what is usual: earlier releases, incidents, holidays."""
     split: Split | None = None
     mode: Mode = Mode.OBSERVE
     switch: str | None = None
@@ -303,6 +312,12 @@ class Watch:
     def design(self) -> Design:
         """Concurrent when there is a control, before_after otherwise."""
         return Design.BEFORE_AFTER if self.baseline is None else Design.CONCURRENT
+
+    @property
+    def alpha_in_effect(self) -> float:
+        """The chance of calling a good release regressed: without a control the larger of the two that are set."""
+        alone = self.design is Design.BEFORE_AFTER
+        return max(self.alpha.regressed, self.alpha.before_after) if alone else self.alpha.regressed
 
 
 @dataclass(frozen=True)
@@ -448,7 +463,11 @@ def _glued(
     return Arm(units, joined("events"), joined("total"), buckets)
 
 
-_PER_STREAM = ("rate", "shape", "scale", "level", "season", "ar", "sigma", "drift", "tail")
+_PER_STREAM = (
+    "rate", "shape", "scale", "usual", "noise", "unit", "memory", "sigma", "drift", "tail", "level", "spread_lately",
+    "beta", "temper", "reached",
+)  # fmt: skip
+_ARRAYS = (*_PER_STREAM, "placebos")
 
 
 @dataclass(frozen=True)
@@ -461,11 +480,18 @@ class Calibration:
     this was learnt ("history 24h", "file", "assumed"). `margin` is the rule's margin, relative unless the rule's is
     absolute. Of the baseline, per stream: `rate` [stream] events per exposure, and
     for latency `shape` [stream, bucket] requests per bucket, with upper `edges`, the `spreads` of the
-    share over each edge and that of the mean log latency (`pace`). The remaining arrays serve rules judged on a series
-    (gauges, before/after) of logarithms, or of shares of `scale` [stream]. Per stream: `level` [stream], `season`
-    [stream, phase] (phase 0 is the first block after midnight UTC), `ar` [stream, lag], `sigma` [stream] standard
-    deviation of an innovation, `drift` [stream] variance of the level's own error, `tail` [stream, lag] the last
-    residuals before exposure, newest first. `points` is how many the series had; with none it cannot be judged.
+    share over each edge and that of the mean log latency (`pace`).
+
+    The rest serves rules judged on a series (gauges, before/after): of logarithms, or of shares of `scale` [stream].
+    `usual` [stream, block] is what is expected of each block from the one that ends at `usual_from` on; the control
+    counts `beta` [stream] of itself (None: all). Deviations are measured in `unit` [stream], their standard deviation;
+    of counts also by `noise` [stream, 2], how many times their chance variance they vary, and the variance of their
+    rate itself. `memory` [stream, mean] foretells a deviation, `sigma` [stream] is what is left, `drift` [stream] the
+    variance of the level's own error, `tail` [stream, mean] what is remembered at exposure, `level` and
+    `spread_lately` [stream] those of the last hours before it. `points` is how many the series had; with none it
+    cannot be judged. `temper` [stream, 2] puts the evidence of shifts and of spikes on the scale of placebos, of which
+    `apart` do not overlap; `placebos` [placebo] is what each reached over all rules, and `bar` what a release must
+    exceed (None: the history supports no such alpha, and the noise model alone decides).
     """
 
     streams: tuple[Labels, ...] = ()
@@ -486,12 +512,23 @@ class Calibration:
     logarithmic: bool = True
     points: int = 0
     scale: Floats | None = None
-    level: Floats | None = None
-    season: Floats | None = None
-    ar: Floats | None = None
+    usual: Floats | None = None
+    usual_from: float = 0.0
+    beta: Floats | None = None
+    noise: Floats | None = None
+    unit: Floats | None = None
+    memory: Floats | None = None
     sigma: Floats | None = None
     drift: Floats | None = None
     tail: Floats | None = None
+    level: Floats | None = None
+    spread_lately: Floats | None = None
+    temper: Floats | None = None
+    reached: Floats | None = None
+    """What every placebo reached on each stream, [stream, placebo]; not kept once `placebos` are put together."""
+    placebos: Floats | None = None
+    apart: int = 0
+    bar: float | None = None
 
     def noted(self, note: str) -> Calibration:
         """Return the calibration with a note added."""
@@ -515,7 +552,7 @@ class Calibration:
     def from_json(cls, raw: Mapping[str, Any]) -> Calibration:
         """Read back what `to_json` wrote."""
         fields: dict[str, Any] = {
-            key: np.asarray(value, dtype=float) if key in _PER_STREAM and value is not None else value
+            key: np.asarray(value, dtype=float) if key in _ARRAYS and value is not None else value
             for key, value in raw.items()
         }
         fields["streams"] = as_streams(raw["streams"])

@@ -118,8 +118,12 @@ def learnt(calibration: Calibration) -> str:
     >>> learnt(Calibration(**week, dispersion=1.8, between_units=1.8, over_time=1.2, spread=0.04))
     'dispersion 1.8 learnt from 6 units, history 7 d (1.8 between units, 1.2 over time); units differ by 4 %'
     """
-    if calibration.level is not None:
-        return f"level and noise of the series learnt from {calibration.came_from}, {calibration.points} blocks"
+    if calibration.memory is not None:
+        said = f"level and noise of the series learnt from {calibration.came_from}, {calibration.points:,} blocks"
+        if calibration.placebos is None or calibration.bar is None:
+            return said
+        placebos = f"{calibration.placebos.size} placebos ({calibration.apart} that do not overlap)"
+        return f"{said}; calibrated on {placebos}"
     if calibration.assumed and calibration.dispersion == 1.0:
         return "dispersion 1, assumed: nothing may be killed on it"
     if calibration.assumed:

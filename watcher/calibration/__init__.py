@@ -5,10 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from watcher.calibration.counts import calibrate_counts, signed
-from watcher.calibration.series import across, calibrate_series, residuals, series
-from watcher.model import Calibration, Design, Kind, Observations, Rule, Worse
+from watcher.calibration.series import across, calibrate_series, direction, laid_out, residuals, series
+from watcher.calibration.together import together
+from watcher.model import Calibration, Design, Kind, Observations, Rule, Watch, Worse
 
-__all__ = ["across", "calibrate", "in_points", "on_series", "residuals", "series", "signed"]
+__all__ = [
+    "across",
+    "calibrate",
+    "direction",
+    "in_points",
+    "laid_out",
+    "on_series",
+    "residuals",
+    "series",
+    "signed",
+    "together",
+]
 
 
 def on_series(rule: Rule, design: Design) -> bool:
@@ -21,23 +33,22 @@ def in_points(rule: Rule, design: Design) -> bool:
     return rule.absolute and rule.kind is Kind.RATIO and design is Design.CONCURRENT
 
 
-def calibrate(
-    rule: Rule, design: Design, history: Observations, came_from: str, rng: np.random.Generator, block: float
-) -> Calibration:
+def calibrate(rule: Rule, watch: Watch, history: Observations, came_from: str, rng: np.random.Generator) -> Calibration:
     """Learn what a rule needs from the time before exposure.
 
     Args:
+        rule: what to learn of.
+        watch: design, block, horizon, and what of the past is not usual.
         history: closed blocks before exposure, oldest first; for a table without any, its baseline arm (whose
             outcomes say nothing of the difference between the arms).
         came_from: where the history is from, for people.
         rng: draws the splits between units.
-        block: seconds a block lasts.
     """
-    margin, notes = _margin(rule, design, history)
+    margin, notes = _margin(rule, watch.design, history)
     known = Calibration(margin=margin, notes=notes)
-    if on_series(rule, design):
-        return calibrate_series(rule, design, history, came_from, block, known)
-    return calibrate_counts(rule, history, came_from, rng, block, known)
+    if on_series(rule, watch.design):
+        return calibrate_series(rule, watch, history, came_from, known)
+    return calibrate_counts(rule, history, came_from, rng, watch.block, known)
 
 
 def _margin(rule: Rule, design: Design, history: Observations) -> tuple[float, tuple[str, ...]]:

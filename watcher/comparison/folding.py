@@ -8,25 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from watcher.calibration import residuals
 from watcher.comparison.blocks import by_stage
 from watcher.comparison.methods import Method, Methods
+from watcher.comparison.series import fold_series
 from watcher.comparison.state import EvidenceState, Part
-from watcher.comparison.streams import aligned
 from watcher.evidence.buckets import Buckets, BucketState
-from watcher.evidence.innovations import Innovations, InnovationState
+from watcher.evidence.innovations import Innovations
+from watcher.evidence.spikes import Spikes
 from watcher.evidence.track import Track
 from watcher.evidence.units import FEWEST, offset_scale
-from watcher.model import Flags, Floats, Labels, Observations
+from watcher.model import Flags, Labels, Observations
 
 
 def fold_methods(
     methods: Methods, observations: Observations, state: EvidenceState, counted: Flags
 ) -> tuple[EvidenceState, Track]:
     """Fold the blocks that count, stage by stage, by every method; a series, by all its blocks."""
-    track = Track.empty(len(state.streams), int(counted.sum()))
     if methods.on_series:
-        return _fold_series(methods, observations, state, counted, track), track
+        return fold_series(methods, observations, state, counted)
+    track = Track.empty(len(state.streams), int(counted.sum()))
     at = 0
     for stage, blocks in by_stage(methods.watch, observations.ends, counted):
         segment = observations.picked(blocks)
@@ -44,22 +44,6 @@ def fold_methods(
 
 def _laid_out(methods: Methods, part: Part, streams: tuple[Labels, ...]) -> Method:
     return methods.laid_out(part.method, tuple(streams[row] for row in part.rows))
-
-
-def _fold_series(
-    methods: Methods, observations: Observations, state: EvidenceState, counted: Flags, track: Track
-) -> EvidenceState:
-    """Fold all blocks of a series, writing into the track what the ones that count say."""
-    parts = []
-    for part in state.parts:
-        method, own = _laid_out(methods, part, state.streams), part.state
-        assert isinstance(method, Innovations)
-        assert isinstance(own, InnovationState)
-        moved, found = method.fold(own, _residuals(methods, observations), observations.ends, counted)
-        for field in fields(Track):
-            getattr(track, field.name)[:] = getattr(found, field.name)[:, counted]
-        parts.append(replace(part, state=moved))
-    return replace(state, parts=tuple(parts), staged=state.staged + int(counted.sum()))
 
 
 def _in_stage(methods: Methods, state: EvidenceState, stage: int, segment: Observations) -> EvidenceState:
@@ -105,7 +89,7 @@ def _fold_part(method: Method, part: Part, segment: Observations) -> tuple[Any, 
         buckets = [empty if arm.buckets is None or not segment.edges else arm.buckets.sum(axis=1) for arm in arms]
         return method.fold(state, buckets[0], buckets[1], segment.ends)
     counts = [(arm.events.sum(axis=1), arm.total.sum(axis=1)) for arm in arms]
-    assert not isinstance(method, Innovations)
+    assert not isinstance(method, Innovations | Spikes)
     fold: Any = method.fold
     moved, track = fold(state, counts[0], counts[1], segment.ends)
     return moved, track
@@ -129,16 +113,3 @@ def _merge(methods: Methods, state: EvidenceState, found: Mapping[str, Track], t
     track.healthy[:, where] = np.where(on_scale, other.healthy, share.healthy)
     track.harm[:, where] = np.where(latency, other.harm, share.harm)
     track.onset[:, where] = np.where(latency, other.onset, share.onset)
-
-
-def _residuals(methods: Methods, observations: Observations) -> Floats:
-    """Return residuals of the state's streams; streams without history are gaps."""
-    calibration = methods.calibration
-    rows = {stream: row for row, stream in enumerate(observations.streams)}
-    known = [stream for stream in calibration.streams if stream in rows]
-    out = np.full((len(observations.streams), observations.ends.size), np.nan)
-    if known:
-        given = aligned(observations, calibration.streams)
-        left = residuals(methods.rule, given, calibration, methods.watch.block)
-        out[[rows[stream] for stream in calibration.streams]] = left
-    return out

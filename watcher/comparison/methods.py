@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from watcher.calibration import in_points, on_series
+from watcher.calibration import direction, in_points, laid_out, on_series
 from watcher.evidence.buckets import Buckets
 from watcher.evidence.innovations import Innovations
+from watcher.evidence.memory import Memory
 from watcher.evidence.profile import Profile
 from watcher.evidence.proportion import FROM, Proportion
+from watcher.evidence.spikes import Spikes
 from watcher.model import Calibration, Floats, Kind, Labels, Rule, Watch, Worse
-
-CLIPPED = 0.98
-"""An innovation counts up to this part of what would alarm alone: one outlier never does."""
 
 UNKNOWN_SHARE = 0.9
 """What a good share is taken to be where nothing is known of it: it buys power, never validity."""
@@ -28,7 +27,7 @@ def tolerated(rule: Rule, margin: float, points: bool = False) -> float:
     return float(-np.log1p(-margin)) if rule.worse is Worse.LOWER else float(np.log1p(margin))
 
 
-Method = Profile | Proportion | Buckets | Innovations
+Method = Profile | Proportion | Buckets | Innovations | Spikes
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class Methods:
 
     @property
     def sign(self) -> int:
-        """+1 when more is worse, -1 when less is."""
-        return -1 if self.rule.worse is Worse.LOWER else 1
+        """+1 when more is worse, -1 when less is, 0 when either is."""
+        return direction(self.rule)
 
     @property
     def in_points(self) -> bool:
@@ -60,7 +59,10 @@ class Methods:
         if not streams:
             return {}
         if self.on_series:
-            return {"innovations": everyone} if self.calibration.ar is not None else {}
+            if self.calibration.memory is None:
+                return {}
+            # Spikes count only where placebos say how many of them there always are.
+            return {"innovations": everyone, "spikes": everyone} if self.loud else {"innovations": everyone}
         # What is counted at another moment than its total may exceed it: no proportion.
         part = self.rule.kind is not Kind.RATE
         common = [self.in_points or (part and bool(rate >= FROM)) for rate in self._rates(streams)]
@@ -76,6 +78,8 @@ class Methods:
         calibration, rule = self.calibration, self.rule
         if name == "innovations":
             return self._innovations(streams)
+        if name == "spikes":
+            return Spikes.of(self.sign, self.watch.horizon / self.watch.block)
         laid: dict[str, Any] = {
             "margin": calibration.margin,
             "dispersion": calibration.dispersion,
@@ -96,8 +100,18 @@ class Methods:
             laid["regress_margin"] = rule.regress_margin * float(np.mean(rates))
         return Proportion.of(**laid, rate=rates, absolute=self.in_points)
 
+    @property
+    def loud(self) -> bool:
+        """Whether a series is judged by spikes, too."""
+        return self.calibration.bar is not None
+
+    def tempered(self, streams: tuple[Labels, ...]) -> Floats:
+        """Return what evidence of shifts and of spikes is multiplied by, [stream, 2]."""
+        assert self.calibration.temper is not None
+        return self.of_streams(self.calibration.temper, streams, 1.0)
+
     def tails(self, streams: tuple[Labels, ...]) -> Floats | None:
-        """Return the last residuals of a series before exposure, [stream, lag]."""
+        """Return what a series remembers at exposure, [stream, mean]."""
         return None if self.calibration.tail is None else self.of_streams(self.calibration.tail, streams, 0.0)
 
     def of_streams(self, array: Floats | None, streams: tuple[Labels, ...], unknown: float) -> Floats:
@@ -116,25 +130,13 @@ class Methods:
         usual = UNKNOWN_SHARE if self.rule.worse is Worse.LOWER else 0.0
         return np.nan_to_num(self.of_streams(self.calibration.rate, streams, np.nan), nan=usual)
 
-    @property
-    def _clip(self) -> float:
-        """Standard deviations beyond which an innovation counts no further."""
-        share = self.rule.weight / sum(each.weight for each in self.watch.rules)
-        return float(CLIPPED * np.sqrt(-2.0 * np.log(self.watch.alpha.regressed * share)))
-
     def _innovations(self, streams: tuple[Labels, ...]) -> Innovations:
-        calibration = self.calibration
-        assert calibration.ar is not None
-        assert calibration.sigma is not None
-        assert calibration.drift is not None
-        return Innovations(
-            sign=self.sign,
-            margin=calibration.margin,
-            regress_margin=self.rule.regress_margin,
-            clip=self._clip,
-            logarithmic=calibration.logarithmic,
-            ar=self.of_streams(calibration.ar, streams, 0.0),
-            # A stream without history has no baseline: its points are gaps, so any scale will do.
-            sigma=self.of_streams(calibration.sigma, streams, 1.0),
-            drift=self.of_streams(calibration.drift, streams, 0.0),
+        method = laid_out(self.rule, self.watch, self.calibration)
+        # A stream without history has no baseline: its points are gaps, so any scale will do.
+        weights, sigma = method.memory.weights, method.memory.sigma
+        return replace(
+            method,
+            memory=Memory(self.of_streams(weights, streams, 0.0), self.of_streams(sigma, streams, 1.0)),
+            drift=self.of_streams(method.drift, streams, 0.0),
+            unit=self.of_streams(method.unit, streams, 1.0),
         )

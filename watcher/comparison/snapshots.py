@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from watcher.comparison.methods import Methods
+from watcher.comparison.series import series_snapshot
 from watcher.comparison.state import EvidenceState
 from watcher.evidence.quantiles import Quantile
 from watcher.evidence.track import Snapshot
@@ -22,6 +23,8 @@ def snapshot_of(
     methods: Methods, state: EvidenceState
 ) -> tuple[Snapshot | None, Mapping[float, Quantile] | None, Flags | None]:
     """Return what all methods together say; of a latency its quantiles too, and where they decide health."""
+    if methods.on_series:
+        return series_snapshot(methods, state, 1 - CONFIDENCE), None, None
     merged = None
     for part in state.parts:
         method: Any = methods.laid_out(part.method, tuple(state.streams[row] for row in part.rows))

@@ -13,6 +13,7 @@ from watcher.evidence.innovations import InnovationState
 from watcher.evidence.profile import ProfileState
 from watcher.evidence.proportion import ProportionState
 from watcher.evidence.quantiles import Quantile
+from watcher.evidence.spikes import SpikeState
 from watcher.evidence.track import ArrayState, Snapshot, Track
 from watcher.model import Calibration, Flags, Floats, Labels, as_streams
 
@@ -21,6 +22,7 @@ STATES: dict[str, type[ArrayState]] = {
     "proportion": ProportionState,
     "buckets": BucketState,
     "innovations": InnovationState,
+    "spikes": SpikeState,
 }
 """Methods by name, and what they keep."""
 

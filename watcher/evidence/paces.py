@@ -116,8 +116,10 @@ class Level:
     @classmethod
     def of(cls, method: Innovations, present: float) -> Level:
         """Return the pace at which a method laid out for one stream goes, if so many of its blocks have a value."""
-        whole = (1.0 - float(method.ar[0].sum())) / float(method.sigma[0])
-        return cls(present * whole**2, float(np.sqrt(method.drift[0])), method.sign, method.logarithmic)
+        unit = float(method.unit[0])
+        whole = float(method.memory.rest[0]) / (float(method.memory.sigma[0]) * unit)
+        error = unit * float(np.sqrt(method.drift[0]))
+        return cls(present * whole**2, error, method.sign or 1, method.logarithmic)
 
     def gain(self, effect: Number, null: Number) -> Floats:
         """Return the nats a block adds against a null effect while the true one is `effect`."""

@@ -6,6 +6,6 @@ Berger 1982, Technometrics 24).
 """
 
 from watcher.judge.release import ORDER, judge_release, judge_split
-from watcher.judge.streams import judge, thresholds
+from watcher.judge.streams import judge, shares, thresholds
 
-__all__ = ["ORDER", "judge", "judge_release", "judge_split", "thresholds"]
+__all__ = ["ORDER", "judge", "judge_release", "judge_split", "shares", "thresholds"]

@@ -21,21 +21,30 @@ OPEN = 10.0
 """Log ratio from which a multiple says no more than "nothing to compare with"."""
 
 
-def thresholds(watch: Watch, rule: Rule, streams: int, known: int) -> Floats:
-    """Return log(1 / alpha) for each stream of a rule, [stream]; fixed before the release.
+def shares(watch: Watch, rule: Rule, streams: int, known: int) -> Floats:
+    """Return the part of alpha that each stream of a rule has, [stream]; fixed before the release.
 
     >>> from watcher.model import Release, Selector, Stage, Strategy
     >>> rule = Rule("errors", Kind.RATIO, Selector("errors"), Selector("requests"))
     >>> release = Release("shop", "production", "checkout", "1", Strategy.FLAG, (Stage(0.0),))
-    >>> np.round(np.exp(-thresholds(Watch(release, (rule,)), rule, 2, 2)), 4).tolist()
-    [0.005, 0.005]
+    >>> shares(Watch(release, (rule,)), rule, 2, 2).tolist()
+    [0.5, 0.5]
     """
     share = rule.weight / sum(each.weight for each in watch.rules)
     if not rule.by and not rule.signature:
-        return np.full(streams, -np.log(watch.alpha.regressed * share / max(streams, 1)))
+        return np.full(streams, share / max(streams, 1))
     born = np.arange(1.0, max(streams - known, 0) + 1)
     parts = np.concatenate([np.full(known, (1 - RESERVE) / max(known, 1)), RESERVE * reserved(born)])
-    return np.asarray(-np.log(watch.alpha.regressed * share * parts))
+    return np.asarray(share * parts)
+
+
+def thresholds(watch: Watch, rule: Rule, streams: int, known: int, bar: float | None = None) -> Floats:
+    """Return the evidence each stream of a rule must reach, nats, [stream].
+
+    It is log(1 / alpha) more than the price of the stream's share; where placebos set a `bar`, that takes its place.
+    """
+    least = -np.log(watch.alpha_in_effect) if bar is None else np.nextafter(bar, np.inf)
+    return np.asarray(least - np.log(shares(watch, rule, streams, known)))
 
 
 def judge(watch: Watch, rule: Rule, evidence: Evidence, previous: Sequence[Verdict] = ()) -> tuple[Verdict, ...]:
@@ -54,7 +63,8 @@ def judge(watch: Watch, rule: Rule, evidence: Evidence, previous: Sequence[Verdi
     References:
         Ville (1939); Howard et al. (2021), Ann. Statist. 49(2).
     """
-    limits = thresholds(watch, rule, len(evidence.state.streams), evidence.state.known)
+    state, bar = evidence.state, evidence.calibration.bar
+    limits = thresholds(watch, rule, len(state.streams), state.known, bar)
     before = {verdict.labels: verdict for verdict in previous}
     beyond = (evidence.track.regressed >= limits[:, None]) & (evidence.track.harm > evidence.margin)
     if not evidence.state.streams:

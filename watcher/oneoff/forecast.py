@@ -86,7 +86,7 @@ def _streams(
     """Yield the plan of every stream of a rule, and one that says so where there is none."""
     rates, exposures = baseline(rule, seen)
     judged = [row for row, labels in enumerate(seen.streams) if not signed(rule, labels)]
-    limits = thresholds(watch, rule, len(judged), len(judged))
+    limits = thresholds(watch, rule, len(judged), len(judged), calibration.bar)
     for place, row in enumerate(judged or [0]):
         labels = seen.streams[row] if judged else ()
         rate, traffic = (float(x[row]) if judged else none for x, none in ((rates, np.nan), (exposures, 0.0)))
@@ -136,7 +136,7 @@ def _hindrance(watch: Watch, rule: Rule, calibration: Calibration, rate: float, 
     if traffic <= 0:
         return "no traffic in the history"
     if on_series(rule, watch.design):
-        return "" if calibration.ar is not None else "; ".join(calibration.notes) or "too short a history"
+        return "" if calibration.memory is not None else "; ".join(calibration.notes) or "too short a history"
     return "" if rate > 0 else "none of its events in the history, so there is no rate to plan with"
 
 

@@ -197,7 +197,7 @@ def _calibrations(watch: Watch, table: TidyTable, history: Mapping[str, Observat
         enough = learnt[rule.name].points if rule.kind is Kind.GAUGE else not learnt[rule.name].assumed
         if not enough:
             control = _control_only(whole[rule.name])
-            learnt[rule.name] = calibrate(rule, watch.design, control, "file", rng(), watch.block)
+            learnt[rule.name] = calibrate(rule, watch, control, "file", rng())
     return learnt
 
 

@@ -119,7 +119,7 @@ def _needs(needs: Needs | None) -> dict[str, Any] | None:
 
 def _widest(calibrations: Sequence[Calibration]) -> Calibration:
     """Return the calibration with the largest dispersion; series have none, so they speak only for themselves."""
-    counts = [each for each in calibrations if each.level is None] or list(calibrations) or [Calibration()]
+    counts = [each for each in calibrations if each.memory is None] or list(calibrations) or [Calibration()]
     return max(counts, key=lambda each: (each.dispersion, each.came_from == "assumed"))
 
 
