@@ -50,6 +50,8 @@ class Worse(StrEnum):
 
     HIGHER = "higher"
     LOWER = "lower"
+    EITHER = "either"
+    """Nobody says: a change either way is harm."""
 
 
 class Outcome(StrEnum):

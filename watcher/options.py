@@ -15,14 +15,14 @@ FORMATS = ("table", "json", "jsonl", "markdown")
 def quantity(name: str, kind: str, **settings: Any) -> Callable[[F], F]:
     """Return an option such as 25m or 50%, refused where it is given; what is passed on is the text."""
 
-    def check(_context: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-        from watcher.config import parse_duration, parse_margin, parse_moment, parse_share
+    def check(_context: click.Context, _param: click.Parameter, value: Any) -> Any:
+        from watcher.config import parse_duration, parse_margin, parse_moment, parse_share, parse_worse
 
-        known = {"share": parse_share, "margin": parse_margin, "time": parse_moment}
+        known = {"share": parse_share, "margin": parse_margin, "time": parse_moment, "direction": parse_worse}
         parse: Callable[[object], object] = known.get(kind, parse_duration)
         try:
-            if value is not None:
-                parse(value)
+            for each in value if isinstance(value, tuple) else () if value is None else (value,):
+                parse(each)
         except ValueError as error:
             raise click.BadParameter(str(error)) from error
         return value
@@ -91,13 +91,20 @@ UNIT_OF_TIME = click.option(
     help="Of durations.",
 )
 
+WORSE = quantity(
+    "--worse",
+    "direction",
+    multiple=True,
+    help="higher, lower or (gauge) either; or by metric: '*_pct=lower' (repeatable, the first that matches holds).",
+)
+
 WHAT = options(
     click.option("--ratio", metavar="BAD/TOTAL", help="Columns: events, and the total they are a part of."),
     click.option("--rate", metavar="EVENTS/PER", help="Columns: events, and what they follow later (orders/starts)."),
     click.option("--latency", metavar="COLUMN", help="Durations, one row each; or the metric of a histogram."),
     click.option("--gauge", metavar="COLUMN", help="One measurement per interval; needs --worse."),
     click.option("--rules", metavar="PACK", help="A rule pack: a file, or the name of a shipped one."),
-    click.option("--worse", type=click.Choice(["higher", "lower"]), help="Which way is worse (rate: lower)."),
+    WORSE,
     quantity("--margin", "margin", help="How much worse is tolerable: 50%, or 0.5pp of a ratio."),
     quantity(
         "--regress-margin",

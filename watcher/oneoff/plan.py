@@ -12,8 +12,8 @@ from watcher.look import read_history
 from watcher.model import Alpha, Release, Rule, Stage, Strategy, Watch
 from watcher.oneoff.asked import labels_named
 from watcher.oneoff.forecast import forecast
+from watcher.oneoff.prepared import ARMS, present, with_objective
 from watcher.oneoff.prometheus import SETTLE, equalities
-from watcher.oneoff.table import ARMS, present, with_objective
 from watcher.report.plan import Plan
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
@@ -55,7 +55,7 @@ def plan_table(
         raise DataError(f"no row before {at}: there is no history to plan from", file=file, column="timestamp")
     watch = _watch(pack, exposed, share, watch_for, alpha)
     watch = replace(watch, block=table.block, settle=0.0, history=exposed - table.start)
-    watch = replace(watch, rules=tuple(with_objective(rule, table, watch) for rule in pack))
+    watch = replace(watch, rules=tuple(with_objective(rule, table, watch, table.end) for rule in pack))
     if table.has_arms:
         watch = replace(watch, baseline=ARMS[0], treatment=ARMS[1])
     table = read(watch.rules)
