@@ -1,4 +1,4 @@
-"""The options of `watcher compare` and `watcher plan`, in groups, and how options are checked and listed."""
+"""The options of `watcher compare`, `backtest` and `plan`, in groups, and how options are checked and listed."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ WHAT = options(
     click.option("--ratio", metavar="BAD/TOTAL", help="Columns: events, and the total they are a part of."),
     click.option("--rate", metavar="EVENTS/PER", help="Columns: events, and what they follow later (orders/starts)."),
     click.option("--latency", metavar="COLUMN", help="Durations, one row each; or the metric of a histogram."),
-    click.option("--gauge", metavar="COLUMN", help="One measurement per interval; needs --worse."),
+    click.option("--gauge", metavar="COLUMN", help="One measurement per interval; a rule for each of several metrics."),
     click.option("--rules", metavar="PACK", help="A rule pack: a file, or the name of a shipped one."),
     WORSE,
     quantity("--margin", "margin", help="How much worse is tolerable: 50%, or 0.5pp of a ratio."),
@@ -118,12 +118,36 @@ WHAT = options(
     UNIT_OF_TIME,
 )
 
+AT = quantity("--at", "time", help="Exposure (2026-11-20T10:00:00Z); what lies before it is history.")
+
 HOW = options(
-    quantity("--at", "time", help="Exposure (2026-11-20T10:00:00Z); what lies before it is history."),
+    AT,
     BY,
     ALPHA,
     quantity("--warm-up", "duration", help="After exposure, not counted. [default: 0s; 5m on a Prometheus]"),
     GRID,
+)
+
+PAST = options(
+    AT,
+    BY,
+    ALPHA,
+    quantity("--warm-up", "duration", default="0s", show_default=True, help="After exposure, not counted."),
+    quantity("--looks-every", "duration", default="60s", show_default=True, help="Time between looks."),
+    quantity("--horizon", "duration", default="2h", show_default=True, help="How long a release is looked at."),
+    GRID,
+    click.option(
+        "--processes", type=click.IntRange(min=1), metavar="N", help="To spread the work over. [default: all cores]"
+    ),
+    click.option(
+        "--format", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Of the answer."
+    ),
+    click.option("--output", type=click.Path(dir_okay=False), help="Write the answer to a file, too."),
+    click.option(
+        "--report",
+        type=click.Path(dir_okay=False),
+        help="Write FILE.html: figures, other alphas and margins, charts of single releases.",
+    ),
 )
 
 ARMS = options(
