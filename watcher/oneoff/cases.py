@@ -194,16 +194,15 @@ def placebo_moments(table: TidyTable, exposed: float | None, horizon: float) -> 
     Each has history before it. None comes within a horizon of the real release, and, where there are arms, none after
     it: from then on the arms differ.
     """
-    span = table.end - table.start
-    needed = max(horizon, FEWEST_POINTS * table.block, min(HISTORY, span / 2))
-    first = np.ceil((table.start + needed) / table.block) * table.block
-    moments = np.arange(first, table.end - horizon + 1e-6, horizon)
     if exposed is None and table.has_arms:
         # Arms of which nobody says since when they differ are taken to have differed all along.
         return []
+    end = table.end if exposed is None or not table.has_arms else min(table.end, exposed)
+    needed = max(horizon, FEWEST_POINTS * table.block, min(HISTORY, (end - table.start) / 2))
+    first = np.ceil((table.start + needed) / table.block) * table.block
+    moments = np.arange(first, end - horizon + 1e-6, horizon)
     if exposed is not None:
-        before, after = moments + horizon <= exposed - horizon, moments >= exposed + horizon
-        moments = moments[before | (after & (not table.has_arms))]
+        moments = moments[(moments + horizon <= exposed - horizon) | (moments >= exposed + horizon)]
     if len(moments) > MOST_PLACEBOS:
         moments = moments[np.linspace(0, len(moments) - 1, MOST_PLACEBOS).round().astype(int)]
     return [float(moment) for moment in moments]

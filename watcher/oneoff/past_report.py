@@ -17,8 +17,6 @@ MOST_CHARTS = 40
 MARGINS = (0.5, 2.0)
 """Times the margins asked for."""
 
-_DRAWN = ("missed", "false_alarm", "found", "unlabelled")
-
 
 def write(
     path: Path, cases: Cases, found: Backtest, processes: int | None = None, progress: Progress | None = None
@@ -51,7 +49,7 @@ def _with_margins(cases: Cases, times: float, processes: int | None, progress: P
 def _pictures(cases: Cases, found: Backtest, processes: int | None) -> dict[str, str]:
     """Return a chart of the top stream of the most telling releases, by name."""
     tasks = {row.release: task for row, task in zip(found.rows, cases.tasks, strict=True)}
-    chosen = [row for kind in _DRAWN for row in found.of(kind)][:MOST_CHARTS]
+    chosen = [row for kind in past_page.SECTIONS for row in found.of(kind)][:MOST_CHARTS]
     drawn = [(tasks[row.release], row.top_stream) for row in chosen]
     pictures = spread(_picture, cases, drawn, processes)
     return {row.release: picture for row, picture in zip(chosen, pictures, strict=True) if picture}

@@ -57,12 +57,12 @@ class PastRelease:
         return bool(self.alarm)
 
     @property
-    def kind(self) -> Literal["found", "missed", "false_alarm", "passed", "unlabelled", "error"]:
-        """What the alarm, or its absence, was worth."""
+    def kind(self) -> Literal["found", "missed", "false_alarm", "passed", "alarm", "unlabelled", "error"]:
+        """What the alarm, or its absence, was worth; without a label that is not known."""
         if self.outcome == ERROR:
             return "error"
         if self.label is None:
-            return "unlabelled"
+            return "alarm" if self.positive else "unlabelled"
         if self.label == BAD:
             return "found" if self.positive else "missed"
         return "false_alarm" if self.positive else "passed"

@@ -21,8 +21,8 @@ from watcher.report.past_table import LISTED, figures, headline, number, percent
 SECTIONS = {
     "missed": ("Missed", "Known to be bad, and no alarm was raised before the horizon."),
     "false_alarm": ("False alarms", "Known to be fine, and an alarm was raised."),
+    "alarm": ("Alarms without a label", "An alarm was raised, and nobody says what the release turned out to be."),
     "found": ("Found", "Known to be bad, and an alarm was raised."),
-    "unlabelled": ("Without a label", "Nobody says what these turned out to be."),
 }
 """Kinds of releases that are shown one by one, in the order in which people want to see them."""
 
@@ -88,7 +88,7 @@ def page(found: PastReleases, margins: Sequence[Margin] = (), pictures: Mapping[
         delay_chart=delay_chart,
         sections=sections,
         errors=[(clipped(row.release), row.reason) for row in found.of("error")],
-        passed=[_cells(row) for row in found.of("passed")],
+        passed=[_cells(row) for row in found.of("passed", "unlabelled")],
         warnings=found.warnings,
     )
 
@@ -278,8 +278,10 @@ exposed {{ row.exposed }} UTC, score {{ row.score }}{% if row.group %}, group {{
 {% endif %}
 {% if passed %}
 <section aria-labelledby="passed">
-<h2 id="passed">Fine, and no alarm ({{ passed | length }})</h2>
-<details><summary>All of them</summary>{{ listing(passed, "Fine releases that raised no alarm") }}</details>
+<h2 id="passed">No alarm ({{ passed | length }})</h2>
+<details><summary>All of them</summary>
+{{ listing(passed, "Releases that raised no alarm, and are not known to be bad") }}
+</details>
 </section>
 {% endif %}
 </main>

@@ -20,6 +20,7 @@ MOST_ROWS = 20
 LISTED = {
     "missed": "Missed",
     "false_alarm": "False alarms",
+    "alarm": "Alarms without a label",
     "error": "Could not be judged",
 }
 """Kinds of releases that are listed, and what people call them."""
@@ -45,9 +46,7 @@ def headline(found: PastReleases) -> str:
         parts.append(f"false alarms on {_false_alarms(found, 'fine one' if tallied.bad else 'fine release')}")
     if not parts:
         alarms = sum(row.positive for row in found.rows)
-        parts.append(
-            f"alarms on {_of(alarms, len(found.rows), 'release')}; without labels nobody knows which are right"
-        )
+        parts.append(f"alarms on {_of(alarms, len(found.rows), 'release')}; no label says which of them are right")
     text = ", ".join(parts)
     return text[0].upper() + text[1:]
 
