@@ -83,7 +83,8 @@ class Cases:
         Raises:
             DataError: its data are wrong.
         """
-        return compare_prepared(self.prepared(task))
+        with np.errstate(over="ignore"):
+            return compare_prepared(self.prepared(task))
 
     def prepared(self, task: Task) -> Prepared:
         """Return one release before its first look.
