@@ -51,6 +51,9 @@ def backtest(
     fine, empty unknown), `group` which were made together. A table without labels and with one release at most is
     judged at times when nothing was released: how often the rules raise a false alarm on its own history.
 
+    What varies is learnt before exposure; where there were no arms yet, from the baseline arm up to the horizon, as
+    `compare` does: it says nothing of the difference between them.
+
     Args:
         data: a DataFrame, or the path of a CSV or Parquet file; columns as in the README.
         ratio, rate, latency, gauge, rules, by, margin, regress_margin, alpha, warm_up, matures, objective,

@@ -59,13 +59,12 @@ def _picture(cases: Cases, drawn: tuple[Task, str]) -> str:
     """Return the chart of both arms of one stream, as far as the horizon; empty where there is nothing to draw."""
     task, stream = drawn
     try:
-        ready = cases.prepared(task)
-        comparison = cases.compared(task)
-        for verdict in comparison.findings.streams:
-            rule = comparison.findings.rule(verdict.rule)
-            if rule is not None and stream_name(ready, verdict) == stream:
-                drawing = charts.arms(comparison.findings, rule, verdict)
+        findings = cases.compared(task).findings
+        for verdict in findings.streams:
+            rule = findings.rule(verdict.rule)
+            if rule is not None and stream_name(findings.watch, verdict) == stream:
+                drawing = charts.arms(findings, rule, verdict)
                 return past_page.picture(charts.to_svg(drawing), f"{stream} over time: {verdict.reason}")
     except WatcherError:
-        return ""
+        pass
     return ""

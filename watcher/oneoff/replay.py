@@ -10,7 +10,7 @@ import numpy as np
 from watcher import reasons
 from watcher.comparison import SPLIT
 from watcher.look import look
-from watcher.model import Look, Outcome, Verdict
+from watcher.model import Look, Outcome, Verdict, Watch
 from watcher.oneoff.prepared import Prepared
 from watcher.report.past import ABSENT, Alarm, PastRelease
 
@@ -57,7 +57,7 @@ def replayed(case: Case, ready: Prepared, every: float) -> PastRelease:
         exposed_at=exposed,
         decided_at=_decided(shown),
         minutes_to_detect=None if told is None else (told.at - exposed) / 60,
-        top_stream="" if top is None else stream_name(ready, top),
+        top_stream="" if top is None else stream_name(ready.watch, top),
         reason=_reason(shown, top),
         score=highest if told is not None else min(highest, _BELOW),
         notes=ready.notes,
@@ -136,7 +136,7 @@ def _reason(found: Look, top: Verdict | None) -> str:
     return top.reason if top is not None and _alarm(found) == ABSENCE else found.verdict.reason
 
 
-def stream_name(ready: Prepared, verdict: Verdict) -> str:
+def stream_name(watch: Watch, verdict: Verdict) -> str:
     """Return what people call a stream."""
-    rule = next((rule for rule in ready.watch.rules if rule.name == verdict.rule), None)
+    rule = next((rule for rule in watch.rules if rule.name == verdict.rule), None)
     return verdict.rule if rule is None else reasons.subject(replace(rule, title=""), verdict.labels)

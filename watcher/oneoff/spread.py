@@ -8,12 +8,13 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
 
 from watcher.errors import DataError
 from watcher.oneoff.backtested import Backtest
 from watcher.oneoff.cases import Cases
+from watcher.oneoff.prepared import UNNAMED
 from watcher.report.past import ERROR, PastRelease
 
 T = TypeVar("T")
@@ -22,13 +23,10 @@ W = TypeVar("W")
 Progress = Callable[[int, int], None]
 """Told how many releases are done, and of how many."""
 
-_CHUNKS = 16
-"""Chunks a process gets: many enough that none waits for another, and that the progress is seen."""
-
 _MOST_NOTES = 5
 
 _held: list[Cases] = []
-"""In a worker: the releases, which it got when it started and not with every chunk."""
+"""In a worker: the releases, which it got when it started and not with every task."""
 
 
 def cores() -> int:
@@ -53,7 +51,7 @@ def judge_all(cases: Cases, processes: int | None = None, progress: Progress | N
         alpha=cases.alpha,
         looks_every=cases.every,
         horizon=cases.horizon,
-        name=str(cases.options["name"]),
+        name="" if cases.options["name"] == UNNAMED else str(cases.options["name"]),
         placebos=cases.placebos is not None,
         warnings=(*cases.warnings, *_notes(rows)),
         took_seconds=time.monotonic() - began,
@@ -86,18 +84,15 @@ def spread(
     processes = min(processes or cores(), len(tasks))
     if processes <= 1:
         return _here(work, cases, tasks, progress)
-    size = max(1, len(tasks) // (_CHUNKS * processes))
-    chunks = [tuple(tasks[at : at + size]) for at in range(0, len(tasks), size)]
     pool = ProcessPoolExecutor(processes, mp_context=_context(), initializer=_hold, initargs=(cases,))
     try:
-        waiting = {pool.submit(_chunk, work, chunk): chunk for chunk in chunks}
-        futures, done = list(waiting), 0
-        while waiting:
-            finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            done += sum(_counted(future, waiting) for future in finished)
+        futures = [pool.submit(_there, work, task) for task in tasks]
+        for done, future in enumerate(as_completed(futures), 1):
+            # What is no release's fault is raised at once, not when all the others are done.
+            future.result()
             if progress is not None:
                 progress(done, len(tasks))
-        return [each for future in futures for each in future.result()]
+        return [future.result() for future in futures]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -111,12 +106,6 @@ def _here(work: Callable[[Cases, W], T], cases: Cases, tasks: Sequence[W], progr
     return found
 
 
-def _counted(future: Future[list[T]], waiting: dict[Future[list[T]], tuple[W, ...]]) -> int:
-    """Return how many tasks a finished chunk had; raise what it raised at once, not when all others are done."""
-    future.result()
-    return len(waiting.pop(future))
-
-
 def _context() -> multiprocessing.context.BaseContext:
     """Return how workers start: as copies where the system can, so that nothing has to be sent to them."""
     return multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
@@ -128,5 +117,5 @@ def _hold(cases: Cases) -> None:
     _held[:] = [cases]
 
 
-def _chunk(work: Callable[[Cases, W], T], tasks: Sequence[W]) -> list[T]:
-    return [work(_held[0], task) for task in tasks]
+def _there(work: Callable[[Cases, W], T], task: W) -> T:
+    return work(_held[0], task)
