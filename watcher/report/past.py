@@ -216,9 +216,16 @@ class PastReleases:
     @property
     def best_f1(self) -> float | None:
         """The best F1 over all thresholds of the score: for comparison with published figures only."""
-        scores = {row.score for row in self.rows if row.label is not None and np.isfinite(row.score)}
-        found = [f1 for f1 in (self.tallied(score).f1 for score in scores) if f1 is not None]
-        return max(found, default=self.f1)
+        labelled = [row for row in self.rows if row.label is not None and row.outcome != ERROR]
+        bad = np.array([row.label == BAD for row in labelled], dtype=bool)
+        scores = np.array([row.score for row in labelled])
+        if not bad.any():
+            return None
+        # Alarms are all scores from a threshold on, so thresholds are the last places of equal scores.
+        order = np.argsort(-scores, kind="stable")
+        found, alarms = np.cumsum(bad[order]), np.arange(1, bad.size + 1)
+        last = np.append(scores[order][1:] != scores[order][:-1], True) & np.isfinite(scores[order])
+        return float(np.max(2 * found[last] / (alarms[last] + bad.sum()), initial=0.0))
 
     @property
     def waits(self) -> tuple[float, ...]:
