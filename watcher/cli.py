@@ -13,7 +13,20 @@ import click
 from click.core import ParameterSource
 
 from watcher import __version__
-from watcher.options import ANSWER, HOW, IN_PACK, ON_FILE, ON_SERVER, PLAN, SERVER, WHAT, Sectioned, options, quantity
+from watcher.options import (
+    ANSWER,
+    HOW,
+    IN_PACK,
+    ON_FILE,
+    ON_SERVER,
+    PAST,
+    PLAN,
+    SERVER,
+    WHAT,
+    Sectioned,
+    options,
+    quantity,
+)
 
 if TYPE_CHECKING:
     from watcher.oneoff import Comparison, Comparisons
@@ -54,13 +67,18 @@ def compare(context: click.Context, /, file: str | None, **given: Any) -> None:
     from watcher import oneoff
 
     if file is not None:
-        wanted = {key: given[key] for key in ("ratio", "rate", "latency", "gauge", "rules", "worse", "margin", "at")}
-        wanted |= {key: given[key] for key in ("regress_margin", "matures", "objective", "unit_of_time", "alpha")}
-        wanted |= {key: given[key] for key in ("block", "drop_bad_rows")}
-        found = oneoff.compare(file, **wanted, by=given["by"] or None, warm_up=given["warm_up"] or 0)
+        found = oneoff.compare(file, **_of_file(given), warm_up=given["warm_up"] or 0)
     else:
         found = _compare_prometheus(given)
     _answer(found, given)
+
+
+def _of_file(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what is asked of a table: the same for one release and for many."""
+    wanted = {key: given[key] for key in ("ratio", "rate", "latency", "gauge", "rules", "margin", "at")}
+    wanted |= {key: given[key] for key in ("regress_margin", "matures", "objective", "unit_of_time", "alpha")}
+    wanted |= {key: given[key] for key in ("block", "drop_bad_rows")}
+    return {**wanted, "worse": given["worse"] or None, "by": given["by"] or None}
 
 
 def _refuse_unused(context: click.Context) -> None:
@@ -73,7 +91,7 @@ def _refuse_unused(context: click.Context) -> None:
 
 def _unused(params: dict[str, Any]) -> Iterator[tuple[set[str], str]]:
     """Yield options that mean nothing beside the others, and why."""
-    if params["prometheus"] is not None:
+    if params.get("prometheus") is not None:
         yield ON_FILE, "goes with a FILE; on a Prometheus the rule pack says what is compared"
     else:
         yield ON_SERVER, "goes with --prometheus"
@@ -100,13 +118,17 @@ def _answer(found: Comparison | Comparisons, given: dict[str, Any]) -> None:
     if not given["quiet"] or given["output"]:
         text = _formatted(found, given["format"], given["explain"], bool(given["output"]))
         if given["output"]:
-            try:
-                Path(given["output"]).write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise click.FileError(given["output"], error.strerror) from error
+            _write(given["output"], text)
         if not given["quiet"]:
             click.echo(text, nl=False)
     raise click.exceptions.Exit(exit_code(found.outcome.value, given["fail_on"]))
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.FileError(path, error.strerror) from error
 
 
 def _formatted(found: Comparison | Comparisons, form: str, explain: bool, plain: bool) -> str:
@@ -143,6 +165,44 @@ def exit_code(outcome: str, fail_on: str) -> int:
     if outcome == "regressed":
         return 1
     return 0 if fail_on == "regressed" and outcome == "inconclusive" else 3
+
+
+@cli.command(cls=Sectioned)
+@click.argument("file")
+@options(WHAT, PAST)
+@click.pass_context
+def backtest(context: click.Context, /, file: str, output: str | None, **given: Any) -> None:
+    """Try rules on past releases: what they would have found, and when they would have cried wolf.
+
+    A FILE has the columns of `watcher compare`, and tells releases apart by the column release: exposed_at says when
+    users were exposed, label what it turned out to be (1 bad, 0 fine, empty unknown), group what was released together.
+    Every release is looked at as it would have been then, from exposure to the horizon. Without labels and with one
+    release at most, times at which nothing was released are judged instead.
+
+    \b
+      watcher backtest releases.csv --ratio errors/requests
+      watcher backtest kpis.parquet --gauge value --worse '*_pct=lower' --worse '*_ms=higher'
+      watcher backtest load.csv --gauge load_time --horizon 1h --report backtest.html
+
+    Exit code: 0, or 2 on an error.
+    """
+    _refuse_unused(context)
+    from watcher import oneoff
+    from watcher.report import past_table
+    from watcher.report.progress import bar
+
+    own = {key: given[key] for key in ("warm_up", "looks_every", "horizon", "processes", "report")}
+    with bar("releases") as progress:
+        found = oneoff.backtest(file, **_of_file(given), **own, progress=progress)
+    if given["format"] == "json":
+        import json
+
+        text = json.dumps(found.to_json(), indent=2) + "\n"
+    else:
+        text = past_table.text(found, plain=bool(output))
+    if output:
+        _write(output, text)
+    click.echo(text, nl=False)
 
 
 @cli.command()

@@ -51,6 +51,7 @@ class Worse(StrEnum):
     HIGHER = "higher"
     LOWER = "lower"
     EITHER = "either"
+    """Nobody says: a change either way is harm."""
 
 
 class Outcome(StrEnum):

@@ -1,4 +1,4 @@
-"""The options of `watcher compare` and `watcher plan`, in groups, and how options are checked and listed."""
+"""The options of `watcher compare`, `backtest` and `plan`, in groups, and how options are checked and listed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FORMATS = ("table", "json", "jsonl", "markdown")
 def quantity(name: str, kind: str, **settings: Any) -> Callable[[F], F]:
     """Return an option such as 25m or 50%, refused where it is given; what is passed on is the text."""
 
-    def check(_context: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-        from watcher.config import parse_duration, parse_margin, parse_moment, parse_share
+    def check(_context: click.Context, _param: click.Parameter, value: Any) -> Any:
+        from watcher.config import parse_duration, parse_margin, parse_moment, parse_share, parse_worse
 
-        known = {"share": parse_share, "margin": parse_margin, "time": parse_moment}
+        known = {"share": parse_share, "margin": parse_margin, "time": parse_moment, "direction": parse_worse}
         parse: Callable[[object], object] = known.get(kind, parse_duration)
         try:
-            if value is not None:
-                parse(value)
+            for each in value if isinstance(value, tuple) else () if value is None else (value,):
+                parse(each)
         except ValueError as error:
             raise click.BadParameter(str(error)) from error
         return value
@@ -71,9 +71,7 @@ ALPHA = click.option(
     "--alpha",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="RATE",
-    default=0.01,
-    show_default=True,
-    help="Chance of calling a good release regressed.",
+    help="Chance of calling a good release regressed. [default: 0.01; 0.05 without a control]",
 )
 
 BY = click.option("--by", multiple=True, metavar="LABEL", help="Label that makes streams (repeatable).")
@@ -91,13 +89,20 @@ UNIT_OF_TIME = click.option(
     help="Of durations.",
 )
 
+WORSE = quantity(
+    "--worse",
+    "direction",
+    multiple=True,
+    help="higher, lower or (gauge) either; or by metric: '*_pct=lower' (repeatable, the first that matches holds).",
+)
+
 WHAT = options(
     click.option("--ratio", metavar="BAD/TOTAL", help="Columns: events, and the total they are a part of."),
     click.option("--rate", metavar="EVENTS/PER", help="Columns: events, and what they follow later (orders/starts)."),
     click.option("--latency", metavar="COLUMN", help="Durations, one row each; or the metric of a histogram."),
-    click.option("--gauge", metavar="COLUMN", help="One measurement per interval; needs --worse."),
+    click.option("--gauge", metavar="COLUMN", help="One measurement per interval; a rule for each of several metrics."),
     click.option("--rules", metavar="PACK", help="A rule pack: a file, or the name of a shipped one."),
-    click.option("--worse", type=click.Choice(["higher", "lower"]), help="Which way is worse (rate: lower)."),
+    WORSE,
     quantity("--margin", "margin", help="How much worse is tolerable: 50%, or 0.5pp of a ratio."),
     quantity(
         "--regress-margin",
@@ -111,12 +116,36 @@ WHAT = options(
     UNIT_OF_TIME,
 )
 
+AT = quantity("--at", "time", help="Exposure (2026-11-20T10:00:00Z); what lies before it is history.")
+
 HOW = options(
-    quantity("--at", "time", help="Exposure (2026-11-20T10:00:00Z); what lies before it is history."),
+    AT,
     BY,
     ALPHA,
     quantity("--warm-up", "duration", help="After exposure, not counted. [default: 0s; 5m on a Prometheus]"),
     GRID,
+)
+
+PAST = options(
+    AT,
+    BY,
+    ALPHA,
+    quantity("--warm-up", "duration", default="0s", show_default=True, help="After exposure, not counted."),
+    quantity("--looks-every", "duration", default="60s", show_default=True, help="Time between looks."),
+    quantity("--horizon", "duration", default="2h", show_default=True, help="How long a release is looked at."),
+    GRID,
+    click.option(
+        "--processes", type=click.IntRange(min=1), metavar="N", help="To spread the work over. [default: all cores]"
+    ),
+    click.option(
+        "--format", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Of the answer."
+    ),
+    click.option("--output", type=click.Path(dir_okay=False), help="Write the answer to a file, too."),
+    click.option(
+        "--report",
+        type=click.Path(dir_okay=False),
+        help="Write FILE.html: figures, other alphas and margins, charts of single releases.",
+    ),
 )
 
 ARMS = options(

@@ -106,6 +106,22 @@ def shop(
     return frame[columns]
 
 
+def past_releases(count: int = 10, minutes: int = 60) -> pd.DataFrame:
+    """Return releases, one a day: every other one is bad, the later the more; the first of them hardly is."""
+    rng = np.random.default_rng(11)
+    parts = []
+    for number in range(count):
+        bad, exposed = number % 2, EXPOSED + pd.Timedelta(days=number)
+        frame = shop(worse=1.0, minutes=minutes).query("feature == 'checkout'")
+        hit = (frame["arm"] == "treatment") & bool(bad)
+        frame["errors"] = rng.binomial(frame["requests"], 0.02 * np.where(hit, 0.8 + 0.2 * number, 1.0))
+        minute = frame.groupby("timestamp", sort=True).ngroup() + 1
+        frame["timestamp"] = (exposed + pd.to_timedelta(minute, unit="min")).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+        parts.append(frame.assign(release=f"v{number}", exposed_at=f"{exposed:%Y-%m-%dT%H:%M:%SZ}", label=bad))
+    columns = ["release", "exposed_at", "label", "timestamp", "arm", "unit", "errors", "requests"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
 def page_loads(worse: float = 1.5) -> pd.DataFrame:
     """Return one page load a row; on the treatment, those of checkout take `worse` times as long."""
     rng = np.random.default_rng(6)

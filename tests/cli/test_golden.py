@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import click
 import pandas as pd
 import pytest
 
-from tests.cli.conftest import ROOT, Answer, Watcher, shop
+from tests.cli.conftest import ROOT, Answer, Watcher, past_releases, shop
 from watcher import __version__, cli
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
@@ -48,6 +49,10 @@ def examples(files: Path) -> Path:
     pd.concat([shop(worse=1.0).assign(release="v1"), shop().assign(release="v2")]).to_csv("releases.csv", index=False)
     whole.assign(errors=whole["errors"].where(whole.index != 4, -3)).to_csv("negative.csv", index=False)
     whole.assign(arm=whole["arm"].replace("treatment", "candidate")).to_csv("candidate.csv", index=False)
+    past = past_releases()
+    past.to_csv("past.csv", index=False)
+    past.assign(errors=past["errors"].where(past.index != 400, -3)).to_csv("past-broken.csv", index=False)
+    past.drop(columns="label").to_csv("past-unlabelled.csv", index=False)
     (files / "broken.yaml").write_text(
         "pack: shop\nrules:\n  - name: errors\n    kind: ratio\n    bad: errors_total\n    totla: requests_total\n"
     )
@@ -75,6 +80,13 @@ def test_the_command_line_prints_what_the_transcript_says(watcher: Watcher, exam
         path.write_text(found, encoding="utf-8")
     else:
         assert found == golden
+
+
+def test_the_readme_shows_what_a_backtest_prints() -> None:
+    transcript = (Path(__file__).parent / "transcripts" / "backtest.txt").read_text(encoding="utf-8")
+    command, _, output = transcript.partition("[exit 0]")[0].removeprefix("$ ").partition("\n")
+    shown = textwrap.indent(f"{command}\n\n{output}", "    ")
+    assert shown in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def every_command(group: click.Group, name: str) -> Iterator[str]:

@@ -76,7 +76,9 @@ def calibrate_series(
     if control is not None and not paired:
         # Judged on the difference of the arms: its level is zero and its noise twice the control's.
         nothing = np.zeros_like(drift)
-        assert fitted.usual is not None and fitted.unit is not None and fitted.tail is not None
+        assert fitted.usual is not None
+        assert fitted.unit is not None
+        assert fitted.tail is not None
         return replace(
             fitted,
             usual=np.zeros_like(fitted.usual),
@@ -94,8 +96,10 @@ def before(watch: Watch, size: int) -> int:
 
 def laid_out(rule: Rule, watch: Watch, calibration: Calibration) -> Innovations:
     """Return the method for all streams that were calibrated."""
-    assert calibration.memory is not None and calibration.sigma is not None
-    assert calibration.drift is not None and calibration.unit is not None
+    assert calibration.memory is not None
+    assert calibration.sigma is not None
+    assert calibration.drift is not None
+    assert calibration.unit is not None
     share = rule.weight / sum(each.weight for each in watch.rules)
     return Innovations(
         sign=direction(rule),
@@ -128,10 +132,10 @@ def _with_placebos(rule: Rule, watch: Watch, fitted: Calibration, residual: Floa
     counted = watch.block * np.arange(horizon) >= watch.warm_up + rule.matures - 1e-6
     method, spikes = laid_out(rule, watch, fitted), Spikes.of(direction(rule), horizon)
     shift, loud = placebo.replay(method, spikes, residual, noise, found, counted, early)
-    temper = np.column_stack([placebo.scale_of(shift, 1.0), placebo.scale_of(loud, placebo.LOUD)])
-    reached = np.maximum(
-        *(np.where(np.isfinite(x), t[:, None] * x, -np.inf) for x, t in zip((shift, loud), temper.T, strict=True))
-    )
+    temper = np.column_stack([placebo.scale_of(shift), placebo.scale_of(loud, placebo.LOUD)])
+    seen = np.isfinite(shift)
+    both = np.maximum(temper[:, :1] * np.where(seen, shift, 0.0), temper[:, 1:] * np.where(seen, loud, 0.0))
+    reached = np.where(seen, both, -np.inf)
     return replace(fitted, temper=temper, reached=reached, apart=placebo.apart(found, horizon))
 
 
@@ -159,7 +163,7 @@ def across(rule: Rule, arm: Arm) -> Floats:
 
 
 def series(rule: Rule, observations: Observations, calibration: Calibration) -> Floats:
-    """Return the series a gauge is judged on, [stream, block]: treatment, less `beta` of the control, if there is one."""
+    """Return the series a gauge is judged on, [stream, block]: treatment, less `beta` of any control."""
     scale = calibration.scale if calibration.scale is not None else np.ones(len(observations.streams))
     values = _transformed(across(rule, observations.treatment), scale, calibration.logarithmic)
     if observations.baseline is None:
@@ -199,7 +203,7 @@ def residuals(rule: Rule, observations: Observations, calibration: Calibration, 
 
 
 def _expected(rule: Rule, watch: Watch, history: Observations, ahead: Floats, calibration: Calibration) -> Floats:
-    """Return what is usual at each point of the history, from other days, and at each block ahead; of short ones a mean."""
+    """Return what is usual at each point of the history and ahead: by the other days, or a mean."""
     ends = np.concatenate([history.ends, ahead])
     seasonal = history.ends.size * watch.block >= FROM * DAY
     calendar = Calendar.of(ends, watch.block, watch.zone)

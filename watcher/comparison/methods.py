@@ -107,8 +107,9 @@ class Methods:
 
     def tempered(self, streams: tuple[Labels, ...]) -> Floats:
         """Return what evidence of shifts and of spikes is multiplied by, [stream, 2]."""
-        assert self.calibration.temper is not None
-        return self.of_streams(self.calibration.temper, streams, 1.0)
+        plain = np.ones((len(self.calibration.streams), 2))
+        temper = plain if self.calibration.temper is None else self.calibration.temper
+        return self.of_streams(temper, streams, 1.0)
 
     def tails(self, streams: tuple[Labels, ...]) -> Floats | None:
         """Return what a series remembers at exposure, [stream, mean]."""

@@ -82,10 +82,9 @@ def _harm(methods: Methods, streams: tuple[Labels, ...], method: Spikes, state: 
 
 def _deviations(methods: Methods, streams: tuple[Labels, ...], scaled: Floats) -> Floats:
     """Return residuals in deviations from the level of the last hours before exposure, [stream, block]."""
-    level, lately = methods.calibration.level, methods.calibration.spread_lately
-    return (scaled - methods.of_streams(level, streams, 0.0)[:, None]) / methods.of_streams(lately, streams, 1.0)[
-        :, None
-    ]
+    level = methods.of_streams(methods.calibration.level, streams, 0.0)
+    lately = methods.of_streams(methods.calibration.spread_lately, streams, 1.0)
+    return np.asarray((scaled - level[:, None]) / lately[:, None])
 
 
 def _residuals(methods: Methods, observations: Observations, streams: tuple[Labels, ...]) -> tuple[Floats, Floats]:

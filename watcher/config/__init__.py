@@ -24,7 +24,7 @@ from watcher.config.installation import (
     load_installation,
 )
 from watcher.config.planning import plan
-from watcher.config.quantities import parse_duration, parse_margin, parse_moment, parse_share
+from watcher.config.quantities import parse_duration, parse_margin, parse_moment, parse_share, parse_worse
 from watcher.config.rule_packs import RulePack, check_rules, describe, load_pack, load_rules, rule_pack_path
 from watcher.config.secrets import from_environment, secret
 
@@ -46,6 +46,7 @@ __all__ = [
     "parse_margin",
     "parse_moment",
     "parse_share",
+    "parse_worse",
     "plan",
     "rule_pack_path",
     "secret",

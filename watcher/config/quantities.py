@@ -11,6 +11,9 @@ from pydantic import PlainValidator, WithJsonSchema
 DAY = 86_400.0
 """Seconds."""
 
+DIRECTIONS = ("higher", "lower", "either")
+"""Which way is worse."""
+
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY, "w": 7 * DAY}
 _DURATION = r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)"
 _PERCENT = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*(%|pp)")
@@ -86,6 +89,21 @@ def parse_share(value: object) -> float:
     if found is None or found[2] != "%" or not 0 <= float(found[1]) <= 100:
         raise ValueError(f"expected a share from 0% to 100%, found {value!r}")
     return float(found[1]) / 100
+
+
+def parse_worse(value: object) -> tuple[str, str]:
+    """Return which metrics a direction of harm is said of, as a glob, and the direction; one alone is said of all.
+
+    >>> parse_worse("lower"), parse_worse("*success_pct=lower")
+    (('*', 'lower'), ('*success_pct', 'lower'))
+
+    Raises:
+        ValueError: anything else.
+    """
+    glob, equals, side = value.rpartition("=") if isinstance(value, str) else ("", "", "")
+    if side not in DIRECTIONS or bool(equals) != bool(glob):
+        raise ValueError(f"expected {', '.join(DIRECTIONS)}, or one of them for some metrics (GLOB=lower): {value!r}")
+    return glob or "*", side
 
 
 def duration_text(seconds: float) -> str:

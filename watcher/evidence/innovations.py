@@ -49,7 +49,7 @@ MOST = 8
 """Later moments, at most."""
 
 SMALL, SMALL_WEIGHT = 0.3, 0.75
-"""The smaller of two scales of a shift, in standard deviations of the series, and its weight; the other is the margin."""
+"""The smaller of a shift's two scales, in standard deviations of the series, and its weight; the other: the margin."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ class Innovations:
 
     def snapshot(self, state: InnovationState, alpha: float) -> Snapshot:
         """Return the shift with its confidence sequence at level 1 - alpha, and the evidence."""
-        score, information, raw = self._at_once(state)
+        _, information, raw = self._at_once(state)
         known = information > 0
         v, scale = np.where(known, information, 1.0), self._large[:, 0]
         estimate = raw / v

@@ -139,8 +139,8 @@ def _replay(
             bets = spikes.step(bets, (value - level) / spread)
             top, loudest = np.maximum(top, each.log_worse(shifts)), np.maximum(loudest, spikes.log_e(bets))
     seen = measured >= WHOLE * horizon
-    top, loudest = (np.where(seen, each, -np.inf).reshape(streams, placebos) for each in (top, loudest))
-    return top, loudest
+    found_shift, found_loud = (np.where(seen, x, -np.inf).reshape(streams, placebos) for x in (top, loudest))
+    return found_shift, found_loud
 
 
 def unusual(reached: Floats, share: float = USUAL) -> Floats:
@@ -166,7 +166,7 @@ def scale_of(reached: Floats, weight: float = 1.0) -> Floats:
         weight: what this kind of evidence weighs against others.
     """
     usually = np.maximum(unusual(reached), LEAST)
-    return np.nan_to_num(weight * np.log(1 / USUAL) / usually)
+    return np.asarray(np.nan_to_num(weight * np.log(1 / USUAL) / usually))
 
 
 def bar(reached: Floats, alpha: float) -> float | None:

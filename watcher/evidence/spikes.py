@@ -32,7 +32,7 @@ import numpy as np
 
 from watcher.evidence.memory import ROBUST
 from watcher.evidence.onset import Onset, OnsetState
-from watcher.model import Floats
+from watcher.model import Flags, Floats
 
 TIMES = (1.5, 3.0, 10.0)
 """How many times as large as usual deviations may have become; equally likely."""
@@ -74,14 +74,15 @@ class Spikes:
     def step(self, state: SpikeState, deviation: Floats) -> SpikeState:
         """Fold the deviations of one block, in usual deviations, [stream]; NaN is a gap."""
         seen = np.isfinite(deviation)
-        size = np.maximum(self.sign * deviation, 0.0) if self.sign else np.abs(deviation)
+        size = np.asarray(np.maximum(self.sign * deviation, 0.0) if self.sign else np.abs(deviation))
         size = np.minimum(np.where(seen, size, 0.0), FAR)
         times = np.array(TIMES)[:, None]
         growth = np.where(seen, -np.log(times) + 0.5 * size**2 * (1 - 1 / times**2), 0.0)
         moved = self.onset.step(state, growth, seen)
         # As a cumulated sum is restarted when it is down to nothing.
-        alive = np.asarray(moved.capital.max(axis=1) > self.onset.log_weights.max() - np.log(self.onset.horizon))
-        since = np.where(alive[:, None], state.since + np.column_stack([size**2, seen]), 0.0)
+        nothing = self.onset.log_weights.max() - np.log(self.onset.horizon)
+        alive: Flags = np.asarray(moved.capital).max(axis=1) > nothing
+        since = np.where(np.reshape(alive, (-1, 1)), state.since + np.column_stack([size**2, seen]), 0.0)
         return SpikeState(moved.capital, moved.unspent, moved.due, moved.blocks, since)
 
     def log_e(self, state: SpikeState) -> Floats:

@@ -9,11 +9,11 @@ from pathlib import Path
 from watcher.config import load_rules, parse_duration, parse_moment, parse_share, rule_pack_path, secret
 from watcher.errors import ConfigError, DataError
 from watcher.look import read_history
-from watcher.model import Alpha, Release, Rule, Stage, Strategy, Watch
-from watcher.oneoff.asked import labels_named
+from watcher.model import Release, Rule, Stage, Strategy, Watch
+from watcher.oneoff.asked import asked_alpha, labels_named
 from watcher.oneoff.forecast import forecast
+from watcher.oneoff.prepared import ARMS, present, with_objective
 from watcher.oneoff.prometheus import SETTLE, equalities
-from watcher.oneoff.table import ARMS, present, with_objective
 from watcher.report.plan import Plan
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
@@ -26,7 +26,7 @@ def plan_table(
     rules: str,
     share: str = "50%",
     watch_for: str = "24h",
-    alpha: float = 0.01,
+    alpha: float | None = None,
     at: str | None = None,
     block: str | None = None,
     by: Sequence[str] = (),
@@ -55,7 +55,7 @@ def plan_table(
         raise DataError(f"no row before {at}: there is no history to plan from", file=file, column="timestamp")
     watch = _watch(pack, exposed, share, watch_for, alpha)
     watch = replace(watch, block=table.block, settle=0.0, history=exposed - table.start)
-    watch = replace(watch, rules=tuple(with_objective(rule, table, watch) for rule in pack))
+    watch = replace(watch, rules=tuple(with_objective(rule, table, watch, table.end) for rule in pack))
     if table.has_arms:
         watch = replace(watch, baseline=ARMS[0], treatment=ARMS[1])
     table = read(watch.rules)
@@ -69,7 +69,7 @@ def plan_prometheus(
     now: float,
     share: str = "50%",
     watch_for: str = "24h",
-    alpha: float = 0.01,
+    alpha: float | None = None,
     at: str | None = None,
     block: str | None = None,
     history: str | None = None,
@@ -110,7 +110,7 @@ def plan_prometheus(
     return forecast(watch, read_history(watch, PrometheusSource(client, replica_label)))
 
 
-def _watch(rules: tuple[Rule, ...], at: float, share: str, watch_for: str, alpha: float) -> Watch:
+def _watch(rules: tuple[Rule, ...], at: float, share: str, watch_for: str, alpha: float | None) -> Watch:
     """Return the watch that would begin at `at`."""
     if not parse_share(share) > 0:
         raise ConfigError("nothing can be seen of a release that nobody gets; give a share above 0%", key="--share")
@@ -118,5 +118,5 @@ def _watch(rules: tuple[Rule, ...], at: float, share: str, watch_for: str, alpha
         release=Release("", "", "plan", "", Strategy.FLAG, (Stage(at, parse_share(share)),)),
         rules=rules,
         horizon=parse_duration(watch_for),
-        alpha=Alpha(regressed=alpha),
+        alpha=asked_alpha(alpha),
     )

@@ -10,8 +10,10 @@ import numpy as np
 from watcher.config import load_rules, parse_duration, parse_moment, rule_pack_path, secret
 from watcher.errors import ConfigError
 from watcher.look import prepare, read_history
-from watcher.model import Alpha, Labels, Release, Stage, Strategy, Watch, labels, parse_matchers
+from watcher.model import Labels, Release, Stage, Strategy, Watch, labels, parse_matchers
+from watcher.oneoff.asked import asked_alpha
 from watcher.oneoff.found import Comparison, compare_source
+from watcher.oneoff.prepared import HORIZON
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
 
@@ -29,7 +31,7 @@ def compare(
     since: str | None = None,
     at: str | None = None,
     history: str | None = None,
-    alpha: float = 0.01,
+    alpha: float | None = None,
     warm_up: str | None = None,
     block: str | None = None,
     bearer_file: str | None = None,
@@ -68,9 +70,9 @@ def compare(
         settle=SETTLE,
         # Over the last hours nobody was just exposed: there is nothing to warm up.
         warm_up=parse_duration(warm_up) if warm_up else (300.0 if at is not None else 0.0),
-        horizon=max(86_400.0, now - exposed),
+        horizon=max(86_400.0 if baseline is not None else HORIZON, now - exposed),
         history=parse_duration(past),
-        alpha=Alpha(regressed=alpha),
+        alpha=asked_alpha(alpha),
     )
     client = PrometheusHTTP(prometheus, bearer=secret(Path(bearer_file)) if bearer_file else None, ca_bundle=ca_file)
     source = PrometheusSource(client, replica_label)

@@ -12,7 +12,7 @@ leads through all of it, `checks` refuses rows by file, row and column.
 from __future__ import annotations
 
 from watcher.sources.tidy.files import read_table
-from watcher.sources.tidy.frames import split_releases
+from watcher.sources.tidy.frames import said_of_release, split_releases, values_of
 from watcher.sources.tidy.table import TidyTable
 
-__all__ = ["TidyTable", "read_table", "split_releases"]
+__all__ = ["TidyTable", "read_table", "said_of_release", "split_releases", "values_of"]

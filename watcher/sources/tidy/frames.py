@@ -73,3 +73,26 @@ def flat(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 def first_of(names: Sequence[str], frame: pd.DataFrame) -> str | None:
     """Return the first of the names that is a column."""
     return next((name for name in names if name in frame.columns), None)
+
+
+def values_of(frame: pd.DataFrame, column: str) -> tuple[str, ...]:
+    """Return the values of a column of labels that occur, but for the empty one, sorted."""
+    return text(frame[column]).present
+
+
+def said_of_release(frame: pd.DataFrame, column: str, name: str) -> str:
+    """Return what a column says of a whole release; empty where it says nothing, or is not there.
+
+    Raises:
+        DataError: rows that contradict each other.
+    """
+    if column not in frame.columns:
+        return ""
+    said = text(frame[column])
+    if len(said.present) <= 1:
+        return said.present[0] if said.present else ""
+    first = int(np.argmax(said.codes > 0))
+    place = Place.of(frame, name)
+    other = (said.codes > 0) & (said.codes != said.codes[first])
+    row, was = int(np.argmax(other)), said.at(first)
+    raise place.refusal(f"{said.at(row)!r} here and {was!r} in row {place.row(first)}: a release has one", column, row)

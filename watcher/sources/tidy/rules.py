@@ -201,8 +201,8 @@ class Reader:
             chosen = [
                 c for c in self.label_columns if c not in taken and (c == "feature" or is_text(self.table.frame[c]))
             ]
-        # One column that holds several metrics: each is a stream.
-        if direct and "metric" in present:
+        # One column that holds several metrics: each is a stream, unless the rule is about one of them.
+        if direct and "metric" in present and all(matcher.label != "metric" for matcher in rule.events.matchers):
             chosen.append("metric")
         return _Split(tuple(sorted(chosen)), unit, notes)
 
