@@ -48,7 +48,7 @@ APART = 30
 MOST = 8
 """Later moments, at most."""
 
-SMALL, SMALL_WEIGHT = 0.3, 0.75
+SMALL, SMALL_WEIGHT = 0.5, 0.75
 """The smaller of a shift's two scales, in standard deviations of the series, and its weight; the other: the margin."""
 
 
