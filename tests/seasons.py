@@ -30,7 +30,6 @@ from watcher.model import (
     Stage,
     Strategy,
     Watch,
-    Worse,
     labels,
 )
 
@@ -64,10 +63,38 @@ def wave(ends: Floats, zone: str = "UTC") -> Floats:
 def gauge(rng: np.random.Generator, ends: Floats, streams: int, zone: str = "UTC") -> Floats:
     """Return a seasonal gauge, [stream, point], 1 on average."""
     shape = (streams, ends.size)
-    days = np.floor(ends / DAY).astype(int)
+    # The middle of the night, when days change.
+    days = np.floor((ends - 3 * 3600) / DAY).astype(int)
     offset = rng.normal(0, 0.03, (streams, int(np.ptp(days)) + 1))[:, days - days[0]]
     noise = remembered(rng, 60, 0.03, shape) + remembered(rng, 5, 0.03, shape) + rng.normal(0, 0.02, shape)
     return np.asarray(np.exp(wave(ends, zone) + offset + noise))
+
+
+def counts(
+    rng: np.random.Generator,
+    ends: Floats,
+    streams: int,
+    rate: float,
+    per_minute: float,
+    zone: str = "UTC",
+    times: float = 1.0,
+    since: float = np.inf,
+) -> tuple[Floats, Floats]:
+    """Return events and their total, [stream, point]: traffic follows the season, and so, less, does the rate.
+
+    The rate wanders by a tenth for an hour, and from `since` on is so many `times` as high.
+    """
+    shape = (streams, ends.size)
+    season = wave(ends, zone)
+    total = rng.poisson(per_minute * np.exp(3 * season), shape).astype(float)
+    wandering = remembered(rng, 60, 0.1, shape)
+    chance = rate * np.exp(0.5 * season + wandering) * np.where(ends > since, times, 1.0)
+    return rng.binomial(total.astype(int), np.minimum(chance, 1.0)).astype(float), total
+
+
+def as_counts(events: Floats, total: Floats, ends: Floats) -> Observations:
+    """Return counts of one unit as observations, each row a stream."""
+    return Observations(names(len(events)), ends, Arm(("",), events[:, None, :], total[:, None, :]))
 
 
 def watch_of(rule: Rule, exposed: float, hours: float, days: float, **changes: Any) -> Watch:
@@ -106,15 +133,15 @@ class Judged:
         return float(np.median(found)) if found.size else np.inf
 
 
-def judged(watch: Watch, history: Observations, after: Observations, others: tuple[Observations, ...] = ()) -> list[Judged]:
-    """Judge every stream as a release of its own, all at once; `others` are other outcomes of the same history."""
+def judged(watch: Watch, history: Observations, *outcomes: Observations) -> list[Judged]:
+    """Judge every stream as a release of its own, all at once, for several outcomes of the same history."""
     (rule,) = watch.rules
     learnt = calibrate(rule, watch, history, "history", np.random.default_rng(0))
     assert learnt.reached is not None
     bars = np.array([placebo.bar(row[np.isfinite(row)], watch.alpha_in_effect) for row in learnt.reached], dtype=float)
     learnt = replace(learnt, bar=0.0)
     found = []
-    for each in (after, *others):
+    for each in outcomes:
         _, evidence = fold(watch, rule, each, learnt, None)
         alarm = (evidence.track.regressed > bars[:, None]) & (evidence.track.harm > evidence.margin)
         at = np.where(alarm.any(axis=1), (evidence.ends[alarm.argmax(axis=1)] - watch.release.exposed_at) / 60, np.inf)

@@ -464,11 +464,11 @@ def _glued(
     return Arm(units, joined("events"), joined("total"), buckets)
 
 
-_PER_STREAM = (
+PER_STREAM = (
     "rate", "shape", "scale", "usual", "noise", "unit", "memory", "sigma", "drift", "tail", "level", "spread_lately",
     "beta", "temper", "reached",
 )  # fmt: skip
-_ARRAYS = (*_PER_STREAM, "placebos")
+_ARRAYS = (*PER_STREAM, "placebos")
 
 
 @dataclass(frozen=True)
@@ -530,6 +530,8 @@ class Calibration:
     placebos: Floats | None = None
     apart: int = 0
     bar: float | None = None
+    contaminated: tuple[Labels, ...] = ()
+    """Streams whose last hours before exposure were not usual: there is nothing to hold a release against."""
 
     def noted(self, note: str) -> Calibration:
         """Return the calibration with a note added."""
@@ -538,7 +540,7 @@ class Calibration:
     def only(self, stream: Labels) -> Calibration:
         """Return what concerns one stream; for a stream that was not there, what concerns all."""
         rows = [self.streams.index(stream)] if stream in self.streams else []
-        arrays = {name: getattr(self, name) for name in _PER_STREAM}
+        arrays = {name: getattr(self, name) for name in PER_STREAM}
         kept: dict[str, Any] = {
             name: None if array is None or not rows else array[rows] for name, array in arrays.items()
         }
@@ -557,6 +559,7 @@ class Calibration:
             for key, value in raw.items()
         }
         fields["streams"] = as_streams(raw["streams"])
+        fields["contaminated"] = as_streams(raw.get("contaminated", ()))
         for name in ("notes", "edges", "spreads"):
             fields[name] = tuple(raw.get(name, ()))
         return cls(**fields)

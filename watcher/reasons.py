@@ -72,6 +72,12 @@ def regressed(watch: Watch, rule: Rule, verdict: Verdict, margin: str) -> str:
     return f"{said}; more than the margin allows ({margin}){sick}; decided after {span(minutes)}."
 
 
+def contaminated(rule: Rule, labels: Labels) -> str:
+    """Return why a series has no baseline."""
+    why = "the last hours before exposure were not usual themselves (an incident, or another release)"
+    return f"{subject(rule, labels)}: {why}, so that there is nothing to hold the release against."
+
+
 def new_signature(rule: Rule, verdict: Verdict) -> str:
     """Return what is said of an error signature that was never seen before exposure, while it is few."""
     events = f"{verdict.treatment.events:,.0f} in the treatment, {verdict.baseline.events:,.0f} in the baseline"

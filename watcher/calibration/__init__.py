@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from watcher.calibration.counts import calibrate_counts, signed
-from watcher.calibration.series import across, calibrate_series, direction, laid_out, residuals, series
+from watcher.calibration.deviations import across, residuals, series
+from watcher.calibration.series import calibrate_series, direction, laid_out
 from watcher.calibration.together import together
 from watcher.model import Calibration, Design, Kind, Observations, Rule, Watch, Worse
 

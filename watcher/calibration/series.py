@@ -1,26 +1,28 @@
-"""What a series (a gauge, or anything held against its own past) needs: what is usual when, its noise, its memory.
-
-The scale of the effect is the logarithm where a gauge is positive, and otherwise a share: of the level for a gauge, of
-the usual rate for counts, whose noise follows from the traffic of the block and what they vary beyond it.
-"""
+"""What a series (a gauge, or anything held against its own past) needs: what is usual when, its noise, its memory."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from watcher.calibration.counts import DAY
+from watcher.calibration.deviations import across, against, by_chance, overlapping, plain, series, transformed
 from watcher.evidence import placebo
 from watcher.evidence.innovations import Innovations
 from watcher.evidence.memory import Memory, robust_spread
 from watcher.evidence.season import FROM, WEEKLY, Calendar, usual, usual_rate
 from watcher.evidence.spikes import RECENT, Spikes
 from watcher.evidence.spikes import usual as usual_lately
-from watcher.model import Arm, Calibration, Design, Flags, Floats, Kind, Observations, Rule, Watch, Worse
+from watcher.model import PER_STREAM, Arm, Calibration, Design, Floats, Kind, Observations, Rule, Watch, Worse
 
 FEWEST_POINTS = 20
 """Points of history below which a series is not judged."""
+
+FEWEST_PAIRS = 120
+"""Points of both arms from which is learnt how much of the control the treatment has in common with it."""
 
 CLIPPED = 0.98
 """An innovation counts up to this part of what would alarm alone: one outlier never does."""
@@ -28,64 +30,108 @@ CLIPPED = 0.98
 FAR = 25.0
 """Squared deviations, over those of the counts alone, beyond which an incident is not how counts vary."""
 
-SURE = 99
-"""Placebos that do not overlap, from which a service may be turned off on what they say."""
+UNUSUAL = 2.0
+"""The last hours before exposure are no baseline if they deviate so many times as far as any others did."""
+
+TOGETHER = 32
+"""Streams calibrated at once: four weeks of them, and what is computed of them, fit into little memory."""
 
 
 def calibrate_series(
     rule: Rule, watch: Watch, history: Observations, came_from: str, known: Calibration
 ) -> Calibration:
-    """Learn what is usual and how the series varies about it; replay placebos where the history is long enough."""
+    """Learn what is usual and how the series varies about it; replay placebos where the history is long enough.
+
+    A stream of which too little was measured is left out: nothing can be said of it.
+    """
     control = history.baseline if watch.design is Design.CONCURRENT else None
-    paired = control is not None and bool(history.treatment.total.any())
-    logarithmic = rule.kind is Kind.GAUGE and _positive(history)
-    scale = np.ones(len(history.streams)) if logarithmic else _scale(rule, control or history.treatment)
-    fitted = replace(known, streams=history.streams, came_from=came_from, logarithmic=logarithmic, scale=scale)
-    if control is not None and not paired:
+    alone = control is not None and not history.treatment.total.any()
+    if alone:
+        assert control is not None
         history = replace(history, treatment=control, baseline=None)
-        fitted = fitted.noted(
+        known = known.noted(
             "how the arms differed before exposure is unknown; the treatment's noise is taken to be the control's"
         )
-    history = _without(watch, history)
+    known = replace(known, came_from=came_from, logarithmic=rule.kind is Kind.GAUGE and _positive(history))
+    measured = np.isfinite(across(rule, history.treatment)).sum(axis=1)
+    enough = np.flatnonzero(measured >= FEWEST_POINTS)
+    if not enough.size:
+        most = int(measured.max()) if measured.size else 0
+        few = f"{most} blocks of history are too few to judge a series (at least {FEWEST_POINTS})"
+        return replace(known, streams=history.streams).noted(few)
+    parts = [
+        _calibrated(rule, watch, history.of_streams(rows), known) for rows in _chunks(enough.tolist(), history.streams)
+    ]
+    found = _joined(parts)
+    if enough.size < measured.size:
+        found = found.noted(f"{measured.size - enough.size} streams have too short a history to be judged")
+    return _of_difference(found) if alone else found
+
+
+def _chunks(rows: list[int], streams: tuple[object, ...]) -> Iterator[list[int]]:
+    for low in range(0, len(rows), TOGETHER):
+        yield rows[low : low + TOGETHER]
+
+
+def _joined(parts: list[Calibration]) -> Calibration:
+    """Return the calibrations of some streams each as one."""
+    first = parts[0]
+    arrays: dict[str, Any] = {
+        name: None if getattr(first, name) is None else np.concatenate([getattr(each, name) for each in parts])
+        for name in PER_STREAM
+    }
+    notes = tuple(dict.fromkeys(note for each in parts for note in each.notes))
+    streams = tuple(stream for each in parts for stream in each.streams)
+    contaminated = tuple(stream for each in parts for stream in each.contaminated)
+    points = min(each.points for each in parts)
+    return replace(first, streams=streams, notes=notes, points=points, contaminated=contaminated, **arrays)
+
+
+def _of_difference(found: Calibration) -> Calibration:
+    """Return what is learnt of one arm as what holds of the difference of two: no level, and twice the noise."""
+    assert found.usual is not None
+    assert found.unit is not None
+    assert found.tail is not None
+    assert found.drift is not None
+    return replace(
+        found,
+        usual=np.zeros_like(found.usual),
+        unit=found.unit * np.sqrt(2),
+        drift=np.zeros_like(found.drift),
+        tail=np.zeros_like(found.tail),
+        reached=None,
+        temper=None,
+        contaminated=(),
+    )
+
+
+def _calibrated(rule: Rule, watch: Watch, history: Observations, known: Calibration) -> Calibration:
+    """Calibrate some streams."""
+    history, size = _without(watch, history), history.ends.size
+    fitted = replace(known, streams=history.streams, scale=_scale(rule, history, known.logarithmic))
+    if history.baseline is not None:
+        fitted = replace(fitted, beta=_in_common(rule, watch, history, fitted))
     ahead = history.ends[-1:] + watch.block * np.arange(1, int(np.ceil(watch.horizon / watch.block)) + 1)
     whole = _expected(rule, watch, history, ahead, fitted)
-    size = history.ends.size
     fitted = _with_noise(rule, history, fitted, whole[:, :size])
     residual, noise = against(rule, history, fitted, whole[:, :size])
-    points = int(np.isfinite(residual).sum(axis=1).min()) if residual.size else 0
-    if points < FEWEST_POINTS:
-        return fitted.noted(f"{points} blocks of history are too few to judge a series (at least {FEWEST_POINTS})")
     scaled = residual / noise
-    memory = Memory.fit(scaled)
-    rest = np.maximum(memory.rest, 1e-3)
-    seasonal = size * watch.block >= FROM * DAY
-    drift = (memory.sigma / rest) ** 2 / (np.isfinite(scaled).sum(axis=1))
+    memory, points = Memory.fit(scaled), np.isfinite(scaled).sum(axis=1)
+    error = (memory.sigma / np.maximum(memory.rest, 1e-3)) ** 2 / np.maximum(points, 1)
     level, spread = usual_lately(scaled[:, -before(watch, size) :], np.ones(len(scaled)))
     fitted = replace(
         fitted,
-        points=points,
+        points=int(points.min()),
         usual=_rounded(whole[:, size:]),
-        usual_from=float(ahead[0]) if ahead.size else 0.0,
+        usual_from=float(ahead[0]),
         memory=memory.weights,
         sigma=memory.sigma,
-        drift=np.zeros_like(drift) if seasonal else drift,
+        # Of a season, the memory of the last hours knows the level better than a mean of days does.
+        drift=np.zeros_like(error) if _seasonal(watch, history) else error,
         tail=memory.tail(scaled),
         level=level,
         spread_lately=spread,
     ).noted(_told_of_season(size * watch.block / DAY))
-    if control is not None and not paired:
-        # Judged on the difference of the arms: its level is zero and its noise twice the control's.
-        nothing = np.zeros_like(drift)
-        assert fitted.usual is not None
-        assert fitted.unit is not None
-        assert fitted.tail is not None
-        return replace(
-            fitted,
-            usual=np.zeros_like(fitted.usual),
-            unit=fitted.unit * np.sqrt(2),
-            drift=nothing,
-            tail=fitted.tail * 0,
-        )
     return _with_placebos(rule, watch, fitted, residual, noise)
 
 
@@ -120,13 +166,10 @@ def direction(rule: Rule) -> int:
 
 
 def _with_placebos(rule: Rule, watch: Watch, fitted: Calibration, residual: Floats, noise: Floats) -> Calibration:
-    """Replay the release at times when nothing was released."""
-    size, horizon, early = (
-        residual.shape[1],
-        int(np.ceil(watch.horizon / watch.block)),
-        before(watch, residual.shape[1]),
-    )
-    found = placebo.starts(size, horizon, early, watch.block, _allowed(watch, fitted, size))
+    """Replay the release at times when nothing was released, and see whether its own last hours were usual."""
+    size, horizon = residual.shape[1], int(np.ceil(watch.horizon / watch.block))
+    ends, early = fitted.usual_from - watch.block * np.arange(float(size), 0.0, -1.0), before(watch, size)
+    found = placebo.starts(size, horizon, early, watch.block, ~overlapping(watch, ends))
     if not found.size:
         return fitted
     counted = watch.block * np.arange(horizon) >= watch.warm_up + rule.matures - 1e-6
@@ -135,139 +178,92 @@ def _with_placebos(rule: Rule, watch: Watch, fitted: Calibration, residual: Floa
     temper = np.column_stack([placebo.scale_of(shift), placebo.scale_of(loud, placebo.LOUD)])
     seen = np.isfinite(shift)
     both = np.maximum(temper[:, :1] * np.where(seen, shift, 0.0), temper[:, 1:] * np.where(seen, loud, 0.0))
-    reached = np.where(seen, both, -np.inf)
-    return replace(fitted, temper=temper, reached=reached, apart=placebo.apart(found, horizon))
+    restless = placebo.unrest(residual / noise, np.append(found, size), early)
+    odd = restless[:, -1] > UNUSUAL * np.max(restless[:, :-1], axis=1)
+    return replace(
+        fitted,
+        temper=temper,
+        reached=np.where(seen, both, -np.inf),
+        apart=placebo.apart(found, horizon),
+        contaminated=tuple(stream for stream, is_odd in zip(fitted.streams, odd, strict=True) if is_odd),
+    )
 
 
-def _allowed(watch: Watch, fitted: Calibration, size: int) -> Flags:
-    """Tell at which points of the history nothing was released and nothing known went wrong, [point]."""
-    ends = fitted.usual_from - watch.block * np.arange(size, 0, -1)
-    out = np.ones(size, dtype=bool)
-    for start, end in watch.excluded:
-        out &= (ends <= start) | (ends - watch.block >= end)
-    return out
+def _in_common(rule: Rule, watch: Watch, history: Observations, fitted: Calibration) -> Floats:
+    """Return how much of the control's deviations the treatment has in common with it, between 0 and 1, [stream].
 
-
-def across(rule: Rule, arm: Arm) -> Floats:
-    """Return one value per stream and block, [stream, block]: NaN is a gap.
-
-    A gauge is put together over units as the rule says; counts become the rate of their sums.
+    That weighs the two things a treatment can be held against by what they are worth: all of the control where both
+    arms move alike, nothing but its own past where they do not.
     """
-    if rule.kind is not Kind.GAUGE:
-        events, total = arm.events.sum(axis=1), arm.total.sum(axis=1)
-        return np.asarray(np.divide(events, total, out=np.full_like(total, np.nan), where=total > 0))
-    values = np.where(arm.total > 0, arm.events, np.nan)
-    some = np.asarray(np.isfinite(values).any(axis=1))
-    filled = np.where(some[:, None, :], values, 0.0)
-    return np.where(some, getattr(np, f"nan{rule.across}")(filled, axis=1), np.nan)
+    assert history.baseline is not None
+    arms = [transformed(across(rule, arm), fitted) for arm in (history.treatment, history.baseline)]
+    if _seasonal(watch, history):
+        # What both do every day is foreseen, and says nothing of how they move alike.
+        calendar = Calendar.of(history.ends, watch.block, watch.zone)
+        arms = [values - usual(values, calendar) for values in arms]
+    paired = np.isfinite(arms[0]) & np.isfinite(arms[1])
+    means = [np.where(paired, x, 0.0).sum(axis=1) / np.maximum(paired.sum(axis=1), 1) for x in arms]
+    treated, control = (np.where(paired, x - mean[:, None], 0.0) for x, mean in zip(arms, means, strict=True))
+    shared, own = (treated * control).sum(axis=1), (control**2).sum(axis=1)
+    beta = np.clip(shared / np.maximum(own, 1e-12), 0.0, 1.0)
+    return np.where(paired.sum(axis=1) >= FEWEST_PAIRS, beta, 1.0)
 
 
-def series(rule: Rule, observations: Observations, calibration: Calibration) -> Floats:
-    """Return the series a gauge is judged on, [stream, block]: treatment, less `beta` of any control."""
-    scale = calibration.scale if calibration.scale is not None else np.ones(len(observations.streams))
-    values = _transformed(across(rule, observations.treatment), scale, calibration.logarithmic)
-    if observations.baseline is None:
-        return values
-    beta = 1.0 if calibration.beta is None else calibration.beta[:, None]
-    return np.asarray(values - beta * _transformed(across(rule, observations.baseline), scale, calibration.logarithmic))
-
-
-def against(
-    rule: Rule, observations: Observations, calibration: Calibration, expected: Floats
-) -> tuple[Floats, Floats]:
-    """Return the residual on the scale of the effect, and its standard deviation, both [stream, block].
-
-    Args:
-        observations: of the calibrated streams.
-        expected: what is usual at each block, [stream, block].
-    """
-    assert calibration.unit is not None
-    if rule.kind is Kind.GAUGE or observations.baseline is not None:
-        values = series(rule, observations, calibration) - expected
-        return values, np.broadcast_to(calibration.unit[:, None], values.shape)
-    assert calibration.noise is not None
-    total = observations.treatment.total.sum(axis=1)
-    values = across(rule, observations.treatment) / expected - 1.0
-    varies = calibration.noise[:, :1] * _chance(rule, total, expected) + calibration.noise[:, 1:]
-    return values, np.sqrt(np.where(total > 0, varies, calibration.unit[:, None] ** 2))
-
-
-def residuals(rule: Rule, observations: Observations, calibration: Calibration, block: float) -> tuple[Floats, Floats]:
-    """Return the same for blocks after exposure; what lies beyond the horizon is a gap."""
-    assert calibration.usual is not None
-    at = np.rint((observations.ends - calibration.usual_from) / block).astype(np.intp)
-    inside = (at >= 0) & (at < calibration.usual.shape[1])
-    expected = np.full((len(calibration.usual), at.size), np.nan)
-    expected[:, inside] = calibration.usual[:, at[inside]]
-    return against(rule, observations, calibration, expected)
-
-
-def _expected(rule: Rule, watch: Watch, history: Observations, ahead: Floats, calibration: Calibration) -> Floats:
+def _expected(rule: Rule, watch: Watch, history: Observations, ahead: Floats, fitted: Calibration) -> Floats:
     """Return what is usual at each point of the history and ahead: by the other days, or a mean."""
     ends = np.concatenate([history.ends, ahead])
-    seasonal = history.ends.size * watch.block >= FROM * DAY
+    seasonal = _seasonal(watch, history)
     calendar = Calendar.of(ends, watch.block, watch.zone)
 
     def reaching(values: Floats) -> Floats:
         return np.concatenate([values, np.full((len(values), ahead.size), np.nan)], axis=1)
 
-    if rule.kind is Kind.GAUGE or history.baseline is not None:
-        values = series(rule, history, calibration)
+    if plain(rule, history):
+        values = series(rule, history, fitted)
         if seasonal:
             return usual(reaching(values), calendar)
         return np.broadcast_to(np.nanmean(values, axis=1, keepdims=True), (len(values), ends.size))
-    arm = history.treatment
-    events, total = (each.sum(axis=1) for each in (arm.events, arm.total))
+    events, total = (each.sum(axis=1) for each in (history.treatment.events, history.treatment.total))
     if seasonal:
         return usual_rate(reaching(events), reaching(total), calendar)
-    assert calibration.scale is not None
-    return np.broadcast_to(calibration.scale[:, None], (len(events), ends.size))
+    assert fitted.scale is not None
+    return np.broadcast_to(fitted.scale[:, None], (len(events), ends.size))
+
+
+def _seasonal(watch: Watch, history: Observations) -> bool:
+    return history.ends.size * watch.block >= FROM * DAY
 
 
 def _with_noise(rule: Rule, history: Observations, fitted: Calibration, expected: Floats) -> Calibration:
     """Return the calibration with the noise of the series: of counts, in excess of what their number implies."""
-    streams = len(history.streams)
-    if rule.kind is Kind.GAUGE or history.baseline is not None:
-        values = series(rule, history, fitted) - expected
-        return replace(fitted, unit=robust_spread(values))
+    if plain(rule, history):
+        return replace(fitted, unit=robust_spread(series(rule, history, fitted) - expected))
     total = history.treatment.total.sum(axis=1)
-    values = across(rule, history.treatment) / expected - 1.0
-    chance = _chance(rule, total, expected)
-    noise = np.ones((streams, 2))
-    noise[:, 1] = 0.0
-    for row in range(streams):
-        seen = np.isfinite(values[row]) & (total[row] > 0)
-        if seen.sum() >= FEWEST_POINTS:
-            noise[row] = _excess(values[row, seen], chance[row, seen])
-    usually = np.array(
-        [np.median(row[here]) if here.any() else 1.0 for row, here in zip(chance, total > 0, strict=True)]
-    )
+    values, chance = across(rule, history.treatment) / expected - 1.0, by_chance(rule, total, expected)
+    noise, usually = np.tile([1.0, 0.0], (len(values), 1)), np.ones(len(values))
+    for row, seen in enumerate(np.isfinite(values)):
+        noise[row] = _excess(values[row, seen], chance[row, seen])
+        usually[row] = np.median(chance[row, seen])
     return replace(fitted, noise=noise, unit=np.sqrt(noise[:, 0] * usually + noise[:, 1]))
 
 
 def _excess(values: Floats, chance: Floats) -> Floats:
-    """Return how many times their chance variance counts vary, and the variance of their rate itself, both at least.
+    """Return how many times their chance variance counts vary, at least once, and the variance of their rate itself.
 
-    The squares over the chance variance are a line in its inverse; fitted with neither part below what is possible.
+    The squares over the chance variance are a line in its inverse.
     """
-    squares = np.minimum(values**2 / chance, FAR)
-    inverse = 1.0 / chance
-    slope = np.cov(squares, inverse)[0, 1] / max(float(inverse.var(ddof=1)), 1e-12)
-    slope = max(0.0, min(float(slope), float(np.median(squares / inverse)) * 4))
-    return np.array([max(1.0, float(np.mean(squares) - slope * np.mean(inverse))), slope])
-
-
-def _chance(rule: Rule, total: Floats, expected: Floats) -> Floats:
-    """Return the relative variance that the number of events alone implies, [stream, block]."""
-    free = 1.0 if rule.kind is Kind.RATE else np.maximum(1.0 - expected, 1e-3)
-    return np.asarray(free / np.maximum(expected * np.maximum(total, 1.0), 1e-9))
+    squares, inverse = np.minimum(values**2 / chance, FAR), 1.0 / chance
+    apart = inverse - inverse.mean()
+    slope = float(max(0.0, (squares * apart).sum() / max((apart**2).sum(), 1e-12)))
+    times = float(squares.mean() - slope * inverse.mean())
+    if times < 1.0:
+        times, slope = 1.0, float(max(0.0, ((squares - 1.0) * inverse).sum() / (inverse**2).sum()))
+    return np.array([times, slope])
 
 
 def _without(watch: Watch, history: Observations) -> Observations:
     """Return the history with gaps where something was released or known to be wrong."""
-    out = np.zeros(history.ends.size, dtype=bool)
-    for start, end in watch.excluded:
-        out |= (history.ends > start) & (history.ends - watch.block < end)
+    out = overlapping(watch, history.ends)
     if not out.any():
         return history
 
@@ -294,21 +290,16 @@ def _rounded(values: Floats) -> Floats:
     return np.asarray(np.round(values / unit) * unit)
 
 
-def _transformed(values: Floats, scale: Floats, logarithmic: bool) -> Floats:
-    if not logarithmic:
-        return values / scale[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(values)
-    return np.where(np.isfinite(logs), logs, np.nan)
-
-
 def _positive(history: Observations) -> bool:
     arms = [arm for arm in (history.baseline, history.treatment) if arm is not None]
     return all(bool((arm.events[arm.total > 0] > 0).all()) for arm in arms)
 
 
-def _scale(rule: Rule, arm: Arm) -> Floats:
+def _scale(rule: Rule, history: Observations, logarithmic: bool) -> Floats:
     """Return what a shift is relative to, [stream]: the mean, and for counts at least half an event in all."""
+    arm = history.treatment if history.baseline is None else history.baseline
+    if logarithmic:
+        return np.ones(len(history.streams))
     if rule.kind is Kind.GAUGE:
         values = across(rule, arm)
         mean = np.abs(np.nan_to_num(np.nansum(values, axis=1) / np.maximum(np.isfinite(values).sum(axis=1), 1)))

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from watcher.calibration.series import SURE
 from watcher.evidence import placebo
 from watcher.model import Calibration, Design, Floats, Watch
+
+SURE = 99
+"""Placebos that do not overlap, from which a service may be turned off on what they say."""
 
 
 def together(

@@ -47,6 +47,9 @@ USUAL = 0.05
 LOUD = 0.5
 """What spikes weigh against shifts: they must be twice as far beyond what is usual of them."""
 
+FAR = 100.0
+"""Squared deviations beyond which one block says no more of the hours it lies in."""
+
 LEAST = 0.5
 """Nats that unusual evidence is at least taken for."""
 
@@ -141,6 +144,21 @@ def _replay(
     seen = measured >= WHOLE * horizon
     found_shift, found_loud = (np.where(seen, x, -np.inf).reshape(streams, placebos) for x in (top, loudest))
     return found_shift, found_loud
+
+
+def unrest(deviations: Floats, ends: Index, blocks: int) -> Floats:
+    """Return how far the blocks before each point deviate, as a root mean square, [stream, point].
+
+    Args:
+        deviations: in standard deviations, [stream, block]; NaN is a gap.
+        ends: points of the history, each the first after the blocks it is asked of.
+        blocks: how many.
+    """
+    seen = np.isfinite(deviations)
+    squares = np.where(seen, np.minimum(deviations**2, FAR), 0.0)
+    sums, count = (np.concatenate([np.zeros((len(x), 1)), np.cumsum(x, axis=1)], axis=1) for x in (squares, seen))
+    found = [each[:, ends] - each[:, ends - blocks] for each in (sums, count)]
+    return np.asarray(np.sqrt(found[0] / np.maximum(found[1], 1.0)))
 
 
 def unusual(reached: Floats, share: float = USUAL) -> Floats:

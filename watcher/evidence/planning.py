@@ -50,7 +50,7 @@ _MOST = float(np.log(1000.0))
 """Effects beyond a thousandfold are not looked for."""
 
 _LONGEST = 1e9
-_HALVINGS = 60
+_HALVINGS = 45
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(31)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
@@ -65,15 +65,16 @@ def arrived(blocks: Number, distance: Number, drift: Number, variance: Number, w
         variance: nats squared a block; of a log likelihood ratio under its own alternative, twice the drift.
         wander: standard deviation of the drift itself, drawn once (units that differ for good).
     """
+    nodes, weights = (_NODES, _WEIGHTS) if np.any(wander) else (np.zeros(1), np.ones(1))
     t, d, v, s2, w = (np.asarray(x, dtype=float)[..., None] for x in (blocks, distance, drift, variance, wander))
-    v = v + w * _NODES
+    v = v + w * nodes
     t, moving = np.maximum(t, 1e-12), s2 > 0
     s2 = np.where(moving, s2, 1.0)
     width = np.sqrt(s2 * t)
     # The second term is a large number times a small one: only their logs fit.
     late = np.exp(np.minimum(2 * v * d / s2 + log_ndtr(-(d + v * t) / width), 0.0))
     chance = np.where(moving, ndtr((v * t - d) / width) + late, 0.0)
-    return np.asarray(np.where(d > 0, np.minimum(chance, 1.0), 1.0) @ _WEIGHTS)
+    return np.asarray(np.where(d > 0, np.minimum(chance, 1.0), 1.0) @ weights)
 
 
 def passage(distance: Number, drift: Number, variance: Number, wander: Number = 0.0) -> tuple[Floats, Floats]:
@@ -87,15 +88,12 @@ def passage(distance: Number, drift: Number, variance: Number, wander: Number = 
     Args:
         distance: nats; likewise `drift`, `variance` and `wander`, see `arrived`.
     """
-
-    def by(quantile: float) -> Floats:
-        return _smallest(
-            lambda blocks: arrived(blocks, distance, drift, variance, wander) >= quantile,
-            np.broadcast_shapes(*(np.shape(x) for x in (distance, drift, variance, wander))),
-            _LONGEST,
-        )
-
-    return by(0.5), by(0.9)
+    shape = np.broadcast_shapes(*(np.shape(x) for x in (distance, drift, variance, wander)))
+    quantiles = np.reshape((0.5, 0.9), (2, *(1 for _ in shape)))
+    median, late = _smallest(
+        lambda blocks: arrived(blocks, distance, drift, variance, wander) >= quantiles, (2, *shape), _LONGEST
+    )
+    return median, late
 
 
 def _smallest(enough: Callable[[Floats], Flags], shape: tuple[int, ...], most: float) -> Floats:

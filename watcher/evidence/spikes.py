@@ -81,7 +81,7 @@ class Spikes:
         moved = self.onset.step(state, growth, seen)
         # As a cumulated sum is restarted when it is down to nothing.
         nothing = self.onset.log_weights.max() - np.log(self.onset.horizon)
-        alive: Flags = np.asarray(moved.capital).max(axis=1) > nothing
+        alive: Flags = np.max(moved.capital, axis=1) > nothing
         since = np.where(np.reshape(alive, (-1, 1)), state.since + np.column_stack([size**2, seen]), 0.0)
         return SpikeState(moved.capital, moved.unspent, moved.due, moved.blocks, since)
 
@@ -102,10 +102,9 @@ def usual(recent: Floats, whole: Floats) -> tuple[Floats, Floats]:
         recent: residuals of the last hours, [..., stream, point]; NaN is a gap.
         whole: the spread of the whole history, [stream].
     """
-    seen = np.isfinite(recent)
-    some = seen.any(axis=-1)
+    some = np.isfinite(recent).any(axis=-1)
     padded = np.where(some[..., None], recent, 0.0)
-    level = np.nanmedian(padded, axis=-1)
+    level: Floats = np.asarray(np.nanmedian(padded, axis=-1))
     around = ROBUST * np.nanmedian(np.abs(padded - level[..., None]), axis=-1)
     around = np.where(some, around, whole)
     return np.where(some, level, 0.0), np.sqrt(LONG * whole**2 + (1 - LONG) * around**2)

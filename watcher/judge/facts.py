@@ -81,15 +81,11 @@ def needs_of(watch: Watch, evidence: Evidence, limits: Floats) -> list[Needs]:
     # Nothing is proven about harm that the units alone could cause.
     small = lowest(snapshot.scale, units, proof) >= evidence.margin
     harm = np.where(snapshot.harm > np.maximum(evidence.margin, lowest(snapshot.scale, units, limits)), worse, 0.0)
-    waits = [
-        passage(np.maximum(distance, 1e-9), np.maximum(drift, 0.0), 2 * np.maximum(drift, 1e-12))
-        for distance, drift in (
-            (proof + 1.0 - snapshot.log_healthy, np.where(small, 0.0, healthy)),
-            (limits + 1.0 - snapshot.log_regressed, harm),
-        )
-    ]
-    sooner = waits[0][0] <= waits[1][0]
-    median, ninety = (np.where(sooner, waits[0][i], waits[1][i]) for i in (0, 1))
+    distances = np.maximum([proof + 1.0 - snapshot.log_healthy, limits + 1.0 - snapshot.log_regressed], 1e-9)
+    drifts = np.maximum([np.where(small, 0.0, healthy), harm], 0.0)
+    medians, nineties = passage(distances, drifts, 2 * np.maximum(drifts, 1e-12))
+    sooner = medians[0] <= medians[1]
+    median, ninety = (np.where(sooner, each[0], each[1]) for each in (medians, nineties))
     end = evidence.ends[-1] if evidence.ends.size else watch.release.exposed_at
     left = (watch.release.exposed_at + watch.horizon - end) / watch.block
     per_block = snapshot.events_per_block * (0 if evidence.calibration.points else 1)

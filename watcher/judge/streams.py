@@ -119,6 +119,8 @@ def _decided(
             return replace(verdict, **kept)
         if beyond.any():
             return _regressed(watch, rule, evidence, row, verdict, beyond)
+    if verdict.labels in evidence.calibration.contaminated:
+        return replace(verdict, outcome=Outcome.INVALID, reason=reasons.contaminated(rule, verdict.labels))
     if evidence.faults:
         what = reasons.subject(rule, verdict.labels)
         return replace(verdict, outcome=Outcome.INVALID, reason=f"{what}: {'; '.join(evidence.faults)}.")
