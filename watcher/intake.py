@@ -10,6 +10,10 @@ from watcher.journal import Journal, Watched
 from watcher.model import Exposure, Release, Stage
 
 
+UNSETTLED = 1800.0
+"""Seconds after any exposure in which a service is not its usual self."""
+
+
 def take(
     installation: Installation, journal: Journal, service: Service, entry: ReleaseEntry, exposure: Exposure, by: str
 ) -> str | None:
@@ -47,10 +51,28 @@ def take(
         previous=exposure.previous,
         reversible=exposure.reversible,
     )
-    if journal.add_release(plan(installation, service, entry, release), exposure.at, by):
+    past = disturbed(journal, service, release)
+    if journal.add_release(plan(installation, service, entry, release, past), exposure.at, by):
         for each in running:
             journal.end_release(each.watch.release.id, "superseded", f"superseded by {release.id}", exposure.at)
     return release.id
+
+
+def disturbed(journal: Journal, service: Service, release: Release) -> tuple[tuple[float, float], ...]:
+    """Return the stretches of a service's past in which another release made it unusual, epoch seconds.
+
+    What had to be turned off counts from its exposure to the end of its watch, any other release for the first half
+    hour: caches are cold, and whatever it changed for good is usual afterwards.
+    """
+    found = []
+    for each in journal.watches():
+        other = each.watch.release
+        if (other.service, other.environment) != (service.name, service.environment) or other.id == release.id:
+            continue
+        bad = each.status in ("recovered", "unrecovered")
+        until = each.ended_at if bad and each.ended_at is not None else other.exposed_at + UNSETTLED
+        found.append((other.exposed_at, min(until, release.exposed_at)))
+    return tuple((start, end) for start, end in found if start < end)
 
 
 def _same_feature(each: Watched, service: Service, exposure: Exposure) -> bool:

@@ -466,7 +466,7 @@ def _glued(
 
 PER_STREAM = (
     "rate", "shape", "scale", "usual", "noise", "unit", "memory", "sigma", "drift", "tail", "level", "spread_lately",
-    "beta", "temper", "reached",
+    "beta", "temper", "reached", "unrest",
 )  # fmt: skip
 _ARRAYS = (*PER_STREAM, "placebos")
 
@@ -528,6 +528,8 @@ class Calibration:
     reached: Floats | None = None
     """What every placebo reached on each stream, [stream, placebo]; not kept once `placebos` are put together."""
     placebos: Floats | None = None
+    unrest: Floats | None = None
+    """How far the hours before any placebo deviated at most, [stream]."""
     apart: int = 0
     bar: float | None = None
     contaminated: tuple[Labels, ...] = ()

@@ -118,7 +118,6 @@ def _calibrated(rule: Rule, watch: Watch, history: Observations, known: Calibrat
     scaled = residual / noise
     memory, points = Memory.fit(scaled), np.isfinite(scaled).sum(axis=1)
     error = (memory.sigma / np.maximum(memory.rest, 1e-3)) ** 2 / np.maximum(points, 1)
-    level, spread = usual_lately(scaled[:, -before(watch, size) :], np.ones(len(scaled)))
     fitted = replace(
         fitted,
         points=int(points.min()),
@@ -128,10 +127,8 @@ def _calibrated(rule: Rule, watch: Watch, history: Observations, known: Calibrat
         sigma=memory.sigma,
         # Of a season, the memory of the last hours knows the level better than a mean of days does.
         drift=np.zeros_like(error) if _seasonal(watch, history) else error,
-        tail=memory.tail(scaled),
-        level=level,
-        spread_lately=spread,
     ).noted(_told_of_season(size * watch.block / DAY))
+    fitted = with_last_hours(fitted, scaled, before(watch, size), None)
     return _with_placebos(rule, watch, fitted, residual, noise)
 
 
@@ -178,14 +175,38 @@ def _with_placebos(rule: Rule, watch: Watch, fitted: Calibration, residual: Floa
     temper = np.column_stack([placebo.scale_of(shift), placebo.scale_of(loud, placebo.LOUD)])
     seen = np.isfinite(shift)
     both = np.maximum(temper[:, :1] * np.where(seen, shift, 0.0), temper[:, 1:] * np.where(seen, loud, 0.0))
-    restless = placebo.unrest(residual / noise, np.append(found, size), early)
-    odd = restless[:, -1] > UNUSUAL * np.max(restless[:, :-1], axis=1)
+    unrest = placebo.unrest(residual / noise, found, early).max(axis=1)
     return replace(
-        fitted,
+        with_last_hours(fitted, residual / noise, early, unrest),
         temper=temper,
         reached=np.where(seen, both, -np.inf),
         apart=placebo.apart(found, horizon),
-        contaminated=tuple(stream for stream, is_odd in zip(fitted.streams, odd, strict=True) if is_odd),
+    )
+
+
+def with_last_hours(found: Calibration, scaled: Floats, blocks: int, unrest: Floats | None) -> Calibration:
+    """Return the calibration with what was lately: memory, level, spread, and whether it was usual at all.
+
+    Args:
+        found: what is known of a longer past.
+        scaled: deviations up to exposure, in standard deviations, [stream, block].
+        blocks: how many are the last hours.
+        unrest: how far the hours before any placebo deviated at most, [stream]; None where there were none.
+    """
+    assert found.memory is not None
+    assert found.sigma is not None
+    level, spread = usual_lately(scaled[:, -blocks:], np.ones(len(scaled)))
+    odd = np.zeros(len(scaled), dtype=bool)
+    if unrest is not None:
+        now = placebo.unrest(scaled, np.array([scaled.shape[1]]), blocks)[:, 0]
+        odd = now > UNUSUAL * np.maximum(unrest, 1.0)
+    return replace(
+        found,
+        tail=Memory(found.memory, found.sigma).tail(scaled),
+        level=level,
+        spread_lately=spread,
+        unrest=unrest,
+        contaminated=tuple(stream for stream, is_odd in zip(found.streams, odd, strict=True) if is_odd),
     )
 
 

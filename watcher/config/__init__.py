@@ -24,7 +24,15 @@ from watcher.config.installation import (
     load_installation,
 )
 from watcher.config.planning import plan
-from watcher.config.quantities import parse_duration, parse_margin, parse_moment, parse_share, parse_worse
+from watcher.config.quantities import (
+    parse_duration,
+    parse_interval,
+    parse_margin,
+    parse_moment,
+    parse_share,
+    parse_worse,
+    parse_zone,
+)
 from watcher.config.rule_packs import RulePack, check_rules, describe, load_pack, load_rules, rule_pack_path
 from watcher.config.secrets import from_environment, secret
 
@@ -43,10 +51,12 @@ __all__ = [
     "load_pack",
     "load_rules",
     "parse_duration",
+    "parse_interval",
     "parse_margin",
     "parse_moment",
     "parse_share",
     "parse_worse",
+    "parse_zone",
     "plan",
     "rule_pack_path",
     "secret",

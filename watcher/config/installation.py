@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from watcher.config.installation_file import InstallationFile, MetricsFile, ReleaseFile, ServiceFile, SplitFile
-from watcher.config.quantities import DAY
+from watcher.config.quantities import DAY, parse_interval, parse_local_day
 from watcher.config.rule_packs import load_rules, rule_pack_path
 from watcher.config.secrets import from_environment, secret
 from watcher.config.strict_yaml import Document, read
@@ -111,6 +111,9 @@ class Service:
     watch_for: float = DAY
     warm_up: float = 300.0
     require_backtest: bool = False
+    zone: str = "UTC"
+    unusual: tuple[tuple[float, float], ...] = ()
+    """Stretches of its past that are not usual: holidays and incidents, epoch seconds."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,8 @@ def _service(document: Document, folder: Path, name: str, raw: ServiceFile) -> S
         watch_for=raw.watch_for,
         warm_up=raw.warm_up,
         require_backtest=raw.require_backtest,
+        zone=raw.timezone,
+        unusual=(*(parse_local_day(day, raw.timezone) for day in raw.holidays), *map(parse_interval, raw.incidents)),
     )
 
 
@@ -235,7 +240,7 @@ def _entry(document: Document, folder: Path, service: str, index: int, raw: Rele
         split=None if raw.split is None else _split(raw.split),
         share=raw.split.share if raw.split and isinstance(raw.split.share, float) else None,
         kill=None if raw.kill is None else {name: _kill(folder, settings) for name, settings in raw.kill.items()},
-        history=raw.history if raw.history is not None else (DAY if raw.arms else 7 * DAY),
+        history=raw.history if raw.history is not None else (DAY if raw.arms else 28 * DAY),
         key=".".join(map(str, where)),
         line=document.line(*where),
     )

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
-from watcher.config.quantities import DAY, Duration, parse_share
+from watcher.config.quantities import DAY, Duration, Interval, LocalDay, Zone, parse_share
 from watcher.config.rule_pack_file import LabelName, Name, PlainSelector, Text
 from watcher.config.secrets import VARIABLE
 from watcher.config.strict_yaml import Strict, closest, located
@@ -75,6 +75,7 @@ class AlphaFile(Strict):
     """Error rates a release may spend."""
 
     regressed: float = Field(default=Alpha.regressed, gt=0, lt=1)
+    before_after: float = Field(default=Alpha.before_after, gt=0, lt=1, description="That of regressed, no control.")
     healthy: float = Field(default=Alpha.healthy, gt=0, lt=1)
     split: float = Field(default=Alpha.split, gt=0, lt=1)
 
@@ -239,6 +240,9 @@ class ServiceFile(Strict):
     watch_for: Annotated[Duration, Field(gt=0)] = DAY
     warm_up: Duration = 300.0
     require_backtest: bool = Field(False, description="Armed only after a recorded backtest of these rules.")
+    timezone: Zone = Field("UTC", description="IANA name of the time users live by: Europe/Berlin.")
+    holidays: list[LocalDay] = Field([], description="Local days that are not usual: 2026-12-25.")
+    incidents: list[Interval] = Field([], description="Stretches that were not usual: FROM/TO, both ISO 8601.")
     releases: list[ReleaseFile] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -14,10 +14,16 @@ from watcher.model import Labels, Release, Split, Watch
 log = logging.getLogger("watcher")
 
 
-def plan(installation: Installation, service: Service, entry: ReleaseEntry, release: Release) -> Watch:
+def plan(
+    installation: Installation,
+    service: Service,
+    entry: ReleaseEntry,
+    release: Release,
+    excluded: tuple[tuple[float, float], ...] = (),
+) -> Watch:
     """Return the watch of a release: everything that is fixed before the first look.
 
-    A traffic split that cannot be checked, because nobody knows what it should be, is logged.
+    `excluded` are stretches of the past that are not usual, beside those the service names. A traffic split that cannot be checked, because nobody knows what it should be, is logged.
 
     Raises:
         ConfigError: the entry needs something that the release does not have, such as {previous}.
@@ -49,6 +55,8 @@ def plan(installation: Installation, service: Service, entry: ReleaseEntry, rele
         mode=service.mode,
         switch=fill.switch(),
         links=service.links,
+        zone=service.zone,
+        excluded=(*service.unusual, *excluded),
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import re
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
 DAY = 86_400.0
 """Seconds."""
@@ -123,3 +124,71 @@ Duration = Annotated[
 ]
 _PERCENT_SCHEMA = {"type": "string", "pattern": r"^\d+(\.\d+)?\s*(%|pp)$"}
 Margin = Annotated[tuple[float, bool], PlainValidator(parse_margin), WithJsonSchema(_PERCENT_SCHEMA)]
+
+
+def parse_zone(value: object) -> str:
+    """Return the name of a time zone.
+
+    >>> parse_zone("Europe/Berlin")
+    'Europe/Berlin'
+
+    Raises:
+        ValueError: no such zone, or none this machine knows.
+    """
+    try:
+        ZoneInfo(str(value))
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"no time zone is called {value!r}; write an IANA name such as Europe/Berlin") from error
+    return str(value)
+
+
+def parse_interval(value: object) -> tuple[float, float]:
+    """Return a stretch of time, `FROM/TO`, as epoch seconds.
+
+    >>> parse_interval("1970-01-01T00:00:00Z/1970-01-01T01:00:00Z")
+    (0.0, 3600.0)
+
+    Raises:
+        ValueError: not two moments, or in the wrong order.
+    """
+    start, slash, end = str(value).partition("/")
+    if not slash:
+        raise ValueError(f"expected FROM/TO, two times with their offsets, found {value!r}")
+    found = parse_moment(start), parse_moment(end)
+    if found[0] >= found[1]:
+        raise ValueError(f"ends before it begins: {value!r}")
+    return found
+
+
+def parse_local_day(value: object, zone: str) -> tuple[float, float]:
+    """Return a day of a time zone as epoch seconds: 23 or 25 hours where the clocks change.
+
+    >>> start, end = parse_local_day("2026-10-25", "Europe/Berlin")
+    >>> (end - start) / 3600
+    25.0
+
+    Raises:
+        ValueError: not a date.
+    """
+    try:
+        day = dt.date.fromisoformat(str(value))
+    except ValueError as error:
+        raise ValueError(f"expected a day such as 2026-12-25, found {value!r}") from error
+    where = ZoneInfo(zone)
+    start, end = (dt.datetime.combine(each, dt.time(), where) for each in (day, day + dt.timedelta(days=1)))
+    return start.timestamp(), end.timestamp()
+
+
+def _day(value: object) -> str:
+    parse_local_day(value, "UTC")
+    return str(value)
+
+
+def _interval(value: object) -> str:
+    parse_interval(value)
+    return str(value)
+
+
+Zone = Annotated[str, BeforeValidator(parse_zone)]
+LocalDay = Annotated[str, BeforeValidator(_day)]
+Interval = Annotated[str, BeforeValidator(_interval)]

@@ -88,6 +88,8 @@ class Prepared:
         alpha: Alpha,
         warm_up: float,
         at: float | None = None,
+        zone: str = "UTC",
+        excluded: tuple[tuple[float, float], ...] = (),
         horizon: float | None = None,
     ) -> Prepared:
         """Learn what there is to learn before exposure.
@@ -97,6 +99,8 @@ class Prepared:
             release: its name; None: that of the file.
             alpha: error rates of either design.
             warm_up: seconds after exposure that do not count.
+            zone: of the days users live by.
+            excluded: stretches of the past that were not usual.
             at: when users were exposed; None: what the table says, or its start where there are arms.
             horizon: seconds after exposure that may be seen; None: all there are.
 
@@ -122,6 +126,8 @@ class Prepared:
             warm_up=warm_up,
             horizon=max(DAY if table.has_arms else HORIZON, until - exposed) if horizon is None else horizon,
             history=max(0.0, exposed - table.start),
+            zone=zone,
+            excluded=excluded,
             alpha=alpha,
         )
         watch = replace(watch, rules=tuple(with_objective(rule, table, watch, until) for rule in rules))
