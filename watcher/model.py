@@ -331,18 +331,29 @@ class Arm:
     the objective, of all); a block without samples is zero of zero. For gauges, `events` is the measurement and
     `total` is 1; where `total` is 0 there is a gap, whatever `events` holds. For latency, `buckets` [stream, unit,
     block, bucket] are the requests in each bucket (not cumulative), whose upper edges stand in the Observations;
-    None where the source has only the share over the objective.
+    None where the source has only the share over the objective. `hollow` [stream, unit, block] tells where a unit
+    reported a gauge without a value (NaN): a gap like any other, but no silence; None where nobody knows.
     """
 
     units: tuple[str, ...]
     events: Floats
     total: Floats
     buckets: Floats | None = None
+    hollow: Flags | None = None
 
     def picked(self, streams: Any = slice(None), blocks: Any = slice(None)) -> Arm:
         """Return some streams and some blocks (indices, masks or slices)."""
         buckets = None if self.buckets is None else self.buckets[streams][:, :, blocks]
-        return Arm(self.units, self.events[streams][:, :, blocks], self.total[streams][:, :, blocks], buckets)
+        hollow = None if self.hollow is None else self.hollow[streams][:, :, blocks]
+        return Arm(self.units, self.events[streams][:, :, blocks], self.total[streams][:, :, blocks], buckets, hollow)
+
+    def of_units(self, names: tuple[str, ...]) -> Arm:
+        """Return the arm with exactly these units, in this order; one it does not have is empty. Without buckets."""
+        rows = {unit: row for row, unit in enumerate(self.units)}
+        pick, missing = np.array([rows.get(name, 0) for name in names]), np.array([name not in rows for name in names])
+        events, total = (np.where(missing[:, None], 0.0, each[:, pick]) for each in (self.events, self.total))
+        hollow = None if self.hollow is None else self.hollow[:, pick] & ~missing[:, None]
+        return Arm(names, events, total, None, hollow)
 
 
 @dataclass(frozen=True)
@@ -448,7 +459,7 @@ def _glued(
     return Arm(units, joined("events"), joined("total"), buckets)
 
 
-_PER_STREAM = ("rate", "shape", "scale", "level", "season", "ar", "sigma", "drift", "tail")
+_PER_STREAM = ("rate", "shape", "scale", "level", "season", "ar", "sigma", "drift", "tail", "reports", "continuous")
 
 
 @dataclass(frozen=True)
@@ -466,6 +477,11 @@ class Calibration:
     [stream, phase] (phase 0 is the first block after midnight UTC), `ar` [stream, lag], `sigma` [stream] standard
     deviation of an innovation, `drift` [stream] variance of the level's own error, `tail` [stream, lag] the last
     residuals before exposure, newest first. `points` is how many the series had; with none it cannot be judged.
+
+    A gauge judged unit by unit has no level to be held against: its `sigma` is the standard deviation of a unit's
+    reading about those of the others, and its `drift` the variance of a fresh unit's own level. Of the baseline's
+    units it knows `reports` [stream, unit, 2], blocks in which each reported and in which it did not, and whether
+    readings are `continuous` [stream], so that no two are ever alike by chance (1) or not (0).
     """
 
     streams: tuple[Labels, ...] = ()
@@ -492,6 +508,8 @@ class Calibration:
     sigma: Floats | None = None
     drift: Floats | None = None
     tail: Floats | None = None
+    reports: Floats | None = None
+    continuous: Floats | None = None
 
     def noted(self, note: str) -> Calibration:
         """Return the calibration with a note added."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from watcher.calibration.canaries import by_unit, calibrate_canaries, readings
 from watcher.calibration.counts import calibrate_counts, signed
 from watcher.calibration.series import across, calibrate_series, residuals, series
 from watcher.model import Calibration, Design, Kind, Observations, Rule, Worse
 
-__all__ = ["across", "calibrate", "in_points", "on_series", "residuals", "series", "signed"]
+__all__ = ["across", "calibrate", "in_points", "on_series", "readings", "residuals", "series", "signed"]
 
 
 def on_series(rule: Rule, design: Design) -> bool:
@@ -35,6 +36,8 @@ def calibrate(
     """
     margin, notes = _margin(rule, design, history)
     known = Calibration(margin=margin, notes=notes)
+    if by_unit(rule, design, history):
+        return calibrate_canaries(rule, history, came_from, known)
     if on_series(rule, design):
         return calibrate_series(rule, design, history, came_from, block, known)
     return calibrate_counts(rule, history, came_from, rng, block, known)

@@ -6,7 +6,7 @@ of a release; what proves health starts anew with each (see the methods).
 
 from __future__ import annotations
 
-from watcher.comparison.accounts import booked, suspected
+from watcher.comparison.accounts import booked, suspected, unheard
 from watcher.comparison.blocks import countable
 from watcher.comparison.folding import fold_methods
 from watcher.comparison.methods import Methods, tolerated
@@ -53,4 +53,7 @@ def fold(
     snapshot, quantiles, on_scale = snapshot_of(methods, state)
     alone = None if state.since is None else suspects.left(state.since, calibration.dispersion, methods.sign)
     margin, ends = tolerated(rule, calibration.margin, methods.in_points), observations.ends[counted]
-    return state, Evidence(state, ends, track, snapshot, calibration, margin, quantiles, on_scale, alone, faults)
+    silent = unheard(methods, state)
+    return state, Evidence(
+        state, ends, track, snapshot, calibration, margin, quantiles, on_scale, alone, faults, silent
+    )

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from watcher.calibration import in_points, on_series
+from watcher.calibration.canaries import FRESH
 from watcher.evidence.buckets import Buckets
+from watcher.evidence.canaries import Canaries
 from watcher.evidence.innovations import Innovations
 from watcher.evidence.profile import Profile
 from watcher.evidence.proportion import FROM, Proportion
@@ -28,7 +30,7 @@ def tolerated(rule: Rule, margin: float, points: bool = False) -> float:
     return float(-np.log1p(-margin)) if rule.worse is Worse.LOWER else float(np.log1p(margin))
 
 
-Method = Profile | Proportion | Buckets | Innovations
+Method = Profile | Proportion | Buckets | Innovations | Canaries
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,18 @@ class Methods:
         """Whether the rule is judged on a series."""
         return on_series(self.rule, self.watch.design)
 
+    @property
+    def by_unit(self) -> bool:
+        """Whether the rule is judged on readings of single units."""
+        return self.calibration.reports is not None
+
     def chosen(self, streams: tuple[Labels, ...]) -> dict[str, tuple[int, ...]]:
         """Return the rows of these streams that each method judges: by kind, design and the baseline's rate."""
         everyone = tuple(range(len(streams)))
         if not streams:
             return {}
+        if self.by_unit:
+            return {"canaries": everyone}
         if self.on_series:
             return {"innovations": everyone} if self.calibration.ar is not None else {}
         # What is counted at another moment than its total may exceed it: no proportion.
@@ -76,6 +85,8 @@ class Methods:
         calibration, rule = self.calibration, self.rule
         if name == "innovations":
             return self._innovations(streams)
+        if name == "canaries":
+            return self._canaries(streams)
         laid: dict[str, Any] = {
             "margin": calibration.margin,
             "dispersion": calibration.dispersion,
@@ -137,4 +148,19 @@ class Methods:
             # A stream without history has no baseline: its points are gaps, so any scale will do.
             sigma=self.of_streams(calibration.sigma, streams, 1.0),
             drift=self.of_streams(calibration.drift, streams, 0.0),
+        )
+
+    def _canaries(self, streams: tuple[Labels, ...]) -> Canaries:
+        calibration, middle = self.calibration, self.rule.across
+        assert middle in ("mean", "median")
+        # Of a stream without history the noise is learnt as it comes; what its readings are shares of is not known.
+        return Canaries(
+            sign=self.sign,
+            margin=calibration.margin,
+            regress_margin=self.rule.regress_margin,
+            middle=middle,
+            logarithmic=calibration.logarithmic,
+            noise=self.of_streams(calibration.sigma, streams, 0.0),
+            own=self.of_streams(calibration.drift, streams, FRESH**2),
+            scale=self.of_streams(calibration.scale, streams, 1.0 if calibration.logarithmic else np.nan),
         )
