@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from watcher.comparison.accounts import booked, suspected, unheard
 from watcher.comparison.blocks import countable
+from watcher.comparison.doubles import DOUBLES, Doubles, doubles_in, without
 from watcher.comparison.folding import fold_methods
 from watcher.comparison.methods import Methods, tolerated
 from watcher.comparison.snapshots import CONFIDENCE, snapshot_of
@@ -19,15 +20,19 @@ from watcher.model import Calibration, Observations, Rule, Watch
 
 __all__ = [
     "CONFIDENCE",
+    "DOUBLES",
     "SPLIT",
+    "Doubles",
     "Evidence",
     "EvidenceState",
     "SplitEvidence",
     "countable",
+    "doubles_in",
     "fold",
     "fold_split",
     "split_rule",
     "tolerated",
+    "without",
 ]
 
 
