@@ -9,7 +9,6 @@ from watcher.errors import Refused
 from watcher.journal import Journal, Watched
 from watcher.model import Exposure, Release, Stage
 
-
 UNSETTLED = 1800.0
 """Seconds after any exposure in which a service is not its usual self."""
 

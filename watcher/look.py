@@ -10,7 +10,7 @@ import numpy as np
 from watcher import reasons
 from watcher.aftermath import recovery
 from watcher.calibration import calibrate, together
-from watcher.comparison import SPLIT, EvidenceState, fold, fold_split, split_rule
+from watcher.comparison import DOUBLES, SPLIT, EvidenceState, doubles_in, fold, fold_split, split_rule, without
 from watcher.errors import SourceError
 from watcher.evidence.absence import FIRST_BLOCKS
 from watcher.judge import judge, judge_release, judge_split, shares
@@ -92,7 +92,10 @@ def look(
         verdict, states = previous.verdict, dict(previous.states)
         recovered, said = _aftermath(watch, source, previous, end, now)
     else:
-        verdict, states = _judged(watch, seen, calibrations, previous)
+        doubles = doubles_in(seen, calibrations, previous.states.get(DOUBLES, {}) if previous else {})
+        seen = without(seen, doubles)
+        verdict, states = _judged(watch, seen, calibrations, previous, reasons.doubles(doubles))
+        states |= {DOUBLES: dict(doubles)} if doubles else {}
         recovered, said = None, ""
     missing = (closed - end) / watch.block
     if problem is not None and missing >= FIRST_BLOCKS and verdict.outcome is not Outcome.REGRESSED:
@@ -112,7 +115,7 @@ def look(
         release=watch.release.id,
         at=now,
         through=end,
-        blocks=max((state["blocks"] for name, state in states.items() if name != SPLIT), default=0),
+        blocks=max((state["blocks"] for name, state in states.items() if name not in (SPLIT, DOUBLES)), default=0),
         verdict=verdict,
         phase=decision.phase,
         told=decision.told,
@@ -132,9 +135,13 @@ def _doubt(seen: Mapping[str, Observations]) -> str | None:
 
 
 def _judged(
-    watch: Watch, seen: Mapping[str, Observations], calibrations: Mapping[str, Calibration], previous: Look | None
+    watch: Watch,
+    seen: Mapping[str, Observations],
+    calibrations: Mapping[str, Calibration],
+    previous: Look | None,
+    said: tuple[str, ...],
 ) -> tuple[ReleaseVerdict, dict[str, Any]]:
-    """Compare and judge every rule, then the release."""
+    """Compare and judge every rule, then the release; `said` of the blocks is told with it."""
     states, verdicts = dict(previous.states) if previous else {}, []
     last = previous.verdict.streams if previous else ()
     for rule in watch.rules:
@@ -147,15 +154,14 @@ def _judged(
         state, evidence = fold(watch, rule, seen[rule.name], calibration, state)
         states[rule.name] = state.to_json()
         verdicts += judge(watch, rule, evidence, before)
-    said: tuple[str, ...] = ()
     split = split_rule(watch)
     if split is not None:
         found = fold_split(watch, split, seen.get(SPLIT), states.get(SPLIT))
         states[SPLIT] = found.state
-        said = reasons.split(found.share, found.observed)
+        said += reasons.split(found.share, found.observed)
         verdicts += judge_split(watch, found, [verdict for verdict in last if verdict.rule == SPLIT])
     elif watch.split is not None:
-        said = ("the traffic split is not checked: nobody says what share the release should have",)
+        said += ("the traffic split is not checked: nobody says what share the release should have",)
     # The outcome does not rest on a rule that is not required, unless that is what regressed.
     worst = {verdict.rule for verdict in verdicts if verdict.outcome is Outcome.REGRESSED}
     bearing = [rule for rule in watch.rules if (rule.required or rule.name in worst) and rule.name in calibrations]

@@ -347,18 +347,29 @@ class Arm:
     the objective, of all); a block without samples is zero of zero. For gauges, `events` is the measurement and
     `total` is 1; where `total` is 0 there is a gap, whatever `events` holds. For latency, `buckets` [stream, unit,
     block, bucket] are the requests in each bucket (not cumulative), whose upper edges stand in the Observations;
-    None where the source has only the share over the objective.
+    None where the source has only the share over the objective. `hollow` [stream, unit, block] tells where a unit
+    reported a gauge without a value (NaN): a gap like any other, but no silence; None where nobody knows.
     """
 
     units: tuple[str, ...]
     events: Floats
     total: Floats
     buckets: Floats | None = None
+    hollow: Flags | None = None
 
     def picked(self, streams: Any = slice(None), blocks: Any = slice(None)) -> Arm:
         """Return some streams and some blocks (indices, masks or slices)."""
         buckets = None if self.buckets is None else self.buckets[streams][:, :, blocks]
-        return Arm(self.units, self.events[streams][:, :, blocks], self.total[streams][:, :, blocks], buckets)
+        hollow = None if self.hollow is None else self.hollow[streams][:, :, blocks]
+        return Arm(self.units, self.events[streams][:, :, blocks], self.total[streams][:, :, blocks], buckets, hollow)
+
+    def of_units(self, names: tuple[str, ...]) -> Arm:
+        """Return the arm with exactly these units, in this order; one it does not have is empty. Without buckets."""
+        rows = {unit: row for row, unit in enumerate(self.units)}
+        pick, missing = np.array([rows.get(name, 0) for name in names]), np.array([name not in rows for name in names])
+        events, total = (np.where(missing[:, None], 0.0, each[:, pick]) for each in (self.events, self.total))
+        hollow = None if self.hollow is None else self.hollow[:, pick] & ~missing[:, None]
+        return Arm(names, events, total, None, hollow)
 
 
 @dataclass(frozen=True)
@@ -466,7 +477,7 @@ def _glued(
 
 PER_STREAM = (
     "rate", "shape", "scale", "usual", "noise", "unit", "memory", "sigma", "drift", "tail", "level", "spread_lately",
-    "beta", "temper", "reached", "unrest",
+    "beta", "temper", "reached", "unrest", "reports", "continuous",
 )  # fmt: skip
 _ARRAYS = (*PER_STREAM, "placebos")
 
@@ -493,6 +504,11 @@ class Calibration:
     cannot be judged. `temper` [stream, 2] puts the evidence of shifts and of spikes on the scale of placebos, of which
     `apart` do not overlap; `placebos` [placebo] is what each reached over all rules, and `bar` what a release must
     exceed (None: the history supports no such alpha, and the noise model alone decides).
+
+    A gauge judged unit by unit has no level to be held against: its `sigma` is the standard deviation of a unit's
+    reading about those of the others, and its `drift` the variance of a fresh unit's own level. Of the baseline's
+    units it knows `reports` [stream, unit, 2], blocks in which each reported and in which it did not, and whether
+    readings are `continuous` [stream], so that no two are ever alike by chance (1) or not (0).
     """
 
     streams: tuple[Labels, ...] = ()
@@ -534,6 +550,8 @@ class Calibration:
     bar: float | None = None
     contaminated: tuple[Labels, ...] = ()
     """Streams whose last hours before exposure were not usual: there is nothing to hold a release against."""
+    reports: Floats | None = None
+    continuous: Floats | None = None
 
     def noted(self, note: str) -> Calibration:
         """Return the calibration with a note added."""

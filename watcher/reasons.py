@@ -105,6 +105,18 @@ def split(share: float | None, observed: Sequence[float]) -> tuple[str, ...]:
     return (f"the release gets {_of_users(observed)}; {100 * share:g} % is configured",)
 
 
+def doubles(since: Mapping[str, float]) -> tuple[str, ...]:
+    """Return which units no longer count as baseline, and why.
+
+    >>> doubles({"web-7f-x2": 1_800_000_960.0})
+    ("web-7f-x2 reports the treatment's very values since 08:16 UTC: no longer counted as baseline",)
+    """
+    return tuple(
+        f"{unit} reports the treatment's very values since {clock(at)}: no longer counted as baseline"
+        for unit, at in sorted(since.items())
+    )
+
+
 def broken_split(watch: Watch, share: float | None, observed: Sequence[float], at: float) -> str:
     """Return why the traffic split makes a comparison invalid."""
     after = span((at - watch.release.exposed_at) / 60)
@@ -124,6 +136,8 @@ def learnt(calibration: Calibration) -> str:
     >>> learnt(Calibration(**week, dispersion=1.8, between_units=1.8, over_time=1.2, spread=0.04))
     'dispersion 1.8 learnt from 6 units, history 7 d (1.8 between units, 1.2 over time); units differ by 4 %'
     """
+    if calibration.reports is not None:
+        return f"noise learnt from {calibration.units} units, {calibration.came_from}, {calibration.points} blocks"
     if calibration.memory is not None:
         said = f"level and noise of the series learnt from {calibration.came_from}, {calibration.points:,} blocks"
         if calibration.placebos is None or calibration.bar is None:

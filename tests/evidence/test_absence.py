@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, poisson
 
-from watcher.evidence.absence import FALSE_SILENCE, FIRST_BLOCKS, SCHEDULED, absent, reserved, silent
+from watcher.evidence.absence import FALSE_SILENCE, FIRST_BLOCKS, SCHEDULED, absent, reserved, silent, surprise
 from watcher.model import Flags, Floats
 
 DAY = 1440
@@ -99,6 +99,44 @@ def test_either_arm_is_absent_only_while_the_other_had_traffic():
     idle = np.array([[0.0, 9.0], [9.0, 2.0], [9.0, 5.0], [9.0, 9.0], [0.0, 1.0]])
     expected = [[False, True], [True, False], [False, False], [False, False], [False, False]]
     assert absent(quiet, idle).tolist() == expected
+
+
+class TestSurprise:
+    """A fresh unit that was never heard of, beside units that report as often as they do."""
+
+    @pytest.mark.parametrize("past", [5, 20, 200])
+    def test_a_unit_like_one_of_the_others_is_called_missing_no_more_often_than_is_said(self, past):
+        rng = np.random.default_rng(6)
+        come = rng.beta(0.5, 0.5, (20_000, 3))
+        reported = rng.binomial(past, come).astype(float)
+        reports = np.stack([reported, past - reported], axis=2)
+        silent_for = rng.geometric(np.maximum(come[:, 0], 1e-9)) - 1.0
+        called = np.zeros(len(come), dtype=bool)
+        for blocks in range(1, 200):
+            surprised = surprise(reports, np.full(len(come), float(blocks))) >= -math.log(FALSE_SILENCE)
+            called |= surprised & (silent_for >= blocks)
+        heard = reported[:, 0] > 0
+        assert int(called[heard].sum()) <= int(binom.ppf(0.999, int(heard.sum()), FALSE_SILENCE))
+
+    @pytest.mark.parametrize(("streams", "past"), [(1, 15), (10, 15), (50, 20)])
+    def test_beside_units_that_always_report_three_blocks_are_enough(self, streams, past):
+        always = np.tile([float(past), 0.0], (1, 3, 1))
+        said = [surprise(always, np.array([n]))[0] >= -math.log(FALSE_SILENCE / streams) for n in (1.0, 2.0, 3.0)]
+        assert said == [False, False, True]
+
+    def test_it_equals_its_definition_block_by_block(self):
+        rng = np.random.default_rng(7)
+        reports = rng.integers(0, 9, (5, 4, 2)).astype(float)
+        reports[0, :, 0] = 0.0
+        found = surprise(reports, np.full(5, 6.0))
+        for stream in range(5):
+            chances = []
+            for spoke, missed in reports[stream]:
+                if spoke > 0:
+                    each = [(missed + 0.5 + n) / (spoke + missed + 1.0 + n) for n in range(6)]
+                    chances.append(math.prod(each))
+            expected = -math.log(np.mean(chances)) if chances else 0.0
+            assert found[stream] == pytest.approx(expected, abs=1e-9)
 
 
 cells = st.tuples(st.integers(0, 80), st.integers(0, 80), st.integers(0, 100_000))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from watcher.calibration.canaries import by_unit, calibrate_canaries, readings
 from watcher.calibration.counts import calibrate_counts, signed
 from watcher.calibration.deviations import across, residuals, series
 from watcher.calibration.series import calibrate_series, direction, laid_out
@@ -17,6 +18,7 @@ __all__ = [
     "in_points",
     "laid_out",
     "on_series",
+    "readings",
     "residuals",
     "series",
     "signed",
@@ -47,6 +49,8 @@ def calibrate(rule: Rule, watch: Watch, history: Observations, came_from: str, r
     """
     margin, notes = _margin(rule, watch.design, history)
     known = Calibration(margin=margin, notes=notes)
+    if by_unit(rule, watch.design, history):
+        return calibrate_canaries(rule, history, came_from, known)
     if on_series(rule, watch.design):
         return calibrate_series(rule, watch, history, came_from, known)
     return calibrate_counts(rule, history, came_from, rng, watch.block, known)

@@ -8,15 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
-from watcher.calibration.deviations import residuals
-from watcher.calibration.series import before, with_last_hours
-from watcher.evidence.spikes import RECENT
-from watcher.model import Calibration, Design, Observations, Rule, Watch
+from watcher.model import Watch
 
 DAY = 86_400.0
 
@@ -34,5 +28,14 @@ def at_night(watch: Watch) -> Watch:
 
 def digest(watch: Watch) -> str:
     """Return a hash of all that a calibration of a watch depends on, but for the past itself."""
-    kept = (watch.rules, watch.select, watch.block, watch.warm_up, watch.horizon, watch.history, watch.alpha, watch.zone)
+    kept = (
+        watch.rules,
+        watch.select,
+        watch.block,
+        watch.warm_up,
+        watch.horizon,
+        watch.history,
+        watch.alpha,
+        watch.zone,
+    )
     return hashlib.sha256(json.dumps(repr(kept)).encode()).hexdigest()[:16]

@@ -6,8 +6,9 @@ of a release; what proves health starts anew with each (see the methods).
 
 from __future__ import annotations
 
-from watcher.comparison.accounts import booked, suspected
+from watcher.comparison.accounts import booked, suspected, unheard
 from watcher.comparison.blocks import countable
+from watcher.comparison.doubles import DOUBLES, Doubles, doubles_in, without
 from watcher.comparison.folding import fold_methods
 from watcher.comparison.methods import Methods, tolerated
 from watcher.comparison.snapshots import CONFIDENCE, snapshot_of
@@ -19,15 +20,19 @@ from watcher.model import Calibration, Observations, Rule, Watch
 
 __all__ = [
     "CONFIDENCE",
+    "DOUBLES",
     "SPLIT",
+    "Doubles",
     "Evidence",
     "EvidenceState",
     "SplitEvidence",
     "countable",
+    "doubles_in",
     "fold",
     "fold_split",
     "split_rule",
     "tolerated",
+    "without",
 ]
 
 
@@ -53,4 +58,7 @@ def fold(
     snapshot, quantiles, on_scale = snapshot_of(methods, state)
     alone = None if state.since is None else suspects.left(state.since, calibration.dispersion, methods.sign)
     margin, ends = tolerated(rule, calibration.margin, methods.in_points), observations.ends[counted]
-    return state, Evidence(state, ends, track, snapshot, calibration, margin, quantiles, on_scale, alone, faults)
+    silent = unheard(methods, state)
+    return state, Evidence(
+        state, ends, track, snapshot, calibration, margin, quantiles, on_scale, alone, faults, silent
+    )

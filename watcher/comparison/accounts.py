@@ -8,6 +8,8 @@ import numpy as np
 
 from watcher.comparison.methods import Methods
 from watcher.comparison.state import EvidenceState
+from watcher.evidence.absence import surprise
+from watcher.evidence.canaries import CanaryState
 from watcher.evidence.quantiles import middles_of
 from watcher.evidence.suspects import MOST
 from watcher.evidence.track import Track
@@ -24,8 +26,9 @@ def booked(observations: Observations, state: EvidenceState, counted: Flags) -> 
         total = arm.total[:, :, counted].sum(axis=1)
         tallies[:, 2 * side] += np.nansum(arm.events[:, :, counted], axis=(1, 2))
         tallies[:, 2 * side + 1] += total.sum(axis=1)
+        spoke = total > 0 if arm.hollow is None else (total > 0) | arm.hollow[:, :, counted].any(axis=1)
         for b in range(total.shape[1]):
-            idle[:, side] = np.where(total[:, b] > 0, 0.0, idle[:, side] + 1)
+            idle[:, side] = np.where(spoke[:, b], 0.0, idle[:, side] + 1)
         if arm.units and arm.units != ("",):
             units[side] = max(units[side], int((arm.total.sum(axis=(0, 2)) > 0).sum()))
     return replace(
@@ -53,6 +56,19 @@ def suspected(
     for b in range(cells.shape[3]):
         since = np.where(begun[:, b, None, None], since + cells[..., b], 0.0)
     return replace(state, suspects=names, since=since)
+
+
+def unheard(methods: Methods, state: EvidenceState) -> Floats | None:
+    """Return how surprising it is that the treatment has never reported, [stream]; None if not judged unit by unit."""
+    if not methods.by_unit:
+        return None
+    found = np.zeros(len(state.streams))
+    for part in state.parts:
+        assert isinstance(part.state, CanaryState)
+        own = tuple(state.streams[row] for row in part.rows)
+        said = surprise(methods.of_streams(methods.calibration.reports, own, 0.0), part.state.heard[:, 0])
+        found[list(part.rows)] = np.where(part.state.heard[:, 1] > 0, np.nan, said)
+    return found
 
 
 def _sums(arm: Arm, edges: tuple[float, ...], counted: Flags) -> Floats:

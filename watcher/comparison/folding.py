@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from watcher.calibration import readings
 from watcher.comparison.blocks import by_stage
 from watcher.comparison.methods import Method, Methods
 from watcher.comparison.series import fold_series
 from watcher.comparison.state import EvidenceState, Part
 from watcher.evidence.buckets import Buckets, BucketState
+from watcher.evidence.canaries import Canaries, CanaryState
 from watcher.evidence.innovations import Innovations
 from watcher.evidence.spikes import Spikes
 from watcher.evidence.track import Track
@@ -24,7 +26,7 @@ def fold_methods(
     methods: Methods, observations: Observations, state: EvidenceState, counted: Flags
 ) -> tuple[EvidenceState, Track]:
     """Fold the blocks that count, stage by stage, by every method; a series, by all its blocks."""
-    if methods.on_series:
+    if methods.on_series and not methods.by_unit:
         return fold_series(methods, observations, state, counted)
     track = Track.empty(len(state.streams), int(counted.sum()))
     at = 0
@@ -88,6 +90,13 @@ def _fold_part(method: Method, part: Part, segment: Observations) -> tuple[Any, 
         empty = np.zeros((len(rows), segment.ends.size, method.tops.size))
         buckets = [empty if arm.buckets is None or not segment.edges else arm.buckets.sum(axis=1) for arm in arms]
         return method.fold(state, buckets[0], buckets[1], segment.ends)
+    if isinstance(method, Canaries):
+        assert isinstance(state, CanaryState)
+        names = tuple(dict.fromkeys(arms[0].units + arms[1].units))
+        arms = [arm.of_units(names) for arm in arms]
+        hollow = arms[1].hollow
+        spoke = None if hollow is None else np.asarray(hollow.any(axis=1))
+        return method.fold(state, readings(arms[0]), readings(arms[1]), segment.ends, spoke)
     counts = [(arm.events.sum(axis=1), arm.total.sum(axis=1)) for arm in arms]
     assert not isinstance(method, Innovations | Spikes)
     fold: Any = method.fold

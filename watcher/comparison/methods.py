@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from watcher.calibration import direction, in_points, laid_out, on_series
+from watcher.calibration.canaries import FRESH
 from watcher.evidence.buckets import Buckets
+from watcher.evidence.canaries import Canaries
 from watcher.evidence.innovations import Innovations
 from watcher.evidence.memory import Memory
 from watcher.evidence.profile import Profile
@@ -27,7 +29,7 @@ def tolerated(rule: Rule, margin: float, points: bool = False) -> float:
     return float(-np.log1p(-margin)) if rule.worse is Worse.LOWER else float(np.log1p(margin))
 
 
-Method = Profile | Proportion | Buckets | Innovations | Spikes
+Method = Profile | Proportion | Buckets | Innovations | Spikes | Canaries
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,18 @@ class Methods:
         """Whether the rule is judged on a series."""
         return on_series(self.rule, self.watch.design)
 
+    @property
+    def by_unit(self) -> bool:
+        """Whether the rule is judged on readings of single units."""
+        return self.calibration.reports is not None
+
     def chosen(self, streams: tuple[Labels, ...]) -> dict[str, tuple[int, ...]]:
         """Return the rows of these streams that each method judges: by kind, design and the baseline's rate."""
         everyone = tuple(range(len(streams)))
         if not streams:
             return {}
+        if self.by_unit:
+            return {"canaries": everyone}
         if self.on_series:
             if self.calibration.memory is None:
                 return {}
@@ -80,6 +89,8 @@ class Methods:
             return self._innovations(streams)
         if name == "spikes":
             return Spikes.of(self.sign, self.watch.horizon / self.watch.block)
+        if name == "canaries":
+            return self._canaries(streams)
         laid: dict[str, Any] = {
             "margin": calibration.margin,
             "dispersion": calibration.dispersion,
@@ -140,4 +151,19 @@ class Methods:
             memory=Memory(self.of_streams(weights, streams, 0.0), self.of_streams(sigma, streams, 1.0)),
             drift=self.of_streams(method.drift, streams, 0.0),
             unit=self.of_streams(method.unit, streams, 1.0),
+        )
+
+    def _canaries(self, streams: tuple[Labels, ...]) -> Canaries:
+        calibration, middle = self.calibration, self.rule.across
+        assert middle in ("mean", "median")
+        # Of a stream without history the noise is learnt as it comes; what its readings are shares of is not known.
+        return Canaries(
+            sign=self.sign,
+            margin=calibration.margin,
+            regress_margin=self.rule.regress_margin,
+            middle=middle,
+            logarithmic=calibration.logarithmic,
+            noise=self.of_streams(calibration.sigma, streams, 0.0),
+            own=self.of_streams(calibration.drift, streams, FRESH**2),
+            scale=self.of_streams(calibration.scale, streams, 1.0 if calibration.logarithmic else np.nan),
         )

@@ -23,7 +23,7 @@ def snapshot_of(
     methods: Methods, state: EvidenceState
 ) -> tuple[Snapshot | None, Mapping[float, Quantile] | None, Flags | None]:
     """Return what all methods together say; of a latency its quantiles too, and where they decide health."""
-    if methods.on_series:
+    if methods.on_series and not methods.by_unit:
         return series_snapshot(methods, state, 1 - CONFIDENCE), None, None
     merged = None
     for part in state.parts:

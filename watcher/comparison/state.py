@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from watcher.evidence.buckets import BucketState
+from watcher.evidence.canaries import CanaryState
 from watcher.evidence.innovations import InnovationState
 from watcher.evidence.profile import ProfileState
 from watcher.evidence.proportion import ProportionState
@@ -23,6 +24,7 @@ STATES: dict[str, type[ArrayState]] = {
     "buckets": BucketState,
     "innovations": InnovationState,
     "spikes": SpikeState,
+    "canaries": CanaryState,
 }
 """Methods by name, and what they keep."""
 
@@ -110,7 +112,8 @@ class Evidence:
     method could be applied (no history to judge a series by). `margin` is the tolerated harm, on the scale of the
     effect. `quantiles` name how much slower a latency is; `on_scale` [stream] tells where its health is decided on the
     latency scale. `alone` [stream, suspect] is about the log e that is left without each of the units. `faults` say
-    why the comparison itself is broken, if it is.
+    why the comparison itself is broken, if it is. `unheard` [stream] is how surprising it is, in nats, that a treatment
+    judged unit by unit has never been heard of; NaN once it has.
     """
 
     state: EvidenceState
@@ -123,3 +126,4 @@ class Evidence:
     on_scale: Flags | None = None
     alone: Floats | None = None
     faults: tuple[str, ...] = ()
+    unheard: Floats | None = None

@@ -79,7 +79,8 @@ def aligned(observations: Observations, streams: tuple[Labels, ...]) -> Observat
             return Arm(given.units or ("",), empty, empty)
         cut, missing = given.picked(streams=pick), (pick < 0)[:, None, None]
         buckets = None if cut.buckets is None else np.where(missing[..., None], 0.0, cut.buckets)
-        return Arm(given.units, np.where(missing, 0.0, cut.events), np.where(missing, 0.0, cut.total), buckets)
+        hollow = None if cut.hollow is None else cut.hollow & ~missing
+        return Arm(given.units, np.where(missing, 0.0, cut.events), np.where(missing, 0.0, cut.total), buckets, hollow)
 
     baseline = None if observations.baseline is None else arm(observations.baseline)
     return replace(observations, streams=streams, treatment=arm(observations.treatment), baseline=baseline)

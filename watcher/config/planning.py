@@ -23,7 +23,8 @@ def plan(
 ) -> Watch:
     """Return the watch of a release: everything that is fixed before the first look.
 
-    `excluded` are stretches of the past that are not usual, beside those the service names. A traffic split that cannot be checked, because nobody knows what it should be, is logged.
+    `excluded` are stretches of the past that are not usual, beside those the service names. A traffic split that cannot
+    be checked, because nobody knows what it should be, is logged.
 
     Raises:
         ConfigError: the entry needs something that the release does not have, such as {previous}.

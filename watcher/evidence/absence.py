@@ -31,11 +31,15 @@ Example:
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import betaln
 
 from watcher.model import Flags, Floats
 
 FIRST_BLOCKS = 4
 """Blocks without traffic from which silence is an outcome and not a start."""
+
+FEWEST_MISSED = 3
+"""Blocks that a fresh unit must have missed before it is surprising."""
 
 FALSE_SILENCE = 0.01
 """Probability that an arm with steady traffic is called silent even once in a watch, at most."""
@@ -54,6 +58,34 @@ def reserved(nth: Floats) -> Floats:
     [0.608, 0.152, 0.006]
     """
     return np.asarray(6.0 / (np.pi * nth) ** 2)
+
+
+def surprise(reports: Floats, blocks: Floats) -> Floats:
+    """Return how surprising it is, in nats, that a fresh unit has never reported, [stream].
+
+    It may be like any of the units that serve the baseline, each equally likely, and such a unit reports in a part of
+    the blocks that is known as well as the unit was watched (Beta-binomial, Jeffreys' prior). So units that report
+    every minute are missed soon, and units that seldom do are not. Nothing is said before the third block, or of a
+    stream whose units never reported.
+
+    >>> always, seldom = [[20.0, 0.0], [19.0, 1.0]], [[5.0, 15.0], [3.0, 17.0]]
+    >>> surprise(np.array([always, seldom]), np.array([3.0, 3.0])).round(1).tolist()
+    [7.3, 0.7]
+
+    Args:
+        reports: blocks before exposure in which each unit of the baseline reported, and did not, [stream, unit, 2].
+        blocks: since exposure in which the baseline reported, [stream].
+
+    References:
+        Gelman et al. (2013), section 2.6, as above; Jeffreys (1946) for the prior.
+    """
+    known, n = reports[..., 0] > 0, blocks[:, None]
+    spoke, missed = reports[..., 0] + 0.5, reports[..., 1] + 0.5
+    chance = np.where(known, np.exp(betaln(missed + n, spoke) - betaln(missed, spoke)), 0.0)
+    count = known.sum(axis=1)
+    said = (blocks >= FEWEST_MISSED) & (count > 0)
+    likely = np.where(said, chance.sum(axis=1) / np.maximum(count, 1), 1.0)
+    return np.asarray(-np.log(np.maximum(likely, 1e-300)))
 
 
 def silent(idle: Floats, traffic: Floats, blocks: Floats | float, dispersion: float = 1.0) -> Flags:

@@ -103,7 +103,7 @@ def usual(recent: Floats, whole: Floats) -> tuple[Floats, Floats]:
         whole: the spread of the whole history, [stream].
     """
     some = np.isfinite(recent).any(axis=-1)
-    padded = np.where(some[..., None], recent, 0.0)
+    padded = np.where(np.expand_dims(some, -1), recent, 0.0)
     level: Floats = np.asarray(np.nanmedian(padded, axis=-1))
     around = ROBUST * np.nanmedian(np.abs(padded - level[..., None]), axis=-1)
     around = np.where(some, around, whole)

@@ -14,6 +14,9 @@ from watcher.model import Effect, Floats, Kind, Needs, QuantileShift, Rule, Tall
 LEFT = 0.5
 """Part of the evidence that must be left without any one unit of the treatment."""
 
+KNOWN = 1000
+"""As many units as leave nothing to learn of how they differ."""
+
 TYPICAL = "typical latency"
 """What a latency judged on its own scale is told by: its geometric mean."""
 
@@ -76,7 +79,9 @@ def needs_of(watch: Watch, evidence: Evidence, limits: Floats) -> list[Needs]:
     snapshot = evidence.snapshot
     if snapshot is None:
         return [Needs(None, None, "window")] * len(limits)
-    units, proof = evidence.calibration.units, np.log(1 / watch.alpha.healthy)
+    # A spread that was inflated for the few units it was learnt from serves as if it were known.
+    units = KNOWN if evidence.calibration.reports is not None else evidence.calibration.units
+    proof = np.log(1 / watch.alpha.healthy)
     healthy, worse = (np.nan_to_num(x) for x in (snapshot.toward_healthy, snapshot.toward_regressed))
     # Nothing is proven about harm that the units alone could cause.
     small = lowest(snapshot.scale, units, proof) >= evidence.margin

@@ -10,7 +10,7 @@ import numpy as np
 from watcher import reasons
 from watcher.calibration import signed
 from watcher.comparison import CONFIDENCE, Evidence
-from watcher.evidence.absence import FIRST_BLOCKS, SCHEDULED, absent, reserved, silent
+from watcher.evidence.absence import FALSE_SILENCE, FIRST_BLOCKS, SCHEDULED, absent, reserved, silent
 from watcher.judge.facts import effect_of, needs_of, quantiles_of, sick_unit_of, tally_of
 from watcher.model import Design, Effect, Flags, Floats, Kind, Needs, Outcome, Rule, Tally, Verdict, Watch, Worse
 
@@ -170,9 +170,13 @@ def _absent(watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: Ver
     dispersion = SCHEDULED if rule.kind is Kind.GAUGE else evidence.calibration.dispersion
     each_idle, each_traffic = state.idle[[row]], state.tallies[[row]][:, [1, 3]]
     quiet = silent(each_idle, each_traffic, state.blocks, dispersion)
+    unheard = _unheard(watch, rule, evidence, row)
     missing, quiet, idle, traffic = absent(quiet, each_idle)[0], quiet[0], each_idle[0], each_traffic[0]
     if not quiet.any():
-        return None
+        if not unheard:
+            return None
+        reason = reasons.absent(watch, rule, verdict.labels, "treatment", int(idle[1]))
+        return replace(verdict, alarms=("absent_treatment",), reason=reason)
     alone = watch.design is Design.BEFORE_AFTER
     dormant = bool(quiet.all() or (alone and quiet[1])) and not traffic.any()
     if dormant and not (alone and row < len(evidence.calibration.streams) and evidence.calibration.points):
@@ -183,9 +187,17 @@ def _absent(watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: Ver
     return replace(
         verdict,
         outcome=Outcome.NO_DATA,
-        alarms=() if which == "both" else (f"absent_{which}",),
+        alarms=() if which == "both" or (which == "treatment" and unheard is False) else (f"absent_{which}",),
         reason=reasons.absent(watch, rule, verdict.labels, which, int(idle[quiet].max())),
     )
+
+
+def _unheard(watch: Watch, rule: Rule, evidence: Evidence, row: int) -> bool | None:
+    """Tell whether it is no chance that the treatment was never heard of; None where it was, or nobody can know."""
+    if evidence.unheard is None or np.isnan(evidence.unheard[row]):
+        return None
+    share = rule.weight / sum(each.weight for each in watch.rules) / len(evidence.state.streams)
+    return bool(evidence.unheard[row] >= -np.log(FALSE_SILENCE * share))
 
 
 def _nothing(watch: Watch, rule: Rule, evidence: Evidence) -> Verdict:

@@ -19,6 +19,7 @@ from watcher.comparison.methods import Methods
 from watcher.evidence import planning, units
 from watcher.evidence.absence import FIRST_BLOCKS
 from watcher.evidence.buckets import Buckets
+from watcher.evidence.canaries import Canaries
 from watcher.evidence.innovations import Innovations
 from watcher.evidence.paces import Counts, Latency, Level, Pace
 from watcher.judge import thresholds
@@ -136,7 +137,8 @@ def _hindrance(watch: Watch, rule: Rule, calibration: Calibration, rate: float, 
     if traffic <= 0:
         return "no traffic in the history"
     if on_series(rule, watch.design):
-        return "" if calibration.memory is not None else "; ".join(calibration.notes) or "too short a history"
+        known = calibration.memory is not None or calibration.reports is not None
+        return "" if known else "; ".join(calibration.notes) or "too short a history"
     return "" if rate > 0 else "none of its events in the history, so there is no rate to plan with"
 
 
@@ -160,6 +162,12 @@ def _paces(methods: Methods, stream: StreamPlan, traffic: float, threshold: floa
         series = methods.laid_out("innovations", own)
         assert isinstance(series, Innovations)
         level = Level.of(series, traffic if rule.kind is Kind.GAUGE else 1.0)
+        return _Paces(level, level, level)
+    if "canaries" in chosen:
+        beside, apart = methods.laid_out("canaries", own), _apart(calibration.units, share)
+        assert isinstance(beside, Canaries)
+        noise, spread = (float(each[0]) * apart for each in (beside.least_noise, np.sqrt(beside.own)))
+        level = Level(min(1.0, traffic) / noise**2, spread, methods.sign, beside.logarithmic)
         return _Paces(level, level, level)
     apart, known = _apart(calibration.units, share), units.inflation(calibration.units)
     if "buckets" in chosen:

@@ -206,7 +206,8 @@ def counted(side: Side, streams: int, request: Request, rule: Rule, edge: int | 
         times = cells.summed(measured)
         with np.errstate(invalid="ignore"):
             means = cells.summed(np.where(measured, values, 0.0)) / times
-        return Arm(side.units, means, (times > 0).astype(np.float64))
+        hollow = (times == 0) & (cells.summed() > 0)
+        return Arm(side.units, means, (times > 0).astype(np.float64), hollow=hollow)
     if rule.kind == Kind.LATENCY and edge is not None:
         everything = values[:, -1] if values.shape[1] else np.empty(0)
         faster = values[:, edge] if values.shape[1] else np.empty(0)
