@@ -38,7 +38,7 @@ from watcher.model import Flags, Floats
 FIRST_BLOCKS = 4
 """Blocks without traffic from which silence is an outcome and not a start."""
 
-FEWEST_MISSED = 3
+FEWEST_MISSED = 2
 """Blocks that a fresh unit must have missed before it is surprising."""
 
 FALSE_SILENCE = 0.01
@@ -65,7 +65,7 @@ def surprise(reports: Floats, blocks: Floats) -> Floats:
 
     It may be like any of the units that serve the baseline, each equally likely, and such a unit reports in a part of
     the blocks that is known as well as the unit was watched (Beta-binomial, Jeffreys' prior). So units that report
-    every minute are missed soon, and units that seldom do are not. Nothing is said before the third block, or of a
+    every minute are missed soon, and units that seldom do are not. Nothing is said before the second block, or of a
     stream whose units never reported.
 
     >>> always, seldom = [[20.0, 0.0], [19.0, 1.0]], [[5.0, 15.0], [3.0, 17.0]]

@@ -74,7 +74,9 @@ def looks(ready: Prepared, every: float) -> Iterator[Look]:
 
 
 def _moments(ready: Prepared, every: float) -> Sequence[float]:
-    exposed, block = ready.watch.release.exposed_at, ready.watch.block
+    # A look follows the end of a block, as the daemon's do.
+    block = ready.watch.block
+    exposed = float(np.ceil(ready.watch.release.exposed_at / block - 1e-9) * block)
     at = [*np.arange(exposed + every, ready.until - 1e-6, every).tolist(), ready.until]
     closed = np.floor(np.array(at) / block + 1e-9)
     fresh = np.diff(closed, prepend=np.floor(exposed / block)) > 0
