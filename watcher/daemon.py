@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from watcher import intake
+from watcher import intake, nightly
 from watcher.act import Outbox
 from watcher.config import Installation, ReleaseEntry, Service
 from watcher.errors import ConfigError, Refused, SourceError, SourceRefused, WatcherError
@@ -27,6 +27,8 @@ FINAL = ("recovered", "unrecovered", "ended")
 """Phases after which a watch is over."""
 
 DAY = 86_400.0
+
+HOUR = 3600.0
 
 CHECKED = 600.0
 """Seconds before the start in which rules are checked against what is measured."""
@@ -98,6 +100,7 @@ class Daemon:
                 log.exception("look failed: %s", watched.watch.release.id)
         self.act(now)
         self.retain(now)
+        self.learn(now)
 
     def notice(self, now: float) -> None:
         """Start watches, add stages and end watches for what changed since the last tick."""
@@ -162,7 +165,8 @@ class Daemon:
         source = self.source
         if not calibrations:
             try:
-                calibrations = prepare(watch, read_history(watch, source))
+                calibrations = nightly.ready(self.journal, watch, source, now)
+                calibrations = calibrations or prepare(watch, read_history(watch, source))
                 calibrations = self.journal.record_calibrations(watch.release.id, calibrations, now)
             except SourceError as error:
                 source = Unreadable(error)
@@ -191,6 +195,19 @@ class Daemon:
         if now - (self.journal.recall("pruned") or 0.0) >= DAY:
             self.journal.prune(now)
             self.journal.remember("pruned", now)
+
+    def learn(self, now: float) -> None:
+        """Learn at night what releases to come are held against; not while one has just begun."""
+        recent = [each for each in self.journal.watches(active=True) if now - each.watch.release.exposed_at < HOUR]
+        if recent:
+            return
+        try:
+            learnt = nightly.learn(self.installation, self.journal, self.source, now)
+        except WatcherError as error:
+            log.warning("cannot learn what is usual: %s", error)
+        else:
+            if learnt is not None:
+                log.info("learnt what is usual of %s", learnt)
 
     def _report(self, keys: set[str] | None, now: float) -> None:
         """Log what became of kills (None: all there ever were), and tell people of those given up; twice is once."""

@@ -39,23 +39,30 @@ def read_history(watch: Watch, source: Source) -> dict[str, Observations]:
     Raises:
         SourceError: the history cannot be read.
     """
+    return source.history(past(watch, watch.history))
+
+
+def past(watch: Watch, length: float) -> Request:
+    """Return what a watch asks of its source for so many seconds before exposure."""
     end = float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
-    start = end - float(np.ceil(watch.history / watch.block) * watch.block)
-    return source.history(request(watch, start, end))
+    return request(watch, end - float(np.ceil(length / watch.block) * watch.block), end)
 
 
-def prepare(watch: Watch, history: Mapping[str, Observations], came_from: str | None = None) -> dict[str, Calibration]:
+def prepare(
+    watch: Watch, history: Mapping[str, Observations], came_from: str | None = None, reach: float = 0.0
+) -> dict[str, Calibration]:
     """Learn what there is to learn from the time before exposure, by rule.
 
     Args:
         watch: rules, design and block.
         history: by rule.
         came_from: where the history is from, for people; None: how long it is.
+        reach: seconds after the history within which a release may still come, for which this is learnt beforehand.
     """
-    learnt = {
-        rule.name: calibrate(rule, watch, history[rule.name], came_from or _span(history[rule.name]), rng())
-        for rule in watch.rules
-    }
+    learnt = {}
+    for rule in watch.rules:
+        own = history[rule.name]
+        learnt[rule.name] = calibrate(rule, watch, own, came_from or _span(own), rng(), reach)
     parts = {rule.name: shares(watch, rule, *2 * [len(learnt[rule.name].streams)]) for rule in watch.rules}
     return together(watch, learnt, parts)
 

@@ -129,7 +129,7 @@ def _sick(streams: Sequence[Verdict]) -> str:
 
 def _why_assumed(watch: Watch) -> str:
     if watch.design is Design.BEFORE_AFTER:
-        return "before/after evidence is not calibrated on placebos, so it recommends but does not kill"
+        return "without a control, the history holds too few placebos to kill on what they say"
     return "the dispersion was assumed, not learnt from at least two units"
 
 

@@ -28,7 +28,7 @@ def tolerated(rule: Rule, margin: float, on_scale: bool = False) -> str:
         margin: as it is in effect, which for an absolute one may be relative; then both are said.
         on_scale: of a latency, that the margin is on how slow requests are, not on how many are slow.
     """
-    side = "less" if rule.worse is Worse.LOWER else "more"
+    side = {Worse.LOWER: "less", Worse.HIGHER: "more", Worse.EITHER: "either way"}[rule.worse]
     if rule.absolute and margin == rule.margin:
         return f"{margin * 100:g} pp {side}"
     relative = f"{margin * 100:.3g} % {'slower' if on_scale else side}"
@@ -142,8 +142,9 @@ def learnt(calibration: Calibration) -> str:
         said = f"level and noise of the series learnt from {calibration.came_from}, {calibration.points:,} blocks"
         if calibration.placebos is None or calibration.bar is None:
             return said
-        placebos = f"{calibration.placebos.size} placebos ({calibration.apart} that do not overlap)"
-        return f"{said}; calibrated on {placebos}"
+        placebos = f"{calibration.placebos.size} placebos, {calibration.apart} of which do not overlap"
+        floor = f"no alpha below {100 / (calibration.apart + 1):.2g} % is supported"
+        return f"{said}; calibrated on {placebos}: {floor}"
     if calibration.assumed and calibration.dispersion == 1.0:
         return "dispersion 1, assumed: nothing may be killed on it"
     if calibration.assumed:

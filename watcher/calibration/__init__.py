@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from watcher.calibration.beforehand import LASTS, REMEMBERED, brought_up_to_date, digest
 from watcher.calibration.canaries import by_unit, calibrate_canaries, readings
 from watcher.calibration.counts import calibrate_counts, signed
-from watcher.calibration.deviations import across, residuals, series
+from watcher.calibration.deviations import across, aligned, residuals, series
 from watcher.calibration.series import calibrate_series, direction, laid_out
 from watcher.calibration.together import together
 from watcher.model import Calibration, Design, Kind, Observations, Rule, Watch, Worse
 
 __all__ = [
+    "LASTS",
+    "REMEMBERED",
     "across",
+    "aligned",
+    "brought_up_to_date",
     "calibrate",
+    "digest",
     "direction",
     "in_points",
     "laid_out",
@@ -36,7 +42,14 @@ def in_points(rule: Rule, design: Design) -> bool:
     return rule.absolute and rule.kind is Kind.RATIO and design is Design.CONCURRENT
 
 
-def calibrate(rule: Rule, watch: Watch, history: Observations, came_from: str, rng: np.random.Generator) -> Calibration:
+def calibrate(
+    rule: Rule,
+    watch: Watch,
+    history: Observations,
+    came_from: str,
+    rng: np.random.Generator,
+    reach: float = 0.0,
+) -> Calibration:
     """Learn what a rule needs from the time before exposure.
 
     Args:
@@ -46,13 +59,14 @@ def calibrate(rule: Rule, watch: Watch, history: Observations, came_from: str, r
             outcomes say nothing of the difference between the arms).
         came_from: where the history is from, for people.
         rng: draws the splits between units.
+        reach: seconds after the history within which a release may still come, for which this is learnt beforehand.
     """
     margin, notes = _margin(rule, watch.design, history)
     known = Calibration(margin=margin, notes=notes)
     if by_unit(rule, watch.design, history):
         return calibrate_canaries(rule, history, came_from, known)
     if on_series(rule, watch.design):
-        return calibrate_series(rule, watch, history, came_from, known)
+        return calibrate_series(rule, watch, history, came_from, known, reach)
     return calibrate_counts(rule, history, came_from, rng, watch.block, known)
 
 

@@ -7,35 +7,45 @@ spread, what the series remembers) takes a day of blocks, and is learnt when use
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 
-from watcher.model import Watch
+import numpy as np
+
+from watcher.calibration.deviations import aligned, residuals
+from watcher.calibration.series import before, with_last_hours
+from watcher.model import Calibration, Observations, Rule, Watch
 
 DAY = 86_400.0
 
-LASTS = 2 * DAY
-"""Seconds after which what was learnt at night is not used any more."""
+LASTS = DAY + 3600.0
+"""Seconds for which what was learnt at night is used: until it has been learnt anew."""
 
 REMEMBERED = DAY
 """Seconds before exposure whose blocks bring it up to date."""
 
 
-def at_night(watch: Watch) -> Watch:
-    """Return the watch to calibrate by at night: of releases until it is not used any more."""
-    return replace(watch, horizon=watch.horizon)
-
-
 def digest(watch: Watch) -> str:
     """Return a hash of all that a calibration of a watch depends on, but for the past itself."""
-    kept = (
-        watch.rules,
-        watch.select,
-        watch.block,
-        watch.warm_up,
-        watch.horizon,
-        watch.history,
-        watch.alpha,
-        watch.zone,
-    )
-    return hashlib.sha256(json.dumps(repr(kept)).encode()).hexdigest()[:16]
+    times = (watch.block, watch.warm_up, watch.horizon, watch.history, watch.zone)
+    kept = repr((watch.rules, watch.select, times, watch.alpha))
+    return hashlib.sha256(kept.encode()).hexdigest()[:16]
+
+
+def brought_up_to_date(rule: Rule, watch: Watch, learnt: Calibration, recent: Observations) -> Calibration | None:
+    """Return a calibration of the night as it is at exposure; None where it does not reach so far.
+
+    Args:
+        rule: what was calibrated.
+        watch: of the release.
+        learnt: at night.
+        recent: the blocks of the last day before exposure.
+    """
+    if learnt.usual is None or learnt.memory is None:
+        return None
+    first = float(np.floor(watch.release.exposed_at / watch.block) * watch.block + watch.block)
+    start, blocks = round((first - learnt.usual_from) / watch.block), int(np.ceil(watch.horizon / watch.block))
+    if start < 0 or start + blocks > learnt.usual.shape[1]:
+        return None
+    residual, noise = residuals(rule, aligned(recent, learnt.streams), learnt, watch.block)
+    fresh = with_last_hours(learnt, residual / noise, before(watch, residual.shape[1]), learnt.unrest)
+    return replace(fresh, usual=learnt.usual[:, start : start + blocks], usual_from=first)

@@ -6,9 +6,11 @@ the usual rate for counts, whose noise follows from the traffic of the block and
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from watcher.model import Arm, Calibration, Flags, Floats, Kind, Observations, Rule, Watch
+from watcher.model import Arm, Calibration, Flags, Floats, Kind, Labels, Observations, Rule, Watch
 
 
 def across(rule: Rule, arm: Arm) -> Floats:
@@ -92,3 +94,23 @@ def overlapping(watch: Watch, ends: Floats) -> Flags:
     for start, end in watch.excluded:
         out |= (ends > start + 1e-6) & (ends - watch.block < end - 1e-6)
     return out
+
+
+def aligned(observations: Observations, streams: tuple[Labels, ...]) -> Observations:
+    """Return the observations with exactly these streams, in this order; a stream not seen is empty."""
+    if observations.streams == streams:
+        return observations
+    rows = {stream: row for row, stream in enumerate(observations.streams)}
+    pick = np.array([rows.get(stream, -1) for stream in streams], dtype=int)
+
+    def arm(given: Arm) -> Arm:
+        if not observations.streams:
+            empty = np.zeros((len(streams), max(1, len(given.units)), observations.ends.size))
+            return Arm(given.units or ("",), empty, empty)
+        cut, missing = given.picked(streams=pick), (pick < 0)[:, None, None]
+        buckets = None if cut.buckets is None else np.where(missing[..., None], 0.0, cut.buckets)
+        hollow = None if cut.hollow is None else cut.hollow & ~missing
+        return Arm(given.units, np.where(missing, 0.0, cut.events), np.where(missing, 0.0, cut.total), buckets, hollow)
+
+    baseline = None if observations.baseline is None else arm(observations.baseline)
+    return replace(observations, streams=streams, treatment=arm(observations.treatment), baseline=baseline)

@@ -38,7 +38,7 @@ TOGETHER = 32
 
 
 def calibrate_series(
-    rule: Rule, watch: Watch, history: Observations, came_from: str, known: Calibration
+    rule: Rule, watch: Watch, history: Observations, came_from: str, known: Calibration, reach: float = 0.0
 ) -> Calibration:
     """Learn what is usual and how the series varies about it; replay placebos where the history is long enough.
 
@@ -59,16 +59,14 @@ def calibrate_series(
         most = int(measured.max()) if measured.size else 0
         few = f"{most} blocks of history are too few to judge a series (at least {FEWEST_POINTS})"
         return replace(known, streams=history.streams).noted(few)
-    parts = [
-        _calibrated(rule, watch, history.of_streams(rows), known) for rows in _chunks(enough.tolist(), history.streams)
-    ]
+    parts = [_calibrated(rule, watch, history.of_streams(rows), known, reach) for rows in _chunks(enough.tolist())]
     found = _joined(parts)
     if enough.size < measured.size:
         found = found.noted(f"{measured.size - enough.size} streams have too short a history to be judged")
     return _of_difference(found) if alone else found
 
 
-def _chunks(rows: list[int], streams: tuple[object, ...]) -> Iterator[list[int]]:
+def _chunks(rows: list[int]) -> Iterator[list[int]]:
     for low in range(0, len(rows), TOGETHER):
         yield rows[low : low + TOGETHER]
 
@@ -105,31 +103,32 @@ def _of_difference(found: Calibration) -> Calibration:
     )
 
 
-def _calibrated(rule: Rule, watch: Watch, history: Observations, known: Calibration) -> Calibration:
-    """Calibrate some streams."""
+def _calibrated(rule: Rule, watch: Watch, history: Observations, known: Calibration, reach: float) -> Calibration:
+    """Calibrate some streams; beforehand, what is usual is kept of the last day and of all days it may be asked of."""
     history, size = _without(watch, history), history.ends.size
     fitted = replace(known, streams=history.streams, scale=_scale(rule, history, known.logarithmic))
     if history.baseline is not None:
         fitted = replace(fitted, beta=_in_common(rule, watch, history, fitted))
-    ahead = history.ends[-1:] + watch.block * np.arange(1, int(np.ceil(watch.horizon / watch.block)) + 1)
+    ahead = history.ends[-1:] + watch.block * np.arange(1, int(np.ceil((reach + watch.horizon) / watch.block)) + 1)
     whole = _expected(rule, watch, history, ahead, fitted)
     fitted = _with_noise(rule, history, fitted, whole[:, :size])
     residual, noise = against(rule, history, fitted, whole[:, :size])
     scaled = residual / noise
+    back = min(size, int(DAY / watch.block)) if reach else 0
     memory, points = Memory.fit(scaled), np.isfinite(scaled).sum(axis=1)
     error = (memory.sigma / np.maximum(memory.rest, 1e-3)) ** 2 / np.maximum(points, 1)
     fitted = replace(
         fitted,
         points=int(points.min()),
-        usual=_rounded(whole[:, size:]),
-        usual_from=float(ahead[0]),
+        usual=_rounded(whole[:, size - back :]),
+        usual_from=float(ahead[0] - back * watch.block),
         memory=memory.weights,
         sigma=memory.sigma,
         # Of a season, the memory of the last hours knows the level better than a mean of days does.
         drift=np.zeros_like(error) if _seasonal(watch, history) else error,
     ).noted(_told_of_season(size * watch.block / DAY))
     fitted = with_last_hours(fitted, scaled, before(watch, size), None)
-    return _with_placebos(rule, watch, fitted, residual, noise)
+    return _with_placebos(rule, watch, fitted, history.ends, residual, noise)
 
 
 def before(watch: Watch, size: int) -> int:
@@ -162,10 +161,12 @@ def direction(rule: Rule) -> int:
     return {Worse.HIGHER: 1, Worse.LOWER: -1, Worse.EITHER: 0}[rule.worse]
 
 
-def _with_placebos(rule: Rule, watch: Watch, fitted: Calibration, residual: Floats, noise: Floats) -> Calibration:
+def _with_placebos(
+    rule: Rule, watch: Watch, fitted: Calibration, ends: Floats, residual: Floats, noise: Floats
+) -> Calibration:
     """Replay the release at times when nothing was released, and see whether its own last hours were usual."""
     size, horizon = residual.shape[1], int(np.ceil(watch.horizon / watch.block))
-    ends, early = fitted.usual_from - watch.block * np.arange(float(size), 0.0, -1.0), before(watch, size)
+    early = before(watch, size)
     found = placebo.starts(size, horizon, early, watch.block, ~overlapping(watch, ends))
     if not found.size:
         return fitted

@@ -6,6 +6,7 @@ of a release; what proves health starts anew with each (see the methods).
 
 from __future__ import annotations
 
+from watcher.calibration import aligned
 from watcher.comparison.accounts import booked, suspected, unheard
 from watcher.comparison.blocks import countable
 from watcher.comparison.doubles import DOUBLES, Doubles, doubles_in, without
@@ -14,7 +15,7 @@ from watcher.comparison.methods import Methods, tolerated
 from watcher.comparison.snapshots import CONFIDENCE, snapshot_of
 from watcher.comparison.split import SPLIT, SplitEvidence, fold_split, split_rule
 from watcher.comparison.state import Evidence, EvidenceState
-from watcher.comparison.streams import aligned, on_calibrated_edges, welcome
+from watcher.comparison.streams import on_calibrated_edges, welcome
 from watcher.evidence import suspects
 from watcher.model import Calibration, Observations, Rule, Watch
 

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from watcher.calibration import residuals
+from watcher.calibration import aligned, residuals
 from watcher.comparison.methods import Methods
 from watcher.comparison.state import EvidenceState
-from watcher.comparison.streams import aligned
 from watcher.evidence.innovations import Innovations, InnovationState
 from watcher.evidence.spikes import Spikes, SpikeState
 from watcher.evidence.track import Snapshot, Track

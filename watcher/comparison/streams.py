@@ -10,7 +10,7 @@ from watcher.calibration import signed
 from watcher.comparison.methods import Methods
 from watcher.comparison.state import EvidenceState, Part
 from watcher.evidence.innovations import Innovations
-from watcher.model import Arm, Calibration, Labels, Observations
+from watcher.model import Calibration, Labels, Observations
 
 
 def welcome(methods: Methods, state: EvidenceState | None, observations: Observations) -> EvidenceState:
@@ -64,26 +64,6 @@ def _grown(state: EvidenceState, fresh: EvidenceState) -> EvidenceState:
         parts=tuple(parts.values()),
         since=since,
     )
-
-
-def aligned(observations: Observations, streams: tuple[Labels, ...]) -> Observations:
-    """Return the observations with exactly these streams, in this order; a stream not seen is empty."""
-    if observations.streams == streams:
-        return observations
-    rows = {stream: row for row, stream in enumerate(observations.streams)}
-    pick = np.array([rows.get(stream, -1) for stream in streams], dtype=int)
-
-    def arm(given: Arm) -> Arm:
-        if not observations.streams:
-            empty = np.zeros((len(streams), max(1, len(given.units)), observations.ends.size))
-            return Arm(given.units or ("",), empty, empty)
-        cut, missing = given.picked(streams=pick), (pick < 0)[:, None, None]
-        buckets = None if cut.buckets is None else np.where(missing[..., None], 0.0, cut.buckets)
-        hollow = None if cut.hollow is None else cut.hollow & ~missing
-        return Arm(given.units, np.where(missing, 0.0, cut.events), np.where(missing, 0.0, cut.total), buckets, hollow)
-
-    baseline = None if observations.baseline is None else arm(observations.baseline)
-    return replace(observations, streams=streams, treatment=arm(observations.treatment), baseline=baseline)
 
 
 def on_calibrated_edges(calibration: Calibration, observations: Observations) -> tuple[Observations, tuple[str, ...]]:

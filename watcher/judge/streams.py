@@ -158,7 +158,7 @@ def _regressed(watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: 
     first = watch.release.exposed_at + watch.warm_up + rule.matures + 2 * watch.block
     # A slow tail feeds its evidence unsteadily, so that what has been since it was last nil is not when it began.
     if onset > first and harm < OPEN and rule.kind is not Kind.LATENCY:
-        sign = -1 if rule.worse is Worse.LOWER else 1
+        sign = {Worse.LOWER: -1.0, Worse.HIGHER: 1.0}.get(rule.worse, float(np.sign(evidence.snapshot.estimate[row])))
         since = float(sign * harm if evidence.snapshot.measure == "difference" else np.exp(sign * harm))
         verdict = replace(verdict, onset=onset, since_onset=since)
     return replace(verdict, reason=reasons.regressed(watch, rule, verdict, _margin_said(evidence, rule, row)))

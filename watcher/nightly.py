@@ -1,0 +1,126 @@
+"""What is learnt at night, so that a release without a control finds its placebos ready.
+
+Reading four weeks and replaying hundreds of placebos takes minutes; a release is judged from its first one on. So
+everything that does not depend on the last hours is learnt once a day and kept in the journal, and an exposure brings
+it up to date. Where nothing is kept, or other rules are, it is learnt at exposure.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from watcher.calibration import LASTS, REMEMBERED, brought_up_to_date, digest
+from watcher.config import Installation, ReleaseEntry, Service, plan
+from watcher.intake import disturbed
+from watcher.journal import Journal
+from watcher.look import Source, past, prepare
+from watcher.model import Calibration, Design, Observations, Release, Request, Stage, Watch
+
+NIGHT = 3
+"""Hour of the local day from which what was learnt the day before is old."""
+
+PATIENCE = 3600.0
+"""Seconds until what could not be learnt is tried again."""
+
+
+def learn(installation: Installation, journal: Journal, source: Source, now: float) -> str | None:
+    """Learn what is due for one kind of release of one service; return which, None when nothing is due.
+
+    One at a time, so that releases being watched do not wait for all of them.
+
+    Raises:
+        SourceError: the history cannot be read; it is tried again in an hour.
+        ConfigError: the release cannot be planned.
+    """
+    for service in installation.services.values():
+        for number, entry in enumerate(service.releases):
+            if entry.baseline is not None or not _due(journal.recall(_key(service.name, number)), service, now):
+                continue
+            key = _key(service.name, number)
+            journal.remember(key, {"at": now, "digest": "", "rules": {}})
+            watch = _imagined(installation, journal, service, entry, now)
+            learnt = prepare(watch, _Past(watch, source), reach=LASTS)
+            rules = {name: each.to_json() for name, each in learnt.items()}
+            journal.remember(key, {"at": now, "digest": digest(watch), "rules": rules})
+            return f"{service.name}, {entry.strategy.value}"
+    return None
+
+
+def ready(journal: Journal, watch: Watch, source: Source, now: float) -> dict[str, Calibration]:
+    """Return what was learnt at night, brought up to date; nothing where it does not fit the watch.
+
+    Raises:
+        SourceError: the last day cannot be read.
+    """
+    if watch.design is not Design.BEFORE_AFTER:
+        return {}
+    wanted = digest(watch)
+    for record in _records(journal, watch.release.service):
+        if record["digest"] != wanted or now - record["at"] > LASTS:
+            continue
+        recent = source.history(past(watch, REMEMBERED))
+        learnt = {name: Calibration.from_json(each) for name, each in record["rules"].items()}
+        found = {
+            rule.name: brought_up_to_date(rule, watch, learnt[rule.name], recent[rule.name]) for rule in watch.rules
+        }
+        fresh = {name: each for name, each in found.items() if each is not None}
+        return fresh if len(fresh) == len(found) else {}
+    return {}
+
+
+def _key(service: str, number: int) -> str:
+    return f"usual/{service}/{number}"
+
+
+def _records(journal: Journal, service: str) -> Iterator[Mapping[str, Any]]:
+    number = 0
+    while (record := journal.recall(_key(service, number))) is not None or number == 0:
+        if record is not None:
+            yield record
+        number += 1
+
+
+def _due(record: Mapping[str, Any] | None, service: Service, now: float) -> bool:
+    if record is None:
+        return True
+    if not record["digest"]:
+        return bool(now - record["at"] >= PATIENCE)
+    return _night(now, service.zone) > _night(record["at"], service.zone)
+
+
+def _night(at: float, zone: str) -> dt.date:
+    """Return the local day, which begins with the night."""
+    return (dt.datetime.fromtimestamp(at, ZoneInfo(zone)) - dt.timedelta(hours=NIGHT)).date()
+
+
+def _imagined(installation: Installation, journal: Journal, service: Service, entry: ReleaseEntry, now: float) -> Watch:
+    """Return the watch of a release that nobody made, as if users were exposed now."""
+    closed = float(np.floor((now - installation.settle) / installation.block) * installation.block)
+    feature = entry.features[0] if entry.features else service.name
+    release = Release(service.name, service.environment, feature, "-", entry.strategy, (Stage(closed),), previous="-")
+    watch = plan(installation, service, entry, release, disturbed(journal, service, release))
+    return replace(watch, split=None)
+
+
+class _Past(Mapping[str, Observations]):
+    """The past of a watch, read rule by rule and kept by nobody: four weeks of everything would be too much at once."""
+
+    def __init__(self, watch: Watch, source: Source) -> None:
+        self._watch, self._source = watch, source
+
+    def __getitem__(self, name: str) -> Observations:
+        rules = tuple(rule for rule in self._watch.rules if rule.name == name)
+        wanted: Request = replace(past(self._watch, self._watch.history), rules=rules)
+        return self._source.history(wanted)[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([rule.name for rule in self._watch.rules])
+
+    def __len__(self) -> int:
+        return len(self._watch.rules)
