@@ -47,6 +47,8 @@ def calibrate_series(
             "how the arms differed before exposure is unknown; the treatment's noise is taken to be the control's"
         )
     history = _without(watch, history)
+    if not history.ends.size:
+        return fitted.noted(f"0 blocks of history are too few to judge a series (at least {FEWEST_POINTS})")
     ahead = history.ends[-1:] + watch.block * np.arange(1, int(np.ceil(watch.horizon / watch.block)) + 1)
     whole = _expected(rule, watch, history, ahead, fitted)
     size = history.ends.size
