@@ -84,6 +84,8 @@ def calibrate_series(
         return replace(
             fitted,
             usual=np.zeros_like(fitted.usual),
+            # The control may have been read beyond exposure.
+            usual_from=float(np.floor(watch.release.exposed_at / watch.block) + 1) * watch.block,
             unit=fitted.unit * np.sqrt(2),
             drift=nothing,
             tail=fitted.tail * 0,
