@@ -219,7 +219,8 @@ def _expected(rule: Rule, watch: Watch, history: Observations, ahead: Floats, ca
         values = series(rule, history, calibration)
         if seasonal:
             return usual(reaching(values), calendar)
-        return np.broadcast_to(np.nanmean(values, axis=1, keepdims=True), (len(values), ends.size))
+        mean = np.nansum(values, axis=1, keepdims=True) / np.maximum(np.isfinite(values).sum(axis=1, keepdims=True), 1)
+        return np.broadcast_to(mean, (len(values), ends.size))
     arm = history.treatment
     events, total = (each.sum(axis=1) for each in (arm.events, arm.total))
     if seasonal:
