@@ -86,7 +86,7 @@ def test_a_complete_file_becomes_an_installation(load: Load, tmp_path: Path) -> 
     found = load(WHOLE)
     shop = found.services["shop"]
     assert found.journal == f"sqlite:///{tmp_path}/watcher.db"
-    assert (found.block, found.settle, found.alpha) == (60.0, 45.0, Alpha(0.01, 0.05, 0.0001))
+    assert (found.block, found.settle, found.alpha) == (60.0, 45.0, Alpha(0.01, 0.05, 0.05, 0.0001))
     assert found.metrics.bearer_file == Path("/run/secrets/prom")
     assert found.metrics.replica_label == "prometheus_replica"
     assert found.slack is not None

@@ -62,7 +62,8 @@ PURE_LIBRARIES = {
     "__future__", "abc", "collections", "dataclasses", "enum", "functools", "hashlib", "itertools", "json", "math",
     "operator", "re", "statistics", "textwrap", "types", "typing", "numpy", "scipy",
 }  # fmt: skip
-PURE_BESIDES = {"reasons": {"datetime"}}
+PURE_BESIDES = {"reasons": {"datetime"}, "evidence": {"datetime", "zoneinfo"}}
+"""Words for people, and the days that users live by; neither reads a clock (see CLOCKS)."""
 RANDOM = {"np.random", "numpy.random"}
 IMPURE_CALLS = {"print", "open", "input", "exec", "eval", "__import__"}
 assert all(hasattr(builtins, name) for name in IMPURE_CALLS)
@@ -175,6 +176,12 @@ def test_a_module_imports_only_what_lies_below_it(module: str) -> None:
         ("watcher.demo.shop", "from watcher.cli import main", "demo may not import watcher.cli.main"),
         ("watcher.look", "import logging", "look is pure and may not import logging"),
         ("watcher.look", "from datetime import datetime", "look is pure and may not import datetime.datetime"),
+        (
+            "watcher.evidence.season",
+            "import datetime as dt\nx = dt.datetime.now(dt.UTC)",
+            "2: evidence may not read datetime.now",
+        ),
+        ("watcher.calibration", "from zoneinfo import ZoneInfo", "calibration is pure and may not import zoneinfo"),
         ("watcher.calibration", "import os.path", "calibration is pure and may not import os.path"),
         ("watcher.comparison", "import pandas as pd", "comparison is pure and may not import pandas"),
         ("watcher.policy", "print('kill')", "policy is pure and may not call print"),
@@ -200,6 +207,7 @@ def test_the_checker_finds(module: str, source: str, fault: str) -> None:
         ("watcher.evidence.profile", "from watcher.evidence.track import Track\nfrom watcher.errors import ShapeError"),
         ("watcher.evidence.profile", "def f(dice: np.random.Generator) -> None: ..."),
         ("watcher.look", "dice = np.random.default_rng(SEED)"),
+        ("watcher.evidence.season", "from zoneinfo import ZoneInfo"),
         ("watcher.reasons", "import datetime as dt\nx = dt.datetime.fromtimestamp(0, dt.UTC)"),
         ("watcher.report.terminal", "from watcher import __version__, reasons"),
         ("watcher.cli", "from watcher import compare\nfrom datetime import datetime\nnow = datetime.now()"),

@@ -241,8 +241,9 @@ def test_an_unknown_release_is_an_error_that_names_it(journal: Journal) -> None:
 
 def test_a_calibration_is_frozen_by_the_first_record(journal: Journal) -> None:
     learnt = Calibration(
-        (labels({"feature": "checkout"}), ()), "history 24h", 1.7, False, 0.1, ("two gaps",), points=288,
-        level=np.array([0.1 + 0.2, math.nan]), season=np.ones((2, 3)) / 3, sigma=np.array([math.inf, 1e-300]),
+        (labels({"feature": "checkout"}), ()), "history 24h", 1.7, False, 0.1, notes=("two gaps",), points=288,
+        level=np.array([0.1 + 0.2, math.nan]), usual=np.ones((2, 3)) / 3, sigma=np.array([math.inf, 1e-300]),
+        placebos=np.array([0.5, -0.0]), apart=1, bar=0.1 + 0.2,
     )  # fmt: skip
     frozen = journal.record_calibrations(RELEASE, {"errors": learnt}, 5.0)
     later = journal.record_calibrations(RELEASE, {"errors": Calibration(), "load": Calibration()}, 6.0)
@@ -251,7 +252,9 @@ def test_a_calibration_is_frozen_by_the_first_record(journal: Journal) -> None:
     assert found["load"] == Calibration()
     assert found["errors"].streams == learnt.streams
     np.testing.assert_array_equal(found["errors"].level, learnt.level)
-    np.testing.assert_array_equal(found["errors"].season, learnt.season)
+    np.testing.assert_array_equal(found["errors"].usual, learnt.usual)
+    np.testing.assert_array_equal(found["errors"].placebos, learnt.placebos)
+    assert (found["errors"].apart, found["errors"].bar, found["errors"].notes) == (1, learnt.bar, learnt.notes)
     np.testing.assert_array_equal(found["errors"].sigma, learnt.sigma)
 
 

@@ -28,7 +28,7 @@ SHOWN = {
         "early": ["not decided yet", "more events", "inconclusive"],
         "silent": ["no_data ('absent_treatment',)", "has sent nothing"],
         "before": ["load_time: ", "more than the margin allows", "image/png"],
-        "before-warnings": ["assumed"],
+        "before-warnings": ["the noise model alone decides"],
         "latency": ["REGRESSED", "typical latency is ", "p95 is ", "10 % slower"],
         "shift": ["image/png"],
     }

@@ -12,6 +12,7 @@ from scipy.stats import invgauss
 from watcher.evidence import planning, units
 from watcher.evidence.buckets import Buckets
 from watcher.evidence.innovations import Innovations
+from watcher.evidence.memory import Memory
 from watcher.evidence.paces import Counts, Latency, Level, Pace, information
 from watcher.evidence.planning import arrived, passage, time_to_find, time_to_prove
 from watcher.evidence.profile import Profile
@@ -193,19 +194,23 @@ def test_units_slow_the_profile_down_as_planned() -> None:
 
 
 @pytest.mark.parametrize("drift", [0.0, 0.1**2 / 100])
-@pytest.mark.parametrize("ar", [(0.0,), (0.5, 0.2)])
-def test_a_series_is_decided_when_the_plan_says(ar: tuple[float, ...], drift: float) -> None:
+@pytest.mark.parametrize("kept", [0.0, 0.7])
+def test_a_series_is_decided_when_the_plan_says(kept: float, drift: float) -> None:
     """Harm as large as the margin, and none: medians within 25 %."""
-    rng, margin, whole, skipped = np.random.default_rng(4), 0.1, 1 - sum(ar), 5
+    rng, margin, whole, skipped = np.random.default_rng(4), 0.1, 1 - kept, 5
     sigma = 0.2 * whole
-    noise = lfilter([1.0], np.r_[1.0, -np.array(ar)], rng.normal(0, sigma, (RUNS, 700)), axis=1)
+    noise = lfilter([1.0], [1.0, -kept], rng.normal(0, sigma, (RUNS, 700)), axis=1)
     noise += rng.normal(0, np.sqrt(drift), (RUNS, 1))
-    method = Innovations(1, margin, 2.4, np.tile(ar, (RUNS, 1)), np.full(RUNS, sigma), np.full(RUNS, drift),
-                         logarithmic=False)  # fmt: skip
-    start = method.start(RUNS, noise[:, 99 : 99 - len(ar) : -1])
+    # In units of a fifth: deviations, their memory, and the error of the level.
+    memory, unit = Memory(np.full((RUNS, 1), kept), np.full(RUNS, whole)), np.full(RUNS, 0.2)
+    method = Innovations(1, margin, 2.4, memory, np.full(RUNS, drift / 0.2**2), unit, 600, logarithmic=False)
+    start, scale = method.start(RUNS, noise[:, 99:100] / 0.2), np.full((RUNS, 600), 0.2)
     counted = np.arange(600) >= skipped
-    tracks = [method.fold(start, noise[:, 100:] + shift, np.arange(600.0), counted)[1] for shift in (margin, 0.0)]
-    pace = Level((whole / sigma) ** 2, float(np.sqrt(drift)), logarithmic=False)
+    tracks = [
+        method.fold(start, noise[:, 100:] + shift, scale, np.arange(600.0), counted)[1] for shift in (margin, 0.0)
+    ]
+    pace = Level.of(method, 1.0)
+    assert (pace.precision, pace.tau) == pytest.approx(((whole / sigma) ** 2, np.sqrt(drift)))
     found = quantiles(first(tracks[0].regressed >= FIND) - skipped)[0]
     assert float(time_to_find(pace, margin, FIND)[0]) == pytest.approx(found, rel=0.25)
     proven = quantiles(first(tracks[1].healthy >= PROVE) - skipped)[0]

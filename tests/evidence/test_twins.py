@@ -11,6 +11,7 @@ from scipy.special import betaln
 from watcher.evidence.buckets import _MEMORY, _TILTS, Buckets
 from watcher.evidence.dispersion import _between_units, _over_time
 from watcher.evidence.innovations import Innovations
+from watcher.evidence.memory import Memory
 from watcher.evidence.onset import NOW
 from watcher.evidence.proportion import Proportion, project
 from watcher.evidence.quantiles import bounds
@@ -140,24 +141,51 @@ def test_dispersion_over_time_three_stretches_at_a_time():
     assert found == pytest.approx(squares / variances / 0.8)
 
 
-def test_innovations_one_point_at_a_time():
-    rng = np.random.default_rng(5)
-    a, sigma, drift, margin = 0.6, 0.5, 0.02, 0.3
-    method = Innovations(1, margin, 2.0, np.array([[a]]), np.array([sigma]), np.array([drift]), logarithmic=False)
-    series = rng.normal(0.4, 0.6, 12)
-    _, track = method.fold(method.start(1, np.array([[0.1]])), series[None], ENDS)
-    before, sw, sc, vw, vc, vx = 0.1, 0.0, 0.0, 0.0, 0.0, 0.0
-    for t in range(12):
-        e = min(max(series[t] - a * before, -2 * sigma), 2 * sigma)
-        w, c = (1.0 if t == 0 else 1 - a), 1 - a
-        sw, sc, vw, vc, vx = sw + w * e, sc + c * e, vw + w * w, vc + c * c, vx + c * w
-        before = series[t]
-        s = (sw - drift * vx / sigma**2 * sc / (1 + drift * vc / sigma**2)) / sigma**2
-        v = vw / sigma**2 - drift * (vx / sigma**2) ** 2 / (1 + drift * vc / sigma**2)
-        spread = 1 + v * margin**2
-        normal = 0.5 * math.erfc(-s * margin / math.sqrt(spread) / math.sqrt(2))
-        log_e = -0.5 * math.log(spread) + s**2 * margin**2 / (2 * spread) + math.log(2 * normal)
-        assert track.regressed[0, t] == pytest.approx(min(log_e, CAP * (t + 1)), abs=1e-9)
+def half_normal(score: float, information: float, scale: float) -> float:
+    """Log e of a half-normal mixture of shifts, by its closed form."""
+    spread = 1 + information * scale**2
+    below = 0.5 * math.erfc(-score * scale / math.sqrt(spread) / math.sqrt(2))
+    return -0.5 * math.log(spread) + score**2 * scale**2 / (2 * spread) + math.log(2 * below)
+
+
+@pytest.mark.parametrize("sign", [1, -1, 0])
+def test_innovations_one_point_at_a_time(sign: int):
+    rng, points, horizon, unit, sigma, drift, margin = np.random.default_rng(5), 70, 90, 0.5, 0.8, 0.02, 0.6
+    weights, left = [0.4, 0.3], [0.0, math.exp(-1 / 2)]
+    memory = Memory(np.array([weights]), np.array([sigma]))
+    method = Innovations(
+        sign, margin, 2.0, memory, np.array([drift]), np.array([unit]), horizon, regress_margin=0.05, logarithmic=False
+    )
+    series, noise = rng.normal(0.1, 0.6, points), rng.uniform(0.4, 0.6, points)
+    _, track = method.fold(
+        method.start(1, np.array([[0.1, -0.2]])), series[None], noise[None], 60.0 * np.arange(points)
+    )
+    # A unit shift from each moment on and a steady rise, as the series would show them, remembered as the series is.
+    shapes = [[float(t >= onset) for t in range(points)] for onset in (0, 30, 60)]
+    shapes.append([(t + 1) / horizon for t in range(points)])
+    priors = [0.6, 0.15, 0.15, 0.1]
+    known = [[0.0, 0.0] for _ in shapes]
+    means, sums, level = [0.1, -0.2], [[0.0, 0.0, 0.0] for _ in shapes], [0.0, 0.0]
+    for t in range(points):
+        value, size = series[t] / noise[t], unit / noise[t]
+        e = value - sum(w * m for w, m in zip(weights, means, strict=True))
+        e = min(max(e, -2 * sigma), 2 * sigma)
+        c, total = 1 - sum(weights), 0.0
+        level = [level[0] + c * e / sigma**2, level[1] + c * c / sigma**2]
+        for each, shape in enumerate(shapes):
+            w = (shape[t] - sum(a * m for a, m in zip(weights, known[each], strict=True))) * size
+            sums[each] = [a + b / sigma**2 for a, b in zip(sums[each], (w * e, w * w, c * w), strict=True)]
+            s, v, x = sums[each]
+            s, v = s - drift * x * level[0] / (1 + drift * level[1]), v - drift * x**2 / (1 + drift * level[1])
+            sides = []
+            for side in (sign,) if sign else (1, -1):
+                score = side * s - 0.05 / unit * v
+                pair = (half_normal(score, v, scale) for scale in (0.5, margin / unit))
+                sides.append(sum(p * math.exp(log_e) for p, log_e in zip((0.75, 0.25), pair, strict=True)))
+            total += priors[each] * sum(sides) / len(sides)
+            known[each] = [a * m + (1 - a) * shape[t] for a, m in zip(left, known[each], strict=True)]
+        means = [a * m + (1 - a) * value for a, m in zip(left, means, strict=True)]
+        assert track.regressed[0, t] == pytest.approx(min(math.log(total), CAP * (t + 1)), abs=1e-9)
 
 
 def test_what_is_left_without_each_unit_one_unit_at_a_time():

@@ -58,7 +58,7 @@ def test_the_horizon_cuts_what_begins_after_it() -> None:
     assert not short.positive
     assert long.positive
     assert 100 < long.minutes_to_detect < 130
-    (same,) = watcher.backtest(late[late["timestamp"] <= EXPOSED + 90 * 60], **GAUGE, horizon="3h").rows
+    (same,) = watcher.backtest(late[late["timestamp"] <= EXPOSED + 90 * 60], **GAUGE, horizon="90m").rows
     assert same == short
 
 

@@ -79,7 +79,7 @@ CALIBRATIONS = {
     "request-errors": counted(1.8),
     "checkout-completion": counted(1.2, margin=0.02),
     "page-load": counted(1.2, margin=0.1),
-    "lcp-p75": Calibration(came_from="history 24h", margin=0.1, points=1440, level=np.array([0.9])),
+    "lcp-p75": Calibration(came_from="history 24h", margin=0.1, points=1440, memory=np.array([[0.9]])),
 }
 
 

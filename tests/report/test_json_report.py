@@ -128,7 +128,7 @@ def test_a_calibration_says_in_words_what_was_learnt() -> None:
     assert learnt["request-errors"] == (
         "dispersion 1.8 learnt from 6 units, history 7 d (1.8 between units, 1.1 over time); units differ by 4 %"
     )
-    assert learnt["lcp-p75"] == "level and noise of the series learnt from history 24h, 1440 blocks"
+    assert learnt["lcp-p75"] == "level and noise of the series learnt from history 24h, 1,440 blocks"
 
 
 def test_an_absent_treatment_is_no_data_with_an_alarm() -> None:
@@ -181,10 +181,13 @@ def test_the_calibration_at_the_top_is_the_widest_of_the_counts() -> None:
             {"dispersion": 1.0, "from": "assumed"},
         ),
         (
-            {"a": Calibration(level=np.zeros(1), came_from="history 7d"), "b": Calibration(came_from="file")},
+            {"a": Calibration(memory=np.zeros((1, 1)), came_from="history 7d"), "b": Calibration(came_from="file")},
             {"dispersion": 1.0, "from": "file"},
         ),
-        ({"a": Calibration(level=np.zeros(1), came_from="history 7d")}, {"dispersion": 1.0, "from": "history 7d"}),
+        (
+            {"a": Calibration(memory=np.zeros((1, 1)), came_from="history 7d")},
+            {"dispersion": 1.0, "from": "history 7d"},
+        ),
     ],
 )
 def test_an_assumed_dispersion_is_never_presented_as_learnt(

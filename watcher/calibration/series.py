@@ -33,6 +33,9 @@ FAR = 25.0
 UNUSUAL = 2.0
 """The last hours before exposure are no baseline if they deviate so many times as far as any others did."""
 
+SHORT = 2 * 3600.0
+"""Seconds of history after which the level is known to one standard deviation of the series, and not better."""
+
 TOGETHER = 32
 """Streams calibrated at once: four weeks of them, and what is computed of them, fit into little memory."""
 
@@ -63,7 +66,7 @@ def calibrate_series(
     found = _joined(parts)
     if enough.size < measured.size:
         found = found.noted(f"{measured.size - enough.size} streams have too short a history to be judged")
-    return _of_difference(found) if alone else found
+    return _of_difference(watch, found) if alone else found
 
 
 def _chunks(rows: list[int]) -> Iterator[list[int]]:
@@ -85,7 +88,7 @@ def _joined(parts: list[Calibration]) -> Calibration:
     return replace(first, streams=streams, notes=notes, points=points, contaminated=contaminated, **arrays)
 
 
-def _of_difference(found: Calibration) -> Calibration:
+def _of_difference(watch: Watch, found: Calibration) -> Calibration:
     """Return what is learnt of one arm as what holds of the difference of two: no level, and twice the noise."""
     assert found.usual is not None
     assert found.unit is not None
@@ -93,7 +96,9 @@ def _of_difference(found: Calibration) -> Calibration:
     assert found.drift is not None
     return replace(
         found,
-        usual=np.zeros_like(found.usual),
+        usual=np.zeros((len(found.usual), int(np.ceil(watch.horizon / watch.block)))),
+        # What is learnt of may lie after exposure: nothing before it is known.
+        usual_from=float(np.floor(watch.release.exposed_at / watch.block) * watch.block + watch.block),
         unit=found.unit * np.sqrt(2),
         drift=np.zeros_like(found.drift),
         tail=np.zeros_like(found.tail),
@@ -124,8 +129,11 @@ def _calibrated(rule: Rule, watch: Watch, history: Observations, known: Calibrat
         usual_from=float(ahead[0] - back * watch.block),
         memory=memory.weights,
         sigma=memory.sigma,
-        # Of a season, the memory of the last hours knows the level better than a mean of days does.
-        drift=np.zeros_like(error) if _seasonal(watch, history) else error,
+        # Of a season, the memory of the last hours knows the level better than a mean of days does. Without one, what
+        # a few hours show of the level is no more than that: it may move by as much as everything else does.
+        drift=np.zeros_like(error)
+        if _seasonal(watch, history)
+        else np.maximum(error, (SHORT / (size * watch.block)) ** 2),
     ).noted(_told_of_season(size * watch.block / DAY))
     fitted = with_last_hours(fitted, scaled, before(watch, size), None)
     return _with_placebos(rule, watch, fitted, history.ends, residual, noise)
@@ -167,7 +175,8 @@ def _with_placebos(
     """Replay the release at times when nothing was released, and see whether its own last hours were usual."""
     size, horizon = residual.shape[1], int(np.ceil(watch.horizon / watch.block))
     early = before(watch, size)
-    found = placebo.starts(size, horizon, early, watch.block, ~overlapping(watch, ends))
+    allowed = ~overlapping(watch, ends)
+    found = placebo.starts(size, horizon, early, watch.block, allowed)
     if not found.size:
         return fitted
     counted = watch.block * np.arange(horizon) >= watch.warm_up + rule.matures - 1e-6
@@ -181,7 +190,7 @@ def _with_placebos(
         with_last_hours(fitted, residual / noise, early, unrest),
         temper=temper,
         reached=np.where(seen, both, -np.inf),
-        apart=placebo.apart(found, horizon),
+        apart=placebo.apart(placebo.possible(size, horizon, early, allowed), horizon),
     )
 
 
@@ -244,7 +253,8 @@ def _expected(rule: Rule, watch: Watch, history: Observations, ahead: Floats, fi
         values = series(rule, history, fitted)
         if seasonal:
             return usual(reaching(values), calendar)
-        return np.broadcast_to(np.nanmean(values, axis=1, keepdims=True), (len(values), ends.size))
+        mean = np.nansum(values, axis=1) / np.maximum(np.isfinite(values).sum(axis=1), 1)
+        return np.broadcast_to(mean[:, None], (len(values), ends.size))
     events, total = (each.sum(axis=1) for each in (history.treatment.events, history.treatment.total))
     if seasonal:
         return usual_rate(reaching(events), reaching(total), calendar)

@@ -56,11 +56,11 @@ SMALL, SMALL_WEIGHT = 0.5, 0.75
 class InnovationState(ArrayState):
     """Fixed size per stream.
 
-    `means` [stream, mean] what the series remembers; `sums` [stream, 3, alternative]: the score of clipped
-    innovations, the information, and the information shared with the level; `level` [stream, 2]: score and information
-    of the level itself; `raw` [stream, 2]: the unclipped scores of a shift at once, and of the level; `exposed`
-    [stream] blocks since exposure, `points` [stream] how many of them counted as evidence; `first` [stream] when the
-    first of those was (epoch seconds).
+    `means` [stream, mean] what the series remembers; `sums` [stream, 4, alternative]: the score of clipped
+    innovations, the information, the information shared with the level, and the unclipped score; `level` [stream, 2]:
+    score and information of the level itself; `raw` [stream, 2]: the unclipped scores of a shift at once, and of the
+    level; `exposed` [stream] blocks since exposure, `points` [stream] how many of them counted as evidence; `first`
+    [stream] when the first of those was (epoch seconds).
     """
 
     means: Floats
@@ -109,7 +109,7 @@ class Innovations:
         """Return the state at exposure; `tail` [stream, mean] is what the series remembers then."""
         return InnovationState(
             means=np.zeros((streams, self.memory.weights.shape[1])) if tail is None else tail,
-            sums=np.zeros((streams, 3, self.onsets.size + 1)),
+            sums=np.zeros((streams, 4, self.onsets.size + 1)),
             level=np.zeros((streams, 2)),
             raw=np.zeros((streams, 2)),
             exposed=np.zeros(streams),
@@ -168,7 +168,9 @@ class Innovations:
         weights *= np.where(seen, size, 1.0)[:, None]
         rest = self.memory.rest
         scale = np.where(evidence, 1.0 / variance, 0.0)
-        steps = np.stack([weights * clipped[:, None], weights**2, rest[:, None] * weights], axis=1)
+        steps = np.stack(
+            [weights * clipped[:, None], weights**2, rest[:, None] * weights, weights * innovation[:, None]], axis=1
+        )
         return InnovationState(
             means=self.memory.after(state.means, value),
             sums=state.sums + scale[:, None, None] * steps,
@@ -213,7 +215,7 @@ class Innovations:
     def _at_once(self, state: InnovationState) -> tuple[Floats, Floats, Floats]:
         """Return clipped score and information of a shift at once, the level integrated out; and the raw score."""
         shrink = self.drift / (1.0 + self.drift * state.level[:, 1])
-        score, information, shared = state.sums[:, :, 0].T
+        score, information, shared = state.sums[:, :3, 0].T
         left = shrink * shared
         return score - left * state.level[:, 0], information - left * shared, state.raw[:, 0] - left * state.raw[:, 1]
 
@@ -240,7 +242,7 @@ class Innovations:
         known = information > 0
         gain = np.where(known, (self.sign * score if self.sign else np.abs(score)), -np.inf)
         gain = np.where(known, np.maximum(gain, 0.0) ** 2 / np.where(known, information, 1.0), -np.inf)
-        best = gain.argmax(axis=1)[:, None]
+        best, score = gain.argmax(axis=1)[:, None], state.sums[:, 3, :-1]
         estimate = np.take_along_axis(score / np.where(known, information, 1.0), best, axis=1)[:, 0]
         _, v, raw = self._at_once(state)
         at_once = raw / np.where(v > 0, v, 1.0)

@@ -59,23 +59,31 @@ ROWS = 20_000
 Index = NDArray[np.intp]
 
 
-def starts(size: int, horizon: int, before: int, block: float, allowed: Flags) -> Index:
-    """Return at which points of a history placebos begin, the latest first.
+def possible(size: int, horizon: int, before: int, allowed: Flags) -> Index:
+    """Return at which points of a history a placebo may begin, the latest first.
 
     Args:
         size: points of the history; the release follows it.
         horizon: blocks every placebo lasts, as the release will.
         before: blocks that must lie before each.
-        block: seconds.
         allowed: False where something was released or went wrong, [point].
     """
-    last = size - horizon
-    if last < before:
-        return np.empty(0, dtype=np.intp)
-    step = max(1, int(np.ceil(STEP / block)), int(np.ceil((last - before + 1) / MOST)))
-    found = np.arange(last, before - 1, -step, dtype=np.intp)
+    found = np.arange(size - horizon, before - 1, -1, dtype=np.intp)
     wrong = np.concatenate([[0], np.cumsum(~allowed)])
     return np.asarray(found[wrong[found + horizon] == wrong[found - before]])
+
+
+def starts(size: int, horizon: int, before: int, block: float, allowed: Flags) -> Index:
+    """Return at which of them placebos begin: half an hour apart, or so far that there are not too many.
+
+    Args:
+        size, horizon, before, allowed: as for `possible`.
+        block: seconds.
+    """
+    span = size - horizon - before + 1
+    step = max(1, int(np.ceil(STEP / block)), int(np.ceil(span / MOST)))
+    found = possible(size, horizon, before, allowed)
+    return np.asarray(found[(size - horizon - found) % step == 0])
 
 
 def apart(found: Index, horizon: int) -> int:

@@ -32,7 +32,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from watcher.model import Floats
+from watcher.model import Flags, Floats
 
 DAY = 86_400.0
 
@@ -114,7 +114,7 @@ def usual(values: Floats, calendar: Calendar) -> Floats:
     """
     grid = calendar.grid(values)
     profile = _smoothed(_without_own_day(grid), calendar.blocks(SMOOTH))
-    off = _off(grid - profile)
+    off = _off(grid - profile, calendar)
     if off.any():
         grid[off] = np.nan
         profile = _smoothed(_without_own_day(grid), calendar.blocks(SMOOTH))
@@ -138,7 +138,7 @@ def usual_rate(events: Floats, total: Floats, calendar: Calendar) -> Floats:
     overall = some.sum(axis=(1, 2), keepdims=True) / np.maximum(whole.sum(axis=(1, 2), keepdims=True), 1.0)
     rate = _pooled(some, whole, overall, calendar.blocks(SMOOTH))
     level = np.log((some.sum(axis=2) + PRIOR) / ((rate * whole).sum(axis=2) + PRIOR))
-    off = _off(np.where(whole.sum(axis=2) > 0, level, np.nan)[..., None])
+    off = _off(np.where(whole.sum(axis=2) > 0, level, np.nan)[..., None], calendar)
     if off.any():
         some[off], whole[off] = 0.0, 0.0
         rate = _pooled(some, whole, overall, calendar.blocks(SMOOTH))
@@ -171,15 +171,23 @@ def _without_own_day(grid: Floats) -> Floats:
     return np.where(left > 0, (rest((left - 1) // 2) + rest(left // 2)) / 2, np.nan)
 
 
-def _off(residual: Floats) -> NDArray[np.bool_]:
-    """Tell which days are off, [stream, day]: their level is far from where the other days' levels are."""
+def _off(residual: Floats, calendar: Calendar) -> Flags:
+    """Tell which days are off, [stream, day]: their level is far from that of other days, and of its own weekday."""
     busy = np.isfinite(residual).any(axis=2)
-    if residual.shape[1] < OFF_FROM:
+    if residual.shape[1] < OFF_FROM or not busy.any():
         return np.zeros(busy.shape, dtype=bool)
     level = np.full(busy.shape, np.nan)
     level[busy] = np.nanmedian(residual[busy], axis=1)
-    away = np.abs(level - np.nanmedian(level, axis=1, keepdims=True)) if busy.any() else level
-    usually = np.nanmedian(away, axis=1, keepdims=True) if busy.any() else away
+    some: Flags = np.asarray(busy.any(axis=1))
+    away = np.full(busy.shape, np.nan)
+    away[some] = np.abs(level[some] - np.nanmedian(level[some], axis=1, keepdims=True))
+    usually = np.full((len(residual), 1), np.nan)
+    usually[some] = np.nanmedian(away[some], axis=1, keepdims=True)
+    for weekday in range(7):
+        # A weekend that is quiet is not off.
+        own = calendar.weekday == weekday
+        likewise = np.abs(level[:, own] - _without_own_day(level[:, own, None])[..., 0])
+        away[:, own] = np.fmin(away[:, own], likewise)
     return np.asarray(busy & (away > OFF * 1.4826 * usually) & (usually > 0))
 
 
