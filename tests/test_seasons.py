@@ -44,7 +44,7 @@ def releases(days: float, *changes: Change, rule: Rule = GAUGE, seed: int = 1) -
     """Judge the same releases with each of these changes."""
     seen = [service(days, RUNS, change, seed) for change in changes]
     after = [each.between(EXPOSED, np.inf) for each in seen]
-    return judged(watch_of(rule, EXPOSED, HOURS, days), seen[0].between(0, EXPOSED), after[0], tuple(after[1:]))
+    return judged(watch_of(rule, EXPOSED, HOURS, days), seen[0].between(0, EXPOSED), after[0], *after[1:])
 
 
 # --- what is found, and how often in vain ----------------------------------------------------------------------------

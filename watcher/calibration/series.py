@@ -33,9 +33,6 @@ FAR = 25.0
 UNUSUAL = 2.0
 """The last hours before exposure are no baseline if they deviate so many times as far as any others did."""
 
-SHORT = 2 * 3600.0
-"""Seconds of history after which the level is known to one standard deviation of the series, and not better."""
-
 TOGETHER = 32
 """Streams calibrated at once: four weeks of them, and what is computed of them, fit into little memory."""
 
@@ -129,11 +126,8 @@ def _calibrated(rule: Rule, watch: Watch, history: Observations, known: Calibrat
         usual_from=float(ahead[0] - back * watch.block),
         memory=memory.weights,
         sigma=memory.sigma,
-        # Of a season, the memory of the last hours knows the level better than a mean of days does. Without one, what
-        # a few hours show of the level is no more than that: it may move by as much as everything else does.
-        drift=np.zeros_like(error)
-        if _seasonal(watch, history)
-        else np.maximum(error, (SHORT / (size * watch.block)) ** 2),
+        # Of a season, the memory of the last hours knows the level better than a mean of days does.
+        drift=np.zeros_like(error) if _seasonal(watch, history) else error,
     ).noted(_told_of_season(size * watch.block / DAY))
     fitted = with_last_hours(fitted, scaled, before(watch, size), None)
     return _with_placebos(rule, watch, fitted, history.ends, residual, noise)
@@ -254,12 +248,17 @@ def _expected(rule: Rule, watch: Watch, history: Observations, ahead: Floats, fi
         if seasonal:
             return usual(reaching(values), calendar)
         mean = np.nansum(values, axis=1) / np.maximum(np.isfinite(values).sum(axis=1), 1)
-        return np.broadcast_to(mean[:, None], (len(values), ends.size))
+        return _as_long_as_known(mean, history.ends.size, ends.size)
     events, total = (each.sum(axis=1) for each in (history.treatment.events, history.treatment.total))
     if seasonal:
         return usual_rate(reaching(events), reaching(total), calendar)
     assert fitted.scale is not None
-    return np.broadcast_to(fitted.scale[:, None], (len(events), ends.size))
+    return _as_long_as_known(fitted.scale, history.ends.size, ends.size)
+
+
+def _as_long_as_known(level: Floats, known: int, points: int) -> Floats:
+    """Return a level that is taken to last as long as it has been seen, [stream, point]: two hours vouch for two."""
+    return np.where(np.arange(points) < 2 * known, level[:, None], np.nan)
 
 
 def _seasonal(watch: Watch, history: Observations) -> bool:
@@ -309,7 +308,7 @@ def _without(watch: Watch, history: Observations) -> Observations:
 def _told_of_season(days: float) -> str:
     """Return what is known of the season, for people."""
     if days < FROM:
-        return f"no daily season is known: {24 * days:.3g} h of history"
+        return f"no daily season is known: {24 * days:.3g} h of history vouch for as long after exposure, and no longer"
     kept = "weekdays told apart" if days > WEEKLY else "weekdays not told apart"
     return f"held against the same minutes of {days:.3g} days, {kept}"
 

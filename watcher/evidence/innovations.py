@@ -32,15 +32,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import log_ndtr
+from scipy.special import ndtr
 
 from watcher.errors import ShapeError
 from watcher.evidence.memory import Memory
+from watcher.evidence.onset import log_add
 from watcher.evidence.track import CAP, ArrayState, Snapshot, Track
 from watcher.model import Flags, Floats
 
 AT_ONCE, LATER, RISING = 0.6, 0.3, 0.1
 """Prior of a shift from exposure on, of one at some later moment, and of a steady rise."""
+
+LEAST = -30.0
+"""Standard deviations below zero beyond which the evidence for a shift above it is taken to stay."""
 
 APART = 30
 """Blocks between the later moments at which a shift may begin."""
@@ -188,9 +192,13 @@ class Innovations:
         score = score - shrink * shared * state.level[:, :1]
         information = information - shrink * shared**2
         tolerated = self._in_units(self.regress_margin)[:, None]
-        sides = [self._mixture(side * score - tolerated * information, information) for side in self._sides]
-        log_e = np.logaddexp.reduce(np.stack(sides), axis=0) - np.log(len(sides))
-        return np.asarray(np.minimum(np.logaddexp.reduce(log_e + self._log_prior, axis=1), CAP * state.points))
+        sides = [
+            self._mixture(side * score - tolerated * information, information) + self._log_prior for side in self._sides
+        ]
+        found = np.concatenate(sides, axis=1)
+        top = found.max(axis=1)
+        log_e = top + np.log(np.exp(found - top[:, None]).sum(axis=1)) - np.log(len(sides))
+        return np.asarray(np.minimum(log_e, CAP * state.points))
 
     @property
     def _sides(self) -> tuple[int, ...]:
@@ -200,7 +208,7 @@ class Innovations:
         """Return log e of a shift above zero, [stream, alternative]: half-normal mixtures of two scales."""
         small = _half_normal(score, information, np.full((len(score), 1), SMALL))
         large = _half_normal(score, information, self._large)
-        return np.asarray(np.logaddexp(np.log(SMALL_WEIGHT) + small, np.log(1 - SMALL_WEIGHT) + large))
+        return log_add(np.log(SMALL_WEIGHT) + small, np.log(1 - SMALL_WEIGHT) + large)
 
     @cached_property
     def _large(self) -> Floats:
@@ -279,9 +287,6 @@ class Innovations:
 def _half_normal(score: Floats, information: Floats, scale: Floats) -> Floats:
     """Return log e of a shift above zero whose size is half-normal."""
     spread = 1.0 + information * scale**2
-    return np.asarray(
-        -0.5 * np.log(spread)
-        + score**2 * scale**2 / (2 * spread)
-        + np.log(2.0)
-        + log_ndtr(score * scale / np.sqrt(spread))
-    )
+    # Below that the sum changes by no more than a logarithm, and the chance has no number any more.
+    slope = np.maximum(score * scale / np.sqrt(spread), LEAST)
+    return np.asarray(-0.5 * np.log(spread) + slope**2 / 2 + np.log(2.0 * ndtr(slope)))

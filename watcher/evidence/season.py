@@ -173,12 +173,12 @@ def _without_own_day(grid: Floats) -> Floats:
 
 def _off(residual: Floats, calendar: Calendar) -> Flags:
     """Tell which days are off, [stream, day]: their level is far from that of other days, and of its own weekday."""
-    busy = np.isfinite(residual).any(axis=2)
+    busy: Flags = np.asarray(np.isfinite(residual).any(axis=2))
     if residual.shape[1] < OFF_FROM or not busy.any():
         return np.zeros(busy.shape, dtype=bool)
     level = np.full(busy.shape, np.nan)
     level[busy] = np.nanmedian(residual[busy], axis=1)
-    some: Flags = np.asarray(busy.any(axis=1))
+    some = np.isfinite(level).any(axis=1)
     away = np.full(busy.shape, np.nan)
     away[some] = np.abs(level[some] - np.nanmedian(level[some], axis=1, keepdims=True))
     usually = np.full((len(residual), 1), np.nan)
