@@ -22,6 +22,8 @@ def across(rule: Rule, arm: Arm) -> Floats:
         events, total = arm.events.sum(axis=1), arm.total.sum(axis=1)
         return np.asarray(np.divide(events, total, out=np.full_like(total, np.nan), where=total > 0))
     values = np.where(arm.total > 0, arm.events, np.nan)
+    if values.shape[1] == 1:
+        return np.asarray(values[:, 0])
     some = np.asarray(np.isfinite(values).any(axis=1))
     filled = np.where(some[:, None, :], values, 0.0)
     return np.where(some, getattr(np, f"nan{rule.across}")(filled, axis=1), np.nan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,10 @@ FAR = 25.0
 UNUSUAL = 2.0
 """The last hours before exposure are no baseline if they deviate so many times as far as any others did."""
 
-TOGETHER = 32
+AT_ONCE = 2
+"""Threads that calibrate: the work waits for memory as much as for a processor."""
+
+TOGETHER = 8
 """Streams calibrated at once: four weeks of them, and what is computed of them, fit into little memory."""
 
 
@@ -53,14 +57,18 @@ def calibrate_series(
             "how the arms differed before exposure is unknown; the treatment's noise is taken to be the control's"
         )
     known = replace(known, came_from=came_from, logarithmic=rule.kind is Kind.GAUGE and _positive(history))
-    measured = np.isfinite(across(rule, history.treatment)).sum(axis=1)
+    measured = (history.treatment.total > 0).any(axis=1).sum(axis=1)
     enough = np.flatnonzero(measured >= FEWEST_POINTS)
     if not enough.size:
         most = int(measured.max()) if measured.size else 0
         few = f"{most} blocks of history are too few to judge a series (at least {FEWEST_POINTS})"
         return replace(known, streams=history.streams).noted(few)
-    parts = [_calibrated(rule, watch, history.of_streams(rows), known, reach) for rows in _chunks(enough.tolist())]
-    found = _joined(parts)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        # numpy lets others run while it works on arrays of this size.
+        parts = pool.map(
+            lambda rows: _calibrated(rule, watch, history.of_streams(rows), known, reach), _chunks(enough.tolist())
+        )
+        found = _joined(list(parts))
     if enough.size < measured.size:
         found = found.noted(f"{measured.size - enough.size} streams have too short a history to be judged")
     return _of_difference(watch, found) if alone else found
@@ -323,7 +331,7 @@ def _rounded(values: Floats) -> Floats:
 
 def _positive(history: Observations) -> bool:
     arms = [arm for arm in (history.baseline, history.treatment) if arm is not None]
-    return all(bool((arm.events[arm.total > 0] > 0).all()) for arm in arms)
+    return all(bool(((arm.events > 0) | (arm.total <= 0)).all()) for arm in arms)
 
 
 def _scale(rule: Rule, history: Observations, logarithmic: bool) -> Floats:

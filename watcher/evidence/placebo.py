@@ -32,7 +32,7 @@ from watcher.evidence.memory import Memory, filled, running_means
 from watcher.evidence.spikes import Spikes, usual
 from watcher.model import Flags, Floats
 
-MOST = 300
+MOST = 200
 """Placebos, at most: more say little more, and cost as much each."""
 
 STEP = 1800.0
