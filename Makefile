@@ -16,10 +16,10 @@ DOCS := tests/test_docs.py $(wildcard tests/test_notebooks.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint types structure docs wheel bench servers clean
+.PHONY: help demo test check lint types structure docs wheel bench bench-quality servers clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12          which Python .venv is made with"
 	@echo "  PYTEST_ARGS='-k kill'      what 'make test' runs (everything), on JOBS=2 processes"
@@ -51,8 +51,11 @@ wheel: .venv/.development
 	@bash scripts/wheel_check.sh $(BIN)/python
 
 bench: .venv/.development ## Run the benchmarks, one after another
-	@set -e; for script in $(sort $(wildcard tests/benchmarks/$(BENCH).py)); do \
+	@set -e; for script in $(filter-out %/bench_quality.py,$(sort $(wildcard tests/benchmarks/$(BENCH).py))); do \
 	    echo "== $$script"; PYTHONPATH=. $(BIN)/python "$$script"; done
+
+bench-quality: .venv/.development ## How good the defaults are: on DATA, a folder of past releases, and on simulations
+	@PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_quality.py $(if $(DATA),--data $(DATA))
 
 servers: ## Install the servers that tests talk to, where they are missing (as root; apt)
 	@bash scripts/servers.sh

@@ -116,7 +116,7 @@ def test_what_is_left_out_has_careful_defaults(load: Load, tmp_path: Path) -> No
     assert (found.block, found.settle, found.slack) == (60.0, 45.0, None)
     assert found.journal == f"sqlite:///{tmp_path}/watcher.db"
     assert (shop.environment, shop.mode, shop.require_backtest) == ("production", Mode.OBSERVE, False)
-    assert (shop.releases[0].kill, shop.releases[0].history) == (None, 7 * 86_400.0)
+    assert (shop.releases[0].kill, shop.releases[0].history) == (None, 28 * 86_400.0)
 
 
 def test_an_installation_cannot_be_changed(load: Load) -> None:

@@ -45,6 +45,7 @@ SEES: dict[str, set[str]] = {
     "act": NOUNS | {"journal"},
     "report": NOUNS | {"evidence", "reasons"},
     "intake": INTAKE,
+    "nightly": INTAKE | {"intake", "look", "calibration"},
     "daemon": DAEMON,
     "server": DAEMON,
     "assembly": DAEMON,
@@ -59,7 +60,7 @@ EVERYBODY_SEES = {"__version__"}
 
 PURE = LOOK | {"look"}
 PURE_LIBRARIES = {
-    "__future__", "abc", "collections", "dataclasses", "enum", "functools", "hashlib", "itertools", "json", "math",
+    "__future__", "abc", "collections", "concurrent", "dataclasses", "enum", "functools", "hashlib", "itertools", "json", "math",
     "operator", "re", "statistics", "textwrap", "types", "typing", "numpy", "scipy",
 }  # fmt: skip
 PURE_BESIDES = {"reasons": {"datetime"}, "evidence": {"datetime", "zoneinfo"}}
