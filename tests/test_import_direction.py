@@ -19,13 +19,14 @@ NOUNS = {"model", "errors"}
 CALIBRATION = NOUNS | {"evidence"}
 COMPARISON = CALIBRATION | {"calibration"}
 JUDGE = COMPARISON | {"comparison", "reasons"}
-POLICY = JUDGE | {"judge"}
+POLICY = JUDGE | {"judge", "attribution"}
 LOOK = POLICY | {"policy", "aftermath"}
 CONFIG = NOUNS | {"config"}
-ONEOFF = LOOK | CONFIG | {"look", "sources", "report"}
+ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | {"journal"}
+CLEARANCE = INTAKE | {"report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
-DAEMON = ONEOFF | OUTSIDE | {"oneoff"} | {"intake", "daemon", "server"}
+DAEMON = ONEOFF | OUTSIDE | {"oneoff"} | {"intake", "clearance", "daemon", "server"}
 EVERYTHING = DAEMON | {"assembly", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
@@ -36,6 +37,7 @@ SEES: dict[str, set[str]] = {
     "comparison": COMPARISON,
     "reasons": {"model"},
     "judge": JUDGE,
+    "attribution": NOUNS | {"reasons"},
     "policy": POLICY,
     "aftermath": POLICY,
     "look": LOOK,
@@ -43,8 +45,9 @@ SEES: dict[str, set[str]] = {
     **dict.fromkeys(CONFIG - NOUNS, CONFIG),
     **dict.fromkeys(OUTSIDE, NOUNS),
     "act": NOUNS | {"journal"},
-    "report": NOUNS | {"evidence", "reasons"},
+    "report": NOUNS | {"evidence", "reasons", "attribution"},
     "intake": INTAKE,
+    "clearance": CLEARANCE,
     "daemon": DAEMON,
     "server": DAEMON,
     "assembly": DAEMON,

@@ -12,11 +12,12 @@ import numpy as np
 
 from watcher import intake
 from watcher.act import Outbox
+from watcher.attribution import Suspect, suspect
 from watcher.config import Installation, ReleaseEntry, Service
 from watcher.errors import ConfigError, Refused, SourceError, SourceRefused, WatcherError
 from watcher.journal import Journal, Watched
 from watcher.look import Source, look, prepare, read_history
-from watcher.model import Exposure, Kill, Kind, Look, Mode, Observations, Request, Watch
+from watcher.model import Design, Exposure, Kill, Kind, Look, Mode, Observations, Request, Watch
 from watcher.policy import KILL_KEY, kill_failed
 from watcher.releases import flags_file, version_label
 from watcher.sources.prometheus import PrometheusSource
@@ -166,13 +167,27 @@ class Daemon:
                 calibrations = self.journal.record_calibrations(watch.release.id, calibrations, now)
             except SourceError as error:
                 source = Unreadable(error)
-        seen = look(watch, source, calibrations, previous, now, self.paused(now))
+        seen = look(watch, source, calibrations, previous, now, self.paused(now), self.beside(watch))
         self.journal.record_look(seen)
         if seen.phase in FINAL:
             self.journal.end_release(watch.release.id, seen.phase, seen.verdict.reason, now)
         if self.on_look is not None:
             self.on_look(watch, seen)
         return seen
+
+    def beside(self, watch: Watch) -> list[Suspect]:
+        """Return the other releases of the service that are being watched, as their last looks left them."""
+        own, found = watch.release, []
+        for other in self.journal.watches(active=True):
+            there = other.watch.release
+            if (there.service, there.environment) != (own.service, own.environment) or there.id == own.id:
+                continue
+            last = self.journal.last_look(there.id)
+            if last is None:
+                found.append(Suspect(there.id, there.exposed_at, concurrent=other.watch.design is Design.CONCURRENT))
+            else:
+                found.append(suspect(other.watch, last.verdict, self.journal.calibrations(there.id)))
+        return found
 
     def paused(self, now: float) -> str | None:
         """Return why kills are paused, if they are."""

@@ -13,6 +13,8 @@ from typing import Literal
 
 import numpy as np
 
+from watcher.attribution import Suspect, attribute
+
 BAD, FINE = 1, 0
 ERROR = "error"
 """The outcome of a release whose data are wrong: it is neither fine nor found, and counts nowhere."""
@@ -49,9 +51,30 @@ class PastRelease:
     reason: str = ""
     score: float = -np.inf
     notes: tuple[str, ...] = ()
+    """What was odd about its data, for the reader."""
     alpha: float = 0.0
     """The error rate it was judged at."""
-    """What was odd about its data, for the reader."""
+    began_at: float | None = None
+    """When its harm seems to have begun; None without an alarm."""
+    harm: float = 0.0
+    """The largest estimated harm of its streams, in standard deviations (see `attribution.Suspect`)."""
+    concurrent: bool = False
+    control_harmed: bool | None = None
+
+    @property
+    def suspect(self) -> Suspect:
+        """What is known of it as the possible cause of harm."""
+        exposed = self.exposed_at or 0.0
+        return Suspect(
+            self.release,
+            exposed,
+            alarm=self.alarm,
+            began_at=exposed if self.alarm and self.began_at is None else self.began_at,
+            evidence=self.score,
+            harm=self.harm,
+            concurrent=self.concurrent,
+            control_harmed=self.control_harmed,
+        )
 
     @property
     def positive(self) -> bool:
@@ -136,9 +159,9 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Groups:
-    """Releases made together, one of them bad: how often it ranks first, or among the first three, by score.
+    """Releases made together, one of them bad: how often it ranks first, or among the first three (`attribution`).
 
-    A tie counts against the bad release: all that score the same stand before it.
+    A tie counts against the bad release: all that stand exactly as it does come before it.
     """
 
     cases: int
@@ -264,4 +287,4 @@ def _rank(rows: Sequence[PastRelease]) -> int | None:
     bad = [row for row in rows if row.label == BAD]
     if len(bad) != 1 or len(rows) < 2:
         return None
-    return sum(row.score >= bad[0].score for row in rows)
+    return attribute([row.suspect for row in rows], apart=True).place(bad[0].release)
