@@ -127,7 +127,10 @@ def test_what_stands_exactly_alike_comes_before() -> None:
 RULE = Rule("errors", Kind.RATIO, Selector("errors"), Selector("requests"))
 
 
-def verdict(effect: Effect, baseline: Tally = Tally(10, 1000)) -> Verdict:
+FEW = Tally(10, 1000)
+
+
+def verdict(effect: Effect, baseline: Tally = FEW) -> Verdict:
     return Verdict("errors", (), Outcome.INCONCLUSIVE, "", effect, baseline, Tally(20, 1000))
 
 

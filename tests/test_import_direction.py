@@ -27,7 +27,7 @@ INTAKE = CONFIG | {"journal"}
 CLEARANCE = INTAKE | {"report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
 DAEMON = ONEOFF | OUTSIDE | {"oneoff"} | {"intake", "clearance", "daemon", "server"}
-EVERYTHING = DAEMON | {"assembly", "demo", "testing"}
+EVERYTHING = DAEMON | {"assembly", "rehearsal", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
     "model": set(),
@@ -51,6 +51,7 @@ SEES: dict[str, set[str]] = {
     "daemon": DAEMON,
     "server": DAEMON,
     "assembly": DAEMON,
+    "rehearsal": DAEMON | {"assembly"},
     "demo": EVERYTHING,
     "testing": EVERYTHING,
     "options": CONFIG,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from watcher import intake
+from watcher import clearance, intake
 from watcher.act import Outbox
 from watcher.attribution import Suspect, suspect
 from watcher.config import Installation, ReleaseEntry, Service
@@ -50,14 +50,13 @@ class Daemon:
         """Refuse to start armed where that is not allowed, and free what a dead process left claimed.
 
         Raises:
-            Refused: armed with `require_backtest: true`, and no backtest of the rules is recorded.
+            Refused: armed with `require_backtest: true`, and no backtest of the present rules is recorded.
         """
         for service in self.installation.services.values():
-            if service.mode is Mode.ARMED and service.require_backtest and not self._backtested(service):
-                raise Refused(
-                    f"{service.name} is armed with require_backtest: true, and no backtest of its rules is recorded; "
-                    "run one, or set mode: recommend, or require_backtest: false"
-                )
+            if service.mode is Mode.ARMED and service.require_backtest:
+                why = clearance.refusal(self.installation, self.journal, service)
+                if why is not None:
+                    raise Refused(why)
         self.journal.release_claims()
 
     def start(self, now: float) -> None:
@@ -84,9 +83,6 @@ class Daemon:
             raise Refused(f"{service.name}: {error}") from error
         except SourceError as error:
             log.warning("cannot check the rules of %s: %s", service.name, error)
-
-    def _backtested(self, service: Service) -> bool:
-        return self.journal.recall(f"backtest/{service.name}") is not None
 
     def step(self, now: float) -> None:
         """Notice, look, record, act. A failure in one watch does not stop the others."""
