@@ -172,7 +172,7 @@ def test_a_message_says_what_else_was_exposed_and_which_the_evidence_points_to()
     calibrations, previous, told = prepare(made, read_history(made, source)), None, []
     other = Suspect("shop/production/search@4", EXPOSED - 200 * MINUTE, concurrent=True, evidence=-3.0)
     for minute in range(1, 30):
-        previous = look(made, source, calibrations, previous, EXPOSED + minute * MINUTE, beside=[other])
+        previous = look(made, source, calibrations, previous, EXPOSED + minute * MINUTE, beside=lambda: [other])
         told += [action for action in previous.actions if hasattr(action, "lines")]
     assert previous is not None
     (line,) = {line for alert in told for line in alert.lines if line.startswith("Also exposed then")}

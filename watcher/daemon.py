@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -163,7 +164,7 @@ class Daemon:
                 calibrations = self.journal.record_calibrations(watch.release.id, calibrations, now)
             except SourceError as error:
                 source = Unreadable(error)
-        seen = look(watch, source, calibrations, previous, now, self.paused(now), self.beside(watch))
+        seen = look(watch, source, calibrations, previous, now, self.paused(now), partial(self.beside, watch))
         self.journal.record_look(seen)
         if seen.phase in FINAL:
             self.journal.end_release(watch.release.id, seen.phase, seen.verdict.reason, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -67,7 +67,7 @@ def look(
     previous: Look | None,
     now: float,
     paused: str | None = None,
-    beside: Sequence[attribution.Suspect] = (),
+    beside: Callable[[], Sequence[attribution.Suspect]] = tuple,
 ) -> Look:
     """Evaluate a release once.
 
@@ -78,7 +78,7 @@ def look(
         previous: the last look; None at the first.
         now: epoch seconds.
         paused: why kills are paused, if they are.
-        beside: other releases that users of the service have, each of which may be the cause of harm.
+        beside: returns the other releases that users of the service have; asked only once this one regressed.
     """
     start = previous.through if previous else float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
     closed = float(np.floor((now - watch.settle) / watch.block) * watch.block)
@@ -132,13 +132,13 @@ def _beside(
     watch: Watch,
     verdict: ReleaseVerdict,
     calibrations: Mapping[str, Calibration],
-    others: Sequence[attribution.Suspect],
+    others: Callable[[], Sequence[attribution.Suspect]],
 ) -> str:
     """Return which of the releases the evidence points to, where one regressed beside others."""
-    if verdict.outcome is not Outcome.REGRESSED or not others:
+    if verdict.outcome is not Outcome.REGRESSED:
         return ""
     own = attribution.suspect(watch, verdict, calibrations)
-    return attribution.said(attribution.attribute([own, *others]), own.release)
+    return attribution.said(attribution.attribute([own, *others()]), own.release)
 
 
 def _doubt(seen: Mapping[str, Observations]) -> str | None:

@@ -1,4 +1,4 @@
-"""`watcher backtest` on a real Prometheus that holds five days of a shop, with three releases, the second of them bad."""
+"""`watcher backtest` on a real Prometheus that holds five days of a shop, with three releases, the second bad."""
 
 from __future__ import annotations
 
