@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.timeline import EXPOSED, MINUTE, looks, ratio, release, watch
+from watcher.act import Outbox
 from watcher.attribution import Standing, Suspect, attribute, control_harmed, said, standardised, suspect
+from watcher.config import load_installation
+from watcher.daemon import Daemon
+from watcher.journal import Journal
 from watcher.look import look, prepare, read_history
 from watcher.model import (
+    Alert,
     Calibration,
     Effect,
     Kind,
     Look,
+    Mode,
+    Observations,
     Outcome,
+    Request,
     Rule,
     Selector,
     Stage,
@@ -23,9 +33,11 @@ from watcher.model import (
     Verdict,
     Watch,
     Worse,
+    labels,
 )
 from watcher.policy import TITLES
-from watcher.testing import MemorySource
+from watcher.switches import switch
+from watcher.testing import MemoryAlerter, MemorySource
 
 
 def bad(name: str, exposed: float, began: float, **more: object) -> Suspect:
@@ -207,3 +219,104 @@ def test_a_verdict_becomes_a_suspect_with_its_onset_and_its_control() -> None:
     assert own.evidence > 0
     assert own.harm > 2
     assert release().exposed_at == own.exposed_at
+
+
+YAML = """
+journal: sqlite:///watcher.db
+metrics: {prometheus: http://127.0.0.1:9090}
+services:
+  shop:
+    environment: production
+    rules: [checkout]
+    releases:
+      - strategy: flag
+        notice: {flags_file: flags.yaml, features: [checkout, search]}
+        arms: {baseline: {variant: "off"}, treatment: {variant: "on"}}
+"""
+
+
+@dataclass
+class ByArms:
+    """A source that answers by the arms it is asked for."""
+
+    sources: Mapping[str, MemorySource]
+
+    def observe(self, request: Request) -> dict[str, Observations]:
+        [(name, _)] = request.treatment or (("everybody", ""),)
+        return self.sources[name].observe(request)
+
+    history = observe
+
+
+def flag(feature: str, minute: float, **changes: object) -> Watch:
+    """A watch in which the arms are told apart by a label that has the feature's name."""
+    own = release(feature=feature, stages=(Stage(EXPOSED + minute * MINUTE),))
+    arms = {arm: labels({feature: arm}) for arm in ("off", "on")}
+    return watch(release=own, baseline=arms["off"], treatment=arms["on"], mode=Mode.OBSERVE, **changes)
+
+
+def told_by_the_daemon(tmp_path: Path, source: ByArms, watches: Sequence[Watch], minutes: int) -> list[Alert]:
+    """Watch all of them from the first exposure on, as the daemon does, and return what people were told."""
+    (tmp_path / "watcher.yaml").write_text(YAML)
+    (tmp_path / "flags.yaml").write_text("features:\n  checkout: {enabled: true}\n  search: {enabled: true}\n")
+    installation, alerter = load_installation(tmp_path / "watcher.yaml"), MemoryAlerter()
+    with Journal.open(installation.journal) as journal:
+        running = Daemon(installation, journal, source, Outbox(journal, switch, {"memory": alerter}))
+        for minute in range(minutes):
+            now = EXPOSED + minute * MINUTE
+            for made in watches:
+                if made.release.exposed_at <= now:
+                    journal.add_release(made, now, "test")
+            running.step(now)
+    return alerter.delivered
+
+
+def test_the_daemon_tells_which_of_two_watched_releases_the_evidence_points_to(tmp_path: Path) -> None:
+    # search is on from the start and fine; checkout comes at 20 min and is bad: its own users alone fail.
+    fine, bad_one = flag("search", 0), flag("checkout", 20)
+    source = ByArms(
+        {
+            "search": MemorySource({"errors": ratio(60, seed=2)}),
+            "checkout": MemorySource({"errors": ratio(60, treated={20: 0.05})}),
+        }
+    )
+    told = told_by_the_daemon(tmp_path, source, (fine, bad_one), 45)
+    regressed = [alert for alert in told if alert.state == "regressed"]
+    assert {alert.release for alert in regressed} == {"shop/production/checkout@1.2"}
+    for alert in regressed:
+        (line,) = (line for line in alert.lines if line.startswith("Also exposed then"))
+        assert line.startswith(
+            "Also exposed then: shop/production/search@1.2. The evidence points to shop/production/checkout@1.2, "
+            "because it was exposed "
+        )
+    assert not [alert for alert in told if alert.state != "regressed" and "Also exposed" in " ".join(alert.lines)]
+
+
+def test_the_daemon_points_to_the_flag_when_everybody_else_s_numbers_suffer_from_it(tmp_path: Path) -> None:
+    # A switch of everybody at 0 min shows the harm of the flag that came at 30 min, and is not blamed for it.
+    everybody = replace(flag("search", 0), baseline=None, treatment=None)
+    source = ByArms(
+        {
+            "everybody": MemorySource({"errors": ratio(90, treated={30: 0.05}, alone=True)}),
+            "checkout": MemorySource({"errors": ratio(90, treated={30: 0.05})}),
+        }
+    )
+    told = told_by_the_daemon(tmp_path, source, (everybody, flag("checkout", 30)), 80)
+    said_of = {alert.release: " ".join(alert.lines) for alert in told if alert.state == "regressed"}
+    assert "shop/production/checkout@1.2" in said_of
+    for text in said_of.values():
+        assert "The evidence points to shop/production/checkout@1.2" in text
+
+
+def test_releases_of_other_services_are_not_suspected(tmp_path: Path) -> None:
+    elsewhere = flag("search", 0)
+    elsewhere = replace(elsewhere, release=replace(elsewhere.release, service="bakery"))
+    source = ByArms(
+        {
+            "search": MemorySource({"errors": ratio(60, seed=2)}),
+            "checkout": MemorySource({"errors": ratio(60, treated={20: 0.05})}),
+        }
+    )
+    told = told_by_the_daemon(tmp_path, source, (elsewhere, flag("checkout", 20)), 45)
+    assert [alert for alert in told if alert.state == "regressed"]
+    assert "Also exposed" not in " ".join(line for alert in told for line in alert.lines)
