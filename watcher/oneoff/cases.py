@@ -13,13 +13,12 @@ from watcher.calibration.series import FEWEST_POINTS
 from watcher.errors import DataError, WatcherError
 from watcher.model import Alpha, Rule, Worse
 from watcher.oneoff.asked import Asked
-from watcher.oneoff.exposures import LABELS
 from watcher.oneoff.found import Comparison
 from watcher.oneoff.prepared import DAY, UNNAMED, Prepared, Reading
 from watcher.oneoff.replay import Case, replayed
 from watcher.oneoff.table import compare_prepared
 from watcher.report.json_report import iso
-from watcher.report.past import ERROR, FINE, PastRelease
+from watcher.report.past import ERROR, FINE, LABELS, PastRelease
 from watcher.sources.tidy import said_of_release, split_releases
 
 HISTORY = 3 * DAY

@@ -13,15 +13,12 @@ import pandas as pd
 from watcher.errors import ConfigError, DataError
 from watcher.model import Labels, Rule, Selector, Watch
 from watcher.releases import version_label
-from watcher.report.past import BAD, FINE
+from watcher.report.past import LABELS
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.tidy import read_table
 from watcher.sources.tidy.checks import Place
 from watcher.sources.tidy.columns import seconds, text
 from watcher.sources.tidy.frames import flat
-
-LABELS = {"": None, "1": BAD, "true": BAD, "0": FINE, "false": FINE}
-"""What a release turned out to be, as people write it."""
 
 PLACEHOLDERS = ("release", "version", "previous", "feature")
 """What may stand in braces in an arm: columns of the list of releases."""

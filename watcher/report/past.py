@@ -16,6 +16,9 @@ import numpy as np
 from watcher.attribution import Suspect, attribute
 
 BAD, FINE = 1, 0
+LABELS = {"": None, "1": BAD, "true": BAD, "0": FINE, "false": FINE}
+"""What a release turned out to be, as people write it."""
+
 ERROR = "error"
 """The outcome of a release whose data are wrong: it is neither fine nor found, and counts nowhere."""
 
