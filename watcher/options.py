@@ -136,10 +136,7 @@ PAST = options(
     quantity("--horizon", "duration", default="2h", show_default=True, help="How long a release is looked at."),
     GRID,
     click.option(
-        "--processes",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="To spread the work over. [default: all cores; on a Prometheus 1, which reads every day once]",
+        "--processes", type=click.IntRange(min=1), metavar="N", help="To spread the work over. [default: all cores]"
     ),
 )
 

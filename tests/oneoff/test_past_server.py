@@ -105,6 +105,18 @@ def test_other_margins_and_charts_read_nothing_again() -> None:
     assert len(server.asked) == before
 
 
+def test_spread_over_processes_everything_is_read_here_once_and_says_the_same() -> None:
+    alone_server, server = Server(), Server(down_after=NOW - 20 * HOUR)
+    made = cases(server, at(60), at(50), at(10))
+    made.read_ahead()
+    read = len(server.asked)
+    assert [how for how, _, _ in server.asked].count("raw") == 3
+    server.down_after = np.inf
+    here, spread = (judged(made, processes) for processes in (1, 2))
+    assert len(server.asked) == read + 1
+    assert spread.rows == here.rows == judged(cases(alone_server, at(60), at(50), at(10)), 1).rows
+
+
 def test_what_was_not_used_for_longest_is_let_go_when_memory_is_full() -> None:
     server = Server()
     kept = Kept(lambda: server, most=1)

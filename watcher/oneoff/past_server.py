@@ -36,7 +36,7 @@ from watcher.oneoff.kept import Kept
 from watcher.oneoff.past import judged
 from watcher.oneoff.prometheus import SETTLE, equalities
 from watcher.oneoff.server_cases import Planner, ServerCases, in_time, placebos
-from watcher.oneoff.spread import Progress
+from watcher.oneoff.spread import Progress, cores
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
 
@@ -167,7 +167,7 @@ def backtest_prometheus(
         baseline, treatment: label equalities, in which {version}, {previous}, {feature} or {release} may stand for a
             whole value; neither is before/after.
         history, warm_up, block, looks_every, horizon: durations; select: label equalities.
-        processes: one, unless more are asked for: they cannot share what was read.
+        processes: as for tables; all that is read is read once, before the work is spread.
 
     Raises:
         ConfigError: an option is missing or wrong.
@@ -199,7 +199,7 @@ def backtest_prometheus(
     bearer = secret(Path(bearer_file)) if bearer_file else None
     kept = Kept(partial(opened, prometheus, bearer, ca_file, replica_label))
     cases = found_cases(kept, looking, Template(like), like, lambda: Template(without_arms(like)), kept.source.url)
-    return judged(cases, processes or 1, progress, report)
+    return _judged(cases, processes, progress, report)
 
 
 def backtest_service(
@@ -234,7 +234,15 @@ def backtest_service(
     )
     if cases.are_placebos and entry.treatment is not None:
         cases = replace(cases, warnings=(*cases.warnings, WITHOUT_ARMS))
-    return judged(cases, processes or 1, progress, report)
+    return _judged(cases, processes, progress, report)
+
+
+def _judged(
+    cases: ServerCases, processes: int | None, progress: Progress | None, report: str | Path | None
+) -> Backtest:
+    if min(processes or cores(), len(cases.tasks)) > 1:
+        cases.read_ahead()
+    return judged(cases, processes, progress, report)
 
 
 def found_cases(

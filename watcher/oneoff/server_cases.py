@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -57,6 +58,17 @@ class ServerCases:
         except WatcherError as error:
             wrong = PastRelease(case.release, ERROR, case.label, case.group, exposed_at=task.exposed_at)
             return replace(wrong, reason=str(error))
+
+    def read_ahead(self) -> None:
+        """Read all that will be looked at, so that copies of this process find it; a failure is told by its release.
+
+        As much as fits: of what is let go again, every process reads what it needs by itself.
+        """
+        for task in self.tasks:
+            with suppress(WatcherError):
+                watch = self.planner.watch(task)
+                read_history(watch, self.kept)
+                Horizon.of(self.kept, watch, min(task.exposed_at + self.horizon, self.now))
 
     def compared(self, task: PastExposure) -> Comparison:
         """Return the comparison of one release at its horizon, for its charts.
