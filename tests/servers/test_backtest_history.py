@@ -14,16 +14,20 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.cli.conftest import ROOT
 from tests.servers import prometheus_server
 from tests.servers.conftest import require
 from tests.servers.prometheus_server import PrometheusServer, Series
+from watcher import intake
 from watcher.assembly import daemon
 from watcher.clearance import recorded
+from watcher.config import load_installation
 from watcher.errors import Refused
 from watcher.journal import Journal
+from watcher.model import Exposure
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("backtest-history")]
 
@@ -239,6 +243,44 @@ def test_an_armed_service_starts_after_a_backtest_of_its_rules_and_not_once_they
     today = dt.datetime.now(dt.UTC).strftime("%Y-%m-")
     with pytest.raises(Refused, match=f"the rules changed since the backtest of {today}"):
         start(folder)
+
+
+def test_releases_that_the_journal_remembers_are_judged_as_they_were_watched(past: Past, folder: Path) -> None:
+    installation = load_installation(folder / "watcher.yaml")
+    shop, bad = installation.services["shop"], past.versions[2]
+    with Journal.open(installation.journal) as journal:
+        exposure = Exposure("shop", bad.name, bad.exposed_at, previous="1.1")
+        name = intake.take(installation, journal, shop, shop.releases[0], exposure, "label version")
+        assert name is not None
+        journal.end_release(name, "recovered", "killed", bad.exposed_at + HOUR)
+    found = backtest(folder, "--config", "watcher.yaml")
+    assert outcomes(found) == {"shop/production/shop@1.2": "regressed"}
+    assert (found["rows"][0]["label"], found["recall"]) == (1, 1.0)
+
+
+def test_listed_releases_are_watched_in_the_way_asked_for(past: Past, folder: Path) -> None:
+    asked = ("--config", "watcher.yaml", "--releases", "releases.csv", "--since", "4d")
+    told = backtest(folder, *asked, code=2)
+    assert "say which with --strategy" in told["error"]
+    found = backtest(folder, *asked, "--strategy", "canary", "--horizon", "1h")
+    assert outcomes(found) == {"shop 1.1": "healthy", "shop 1.2": "regressed", "shop 1.3": "healthy"}
+    assert (found["recall"], found["false_alarm_rate"]) == (1.0, 0.0)
+
+
+def test_a_table_lets_a_service_be_armed_too(folder: Path) -> None:
+    minutes = pd.date_range("2026-11-20T10:00Z", periods=120, freq="1min")
+    rng, parts = np.random.default_rng(1), []
+    for release, label, errors in (("a", 0, 1.0), ("b", 1, 4.0)):
+        for arm, times in (("baseline", 1.0), ("treatment", errors)):
+            for code, share in (("200", 1 - 0.01 * times), ("500", 0.01 * times)):
+                counted = rng.poisson(600 * share, minutes.size)
+                own = {"release": release, "label": label, "arm": arm, "code": code}
+                parts.append(pd.DataFrame({"timestamp": minutes, "http_requests_total": counted, **own}))
+    pd.concat(parts).to_csv(folder / "past.csv", index=False)
+    (folder / "rules.yaml").write_text(RULES.replace("unit: instance\n", ""))
+    found = backtest(folder, "past.csv", "--config", "watcher.yaml")
+    assert outcomes(found) == {"a": "healthy", "b": "regressed"}
+    start(folder)
 
 
 def test_what_watcher_yaml_says_cannot_be_said_otherwise(folder: Path) -> None:
