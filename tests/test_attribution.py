@@ -11,13 +11,14 @@ import pytest
 
 from tests.timeline import EXPOSED, MINUTE, looks, ratio, release, watch
 from watcher.act import Outbox
-from watcher.attribution import Standing, Suspect, attribute, control_harmed, said, standardised, suspect
+from watcher.attribution import Standing, Suspect, apparent, attribute, control_harmed, said, standardised, suspect
 from watcher.config import load_installation
 from watcher.daemon import Daemon
 from watcher.journal import Journal
 from watcher.look import look, prepare, read_history
 from watcher.model import (
     Alert,
+    Arm,
     Calibration,
     Effect,
     Kind,
@@ -137,6 +138,33 @@ def test_what_stands_exactly_alike_comes_before() -> None:
 
 
 RULE = Rule("errors", Kind.RATIO, Selector("errors"), Selector("requests"))
+
+
+def blocks(*values: float) -> Arm:
+    """One unit of a gauge; NaN is a gap."""
+    array = np.array([[values]])
+    return Arm(("",), array, np.where(np.isnan(array), 0.0, 1.0))
+
+
+def gauge(treatment: Arm, baseline: Arm | None = None) -> Observations:
+    return Observations(((),), np.arange(treatment.events.shape[2]) + 1.0, treatment, baseline)
+
+
+def test_harm_that_cannot_be_proven_still_appears_in_standard_deviations_of_the_past() -> None:
+    rule = Rule("load", Kind.GAUGE, Selector("load"))
+    past, nan = gauge(blocks(9, 11, 9, 11, 9, 11)), float("nan")
+    assert apparent(rule, gauge(blocks(13, nan, 13)), past) == pytest.approx(3.0)
+    assert apparent(rule, gauge(blocks(13, 13), blocks(12, 12)), past) == pytest.approx(1.0)
+    assert apparent(replace(rule, worse=Worse.LOWER), gauge(blocks(13, 13)), past) == 0.0
+    assert apparent(replace(rule, worse=Worse.EITHER), gauge(blocks(7, 7)), past) == pytest.approx(3.0)
+    assert apparent(rule, gauge(blocks(nan, nan)), past) is None
+    assert apparent(rule, gauge(blocks(13, 13)), None) is None
+
+
+def test_of_those_that_went_silent_the_one_that_went_more_silent_comes_first() -> None:
+    half = bad("half", 0, 0, alarm="absent_treatment", concurrent=True, silent=0.5)
+    found = attribute([half, replace(half, release="whole", silent=1.0)], apart=True)
+    assert [each.release for each in found.ranking] == ["whole", "half"]
 
 
 FEW = Tally(10, 1000)

@@ -31,7 +31,20 @@ from typing import Literal
 import numpy as np
 
 from watcher import reasons
-from watcher.model import Calibration, Design, Floats, Kind, Outcome, ReleaseVerdict, Rule, Verdict, Watch, Worse
+from watcher.model import (
+    Arm,
+    Calibration,
+    Design,
+    Floats,
+    Kind,
+    Observations,
+    Outcome,
+    ReleaseVerdict,
+    Rule,
+    Verdict,
+    Watch,
+    Worse,
+)
 
 ABSENCE = "absent_treatment"
 
@@ -49,6 +62,12 @@ UNPROVEN = float(np.log(4.0))
 
 MOSTLY = 0.5
 """Share of the units with harm from which on they count as a release's own."""
+
+FEW = 5
+"""Blocks that say how much a stream varies, at least."""
+
+LARGEST = 100.0
+"""Standard deviations beyond which harm is just large."""
 
 Alarm = Literal["", "regressed", "absent_treatment"]
 
@@ -76,7 +95,8 @@ class Suspect:
     it shows none), `evidence` how far that harm is proven: nats beyond the threshold of its worst stream. `harm` is the
     largest estimated harm of its streams, in standard deviations of their own past where that is known. `concurrent`
     tells that it is held against a control, `control_harmed` that the control got worse, too (None: nobody knows).
-    `carried` is the share of the units with harm that are its own treatment's (None: units are not told apart).
+    `carried` is the share of the units with harm that are its own treatment's (None: units are not told apart),
+    `silent` that of its streams whose treatment sends nothing.
     """
 
     release: str
@@ -89,6 +109,7 @@ class Suspect:
     concurrent: bool = False
     control_harmed: bool | None = None
     carried: float | None = None
+    silent: float = 0.0
 
     def last_change(self, moment: float) -> float | None:
         """Return when exposure last grew before a moment (give or take `SLACK`); None where that was only later."""
@@ -100,19 +121,20 @@ class Suspect:
 class Ranked:
     """A release, how well it explains the harm, and why.
 
-    `weight` (nats) ranks those of one standing, `evidence` those of one weight.
+    `weight` (nats) ranks those of one standing, `evidence` and then `silent` those of one weight.
     """
 
     release: str
     standing: Standing
     weight: float
     evidence: float
+    silent: float
     reason: str
 
     @property
-    def key(self) -> tuple[int, float, float]:
+    def key(self) -> tuple[int, float, float, float]:
         """What the ranking is by."""
-        return int(self.standing), self.weight, self.evidence
+        return int(self.standing), self.weight, self.evidence, self.silent
 
 
 @dataclass(frozen=True)
@@ -166,7 +188,7 @@ def _ranked(suspect: Suspect, shared: float | None) -> Ranked:
     """Rank one release; `shared` is when what all of them may have caused began, where there is such a thing."""
 
     def ranked(standing: Standing, weight: float, reason: str) -> Ranked:
-        return Ranked(suspect.release, standing, weight, suspect.evidence, reason)
+        return Ranked(suspect.release, standing, weight, suspect.evidence, suspect.silent, reason)
 
     if not suspect.alarm and shared is None:
         off = f"; its worst stream is {suspect.harm:.1f} standard deviations off" * (suspect.harm > 0)
@@ -227,6 +249,7 @@ def suspect(watch: Watch, verdict: ReleaseVerdict, calibrations: Mapping[str, Ca
     if not alarm and ABSENCE in verdict.alarms:
         alarm = "absent_treatment"
     judged = [each.log_e_regressed - each.threshold for each in (worst or streams)]
+    silent = sum(ABSENCE in each.alarms for each in streams)
     return Suspect(
         release=watch.release.id,
         exposed_at=watch.release.exposed_at,
@@ -237,6 +260,7 @@ def suspect(watch: Watch, verdict: ReleaseVerdict, calibrations: Mapping[str, Ca
         harm=max((standardised(rules[each.rule], each, calibrations.get(each.rule)) for each in streams), default=0.0),
         concurrent=concurrent,
         control_harmed=control_harmed(rules[top.rule], top, calibrations.get(top.rule)) if top and concurrent else None,
+        silent=silent / len(streams) if streams else 0.0,
     )
 
 
@@ -266,6 +290,46 @@ def standardised(rule: Rule, verdict: Verdict, calibration: Calibration | None) 
         away = [float(np.log(each / effect.estimate)) if ratio else each - effect.estimate for each in bounds]
         spread = max(map(abs, away), default=0.0) / 2
     return max(0.0, size / spread) if spread > 0 else 0.0
+
+
+def apparent(rule: Rule, seen: Observations, past: Observations | None) -> float | None:
+    """Return the largest harm of the streams of a rule as it appears, in standard deviations of their own past.
+
+    For ranking alone, where nothing can be proven: the mean of the treatment's blocks against that of the control's
+    same blocks, or, without a control, of its own past.
+
+    Args:
+        rule: what is measured, and which way is worse.
+        seen: the blocks since exposure.
+        past: those before; where they say nothing, the blocks of the control say how much is usual.
+
+    Returns:
+        At least 0; None where no stream has both.
+    """
+    found = []
+    for row, stream in enumerate(seen.streams):
+        treated, control = _series(rule, seen.treatment, row), _series(rule, seen.baseline, row)
+        before = control[:0]
+        if past is not None and stream in past.streams:
+            at = past.streams.index(stream)
+            arms = [_series(rule, arm, at) for arm in (past.baseline, past.treatment)]
+            before = max(arms, key=len)
+        against, usual = (control if control.size else before), (before if before.size >= FEW else control)
+        if treated.size and against.size and usual.size >= FEW:
+            off = float(treated.mean() - against.mean())
+            off = {Worse.HIGHER: off, Worse.LOWER: -off, Worse.EITHER: abs(off)}[rule.worse]
+            # What never varied may vary a little.
+            found.append(max(0.0, off) / max(float(usual.std()), 1e-3 * abs(float(against.mean())), 1e-9))
+    return min(max(found), LARGEST) if found else None
+
+
+def _series(rule: Rule, arm: Arm | None, row: int) -> Floats:
+    """Return the value of every block in which there is any, over all units."""
+    if arm is None:
+        return np.empty(0)
+    events, total = arm.events[row], arm.total[row]
+    some = (total > 0).any(axis=0)
+    return np.asarray(np.where(total > 0, events, 0.0).sum(axis=0)[some] / total.sum(axis=0)[some])
 
 
 def _of_the_past(verdict: Verdict, calibration: Calibration | None, ratio: bool) -> float | None:

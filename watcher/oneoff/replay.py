@@ -10,7 +10,7 @@ import numpy as np
 from watcher import attribution, reasons
 from watcher.attribution import ABSENCE
 from watcher.comparison import SPLIT
-from watcher.look import look
+from watcher.look import look, request
 from watcher.model import Look, Outcome, Verdict, Watch
 from watcher.oneoff.prepared import Prepared
 from watcher.report.past import ABSENT, Alarm, PastRelease
@@ -63,10 +63,21 @@ def replayed(case: Case, ready: Prepared, every: float) -> PastRelease:
         notes=ready.notes,
         alpha=ready.watch.alpha_in_effect,
         began_at=seen.began_at,
-        harm=seen.harm,
+        harm=_apparent(ready, seen.harm) if case.group else seen.harm,
+        silent=seen.silent,
         concurrent=seen.concurrent,
         control_harmed=seen.control_harmed,
     )
+
+
+def _apparent(ready: Prepared, otherwise: float) -> float:
+    """Return the largest harm of a release as it appears, to rank it among those made with it."""
+    watch = ready.watch
+    start = float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
+    end = float(np.floor((ready.until - watch.settle) / watch.block + 1e-9) * watch.block)
+    seen = ready.source.observe(request(watch, start, max(start, end)))
+    found = [attribution.apparent(rule, seen[rule.name], ready.history.get(rule.name)) for rule in watch.rules]
+    return max((each for each in found if each is not None), default=otherwise)
 
 
 def looks(ready: Prepared, every: float) -> Iterator[Look]:

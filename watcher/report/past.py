@@ -63,6 +63,8 @@ class PastRelease:
     """The largest estimated harm of its streams, in standard deviations (see `attribution.Suspect`)."""
     concurrent: bool = False
     control_harmed: bool | None = None
+    silent: float = 0.0
+    """Share of its streams whose treatment sends nothing."""
 
     @property
     def suspect(self) -> Suspect:
@@ -77,6 +79,7 @@ class PastRelease:
             harm=self.harm,
             concurrent=self.concurrent,
             control_harmed=self.control_harmed,
+            silent=self.silent,
         )
 
     @property
