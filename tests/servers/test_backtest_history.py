@@ -185,6 +185,9 @@ def test_listed_releases_are_judged_by_their_own_arms_and_the_bad_one_is_found(p
     assert (found["recall"], found["false_alarm_rate"], found["placebos"]) == (1.0, 0.0, False)
     assert 5 < found["minutes_to_detect"]["median"] < 30
     assert found["groups"] == {"cases": 1, "hit_rate_1": 1.0, "hit_rate_3": 1.0}
+    [named] = found["attributions"]
+    assert (named["group"], named["release"]) == ("week", "shop 1.2")
+    assert named["ranking"][0]["reason"].endswith("before the harm began; harm only in its own treatment")
 
 
 def test_versions_that_first_get_traffic_are_releases_held_against_the_busiest_before(past: Past, folder: Path) -> None:

@@ -5,7 +5,6 @@ A figure that nothing speaks of (precision where no release has a label) is None
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -13,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from watcher.attribution import Suspect, attribute
+from watcher.attribution import Attribution, Suspect, attribute
 
 BAD, FINE = 1, 0
 LABELS = {"": None, "1": BAD, "true": BAD, "0": FINE, "false": FINE}
@@ -280,17 +279,22 @@ class PastReleases:
         }
         return tuple(Alternative(alpha, tallied[alpha]) for alpha in others)
 
+    @cached_property
+    def attributions(self) -> dict[str, Attribution]:
+        """Which release of a group explains best what got worse, by group of at least two that could be judged."""
+        judged = sorted((row for row in self.rows if row.group and row.outcome != ERROR), key=lambda row: row.group)
+        groups = {group: list(rows) for group, rows in groupby(judged, key=lambda row: row.group)}
+        return {
+            group: attribute([row.suspect for row in rows], apart=True)
+            for group, rows in groups.items()
+            if len(rows) > 1
+        }
+
     @property
     def groups(self) -> Groups:
         """How the bad release ranks in groups that have exactly one of them, and at least one other."""
-        judged = sorted((row for row in self.rows if row.group and row.outcome != ERROR), key=lambda row: row.group)
-        ranks = [rank for _, rows in groupby(judged, key=lambda row: row.group) if (rank := _rank(list(rows)))]
+        ranks = []
+        for group, found in self.attributions.items():
+            bad = [row for row in self.rows if row.group == group and row.label == BAD and row.outcome != ERROR]
+            ranks += [found.place(bad[0].release)] if len(bad) == 1 else []
         return Groups(len(ranks), sum(rank == 1 for rank in ranks), sum(rank <= 3 for rank in ranks))
-
-
-def _rank(rows: Sequence[PastRelease]) -> int | None:
-    """Return the place of the one bad release among those made with it; None where there is not exactly one."""
-    bad = [row for row in rows if row.label == BAD]
-    if len(bad) != 1 or len(rows) < 2:
-        return None
-    return attribute([row.suspect for row in rows], apart=True).place(bad[0].release)
