@@ -19,14 +19,15 @@ NOUNS = {"model", "errors"}
 CALIBRATION = NOUNS | {"evidence"}
 COMPARISON = CALIBRATION | {"calibration"}
 JUDGE = COMPARISON | {"comparison", "reasons"}
-POLICY = JUDGE | {"judge"}
+POLICY = JUDGE | {"judge", "attribution"}
 LOOK = POLICY | {"policy", "aftermath"}
 CONFIG = NOUNS | {"config"}
-ONEOFF = LOOK | CONFIG | {"look", "sources", "report"}
+ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | {"journal"}
+CLEARANCE = INTAKE | {"report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
-DAEMON = ONEOFF | OUTSIDE | {"oneoff"} | {"intake", "daemon", "server"}
-EVERYTHING = DAEMON | {"assembly", "demo", "testing"}
+DAEMON = ONEOFF | OUTSIDE | {"oneoff"} | {"intake", "clearance", "nightly", "daemon", "server"}
+EVERYTHING = DAEMON | {"assembly", "rehearsal", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
     "model": set(),
@@ -36,6 +37,7 @@ SEES: dict[str, set[str]] = {
     "comparison": COMPARISON,
     "reasons": {"model"},
     "judge": JUDGE,
+    "attribution": NOUNS | {"reasons"},
     "policy": POLICY,
     "aftermath": POLICY,
     "look": LOOK,
@@ -43,12 +45,14 @@ SEES: dict[str, set[str]] = {
     **dict.fromkeys(CONFIG - NOUNS, CONFIG),
     **dict.fromkeys(OUTSIDE, NOUNS),
     "act": NOUNS | {"journal"},
-    "report": NOUNS | {"evidence", "reasons"},
+    "report": NOUNS | {"evidence", "reasons", "attribution"},
     "intake": INTAKE,
-    "nightly": INTAKE | {"intake", "look", "calibration"},
+    "nightly": INTAKE | LOOK | {"intake", "look"},
+    "clearance": CLEARANCE,
     "daemon": DAEMON,
     "server": DAEMON,
     "assembly": DAEMON,
+    "rehearsal": DAEMON | {"assembly"},
     "demo": EVERYTHING,
     "testing": EVERYTHING,
     "options": CONFIG,
@@ -60,8 +64,8 @@ EVERYBODY_SEES = {"__version__"}
 
 PURE = LOOK | {"look"}
 PURE_LIBRARIES = {
-    "__future__", "abc", "collections", "concurrent", "dataclasses", "enum", "functools", "hashlib", "itertools", "json", "math",
-    "operator", "re", "statistics", "textwrap", "types", "typing", "numpy", "scipy",
+    "__future__", "abc", "collections", "concurrent", "dataclasses", "enum", "functools", "hashlib", "itertools",
+    "json", "math", "operator", "re", "statistics", "textwrap", "types", "typing", "numpy", "scipy",
 }  # fmt: skip
 PURE_BESIDES = {"reasons": {"datetime"}, "evidence": {"datetime", "zoneinfo"}}
 """Words for people, and the days that users live by; neither reads a clock (see CLOCKS)."""

@@ -10,7 +10,7 @@ from typing import Any
 from watcher import intake
 from watcher.act import Alerter, Outbox
 from watcher.alerts import alerter
-from watcher.config import Installation, Metrics, load_installation, parse_moment, parse_share, secret
+from watcher.config import Installation, Metrics, Service, load_installation, parse_moment, parse_share, secret
 from watcher.daemon import Daemon
 from watcher.errors import Refused
 from watcher.journal import Journal
@@ -66,6 +66,21 @@ def _alerters(installation: Installation) -> dict[str, Alerter]:
     }
 
 
+def service_of(installation: Installation, name: str | None) -> Service:
+    """Return a service by its name; None: the only one.
+
+    Raises:
+        Refused: there is no such service, or nobody says which.
+    """
+    services = installation.services
+    if name is None and len(services) == 1:
+        return next(iter(services.values()))
+    if name is None or name not in services:
+        problem = "say which service with --service" if name is None else f"watcher.yaml has no service {name!r}"
+        raise Refused(f"{problem}; it has: {', '.join(sorted(services))}")
+    return services[name]
+
+
 @contextmanager
 def _journal(config: str) -> Iterator[tuple[Installation, Journal]]:
     installation = load_installation(config)
@@ -80,10 +95,7 @@ def start_release(config: str, service: str, feature: str, *, now: float, by: st
         Refused: no such service or strategy.
     """
     with _journal(config) as (installation, journal):
-        if service not in installation.services:
-            have = ", ".join(sorted(installation.services))
-            raise Refused(f"watcher.yaml has no service {service!r}; it has: {have}")
-        owner = installation.services[service]
+        owner = service_of(installation, service)
         exposure = Exposure(
             feature=feature,
             version=given["version"],

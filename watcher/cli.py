@@ -16,10 +16,13 @@ from watcher import __version__
 from watcher.options import (
     ANSWER,
     HOW,
+    IN_INSTALLATION,
     IN_PACK,
     ON_FILE,
     ON_SERVER,
     PAST,
+    PAST_ANSWER,
+    PAST_SERVER,
     PLAN,
     SERVER,
     WHAT,
@@ -29,7 +32,8 @@ from watcher.options import (
 )
 
 if TYPE_CHECKING:
-    from watcher.oneoff import Comparison, Comparisons
+    from watcher.oneoff import Backtest, Comparison, Comparisons
+    from watcher.oneoff.spread import Progress
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "WATCHER", "max_content_width": 100}
 
@@ -91,10 +95,14 @@ def _refuse_unused(context: click.Context) -> None:
 
 def _unused(params: dict[str, Any]) -> Iterator[tuple[set[str], str]]:
     """Yield options that mean nothing beside the others, and why."""
+    if params.get("config") is not None:
+        yield IN_INSTALLATION | ON_FILE, "is said by watcher.yaml, or does not go with it"
+    elif "config" in params:
+        yield {"service", "strategy"}, "goes with --config"
     if params.get("prometheus") is not None:
         yield ON_FILE, "goes with a FILE; on a Prometheus the rule pack says what is compared"
-    else:
-        yield ON_SERVER, "goes with --prometheus"
+    elif params.get("config") is None or params["file"] is not None:
+        yield ON_SERVER | {"releases", "version_label"}, "goes with --prometheus"
     if params["rules"] is not None:
         yield IN_PACK, "is a matter of each rule: set it in the rule pack"
         return
@@ -168,10 +176,10 @@ def exit_code(outcome: str, fail_on: str) -> int:
 
 
 @cli.command(cls=Sectioned)
-@click.argument("file")
-@options(WHAT, PAST)
+@click.argument("file", required=False)
+@options(WHAT, PAST, PAST_SERVER, PAST_ANSWER)
 @click.pass_context
-def backtest(context: click.Context, /, file: str, output: str | None, **given: Any) -> None:
+def backtest(context: click.Context, /, file: str | None, output: str | None, **given: Any) -> None:
     """Try rules on past releases: what they would have found, and when they would have cried wolf.
 
     A FILE has the columns of `watcher compare`, and tells releases apart by the column release: exposed_at says when
@@ -179,21 +187,29 @@ def backtest(context: click.Context, /, file: str, output: str | None, **given: 
     Every release is looked at as it would have been then, from exposure to the horizon. Without labels and with one
     release at most, times at which nothing was released are judged instead.
 
+    On a Prometheus the releases are those listed in --releases, or the new values of --version-label; in --baseline and
+    --treatment {version} and {previous} stand for theirs. With --config they are those in the journal, or the versions
+    the metrics show, judged by the present rules of watcher.yaml: that this was done is recorded, and lets a service
+    with require_backtest: true be armed until its rules change.
+
     \b
       watcher backtest releases.csv --ratio errors/requests
       watcher backtest kpis.parquet --gauge value --worse '*_pct=lower' --worse '*_ms=higher'
       watcher backtest load.csv --gauge load_time --horizon 1h --report backtest.html
+      watcher backtest --prometheus http://127.0.0.1:9090 --rules http-prometheus --version-label version \\
+          --baseline 'version="{previous}"' --treatment 'version="{version}"'
+      watcher backtest --config watcher.yaml --service shop
 
     Exit code: 0, or 2 on an error.
     """
+    if given["config"] is None and (file is None) == (given["prometheus"] is None):
+        raise click.UsageError("give a FILE, --prometheus URL or --config watcher.yaml")
     _refuse_unused(context)
-    from watcher import oneoff
     from watcher.report import past_table
     from watcher.report.progress import bar
 
-    own = {key: given[key] for key in ("warm_up", "looks_every", "horizon", "processes", "report")}
     with bar("releases") as progress:
-        found = oneoff.backtest(file, **_of_file(given), **own, progress=progress)
+        found = _past(file, given, progress)
     if given["format"] == "json":
         import json
 
@@ -203,6 +219,26 @@ def backtest(context: click.Context, /, file: str, output: str | None, **given: 
     if output:
         _write(output, text)
     click.echo(text, nl=False)
+
+
+def _past(file: str | None, given: dict[str, Any], progress: Progress | None) -> Backtest:
+    """Judge past releases where they are asked for: in a table, on a server, or by an installation."""
+    own = {key: given[key] for key in ("looks_every", "horizon", "processes", "report")}
+    found = {key: given[key] for key in ("since", "releases", "version_label")}
+    if given["config"] is not None:
+        from watcher import rehearsal
+
+        named = {key: given[key] for key in ("config", "service", "strategy", "at")}
+        return rehearsal.backtest(**named, **own, **found, file=file, now=time.time(), progress=progress)
+    if file is None:
+        from watcher.oneoff import past_server
+
+        asked = ("prometheus", "rules", "at", "alpha", "warm_up", "block", *(ON_SERVER - {"since"}))
+        server = {key: given[key] for key in asked}
+        return past_server.backtest_prometheus(**server, **own, **found, now=time.time(), progress=progress)
+    from watcher import oneoff
+
+    return oneoff.backtest(file, **_of_file(given), **own, warm_up=given["warm_up"] or 0, progress=progress)
 
 
 @cli.command()

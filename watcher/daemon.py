@@ -6,17 +6,19 @@ import logging
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from watcher import intake, nightly
+from watcher import clearance, intake, nightly
 from watcher.act import Outbox
+from watcher.attribution import Suspect, suspect
 from watcher.config import Installation, ReleaseEntry, Service
 from watcher.errors import ConfigError, Refused, SourceError, SourceRefused, WatcherError
 from watcher.journal import Journal, Watched
 from watcher.look import Source, look, prepare, read_history
-from watcher.model import Exposure, Kill, Kind, Look, Mode, Observations, Request, Watch
+from watcher.model import Design, Exposure, Kill, Kind, Look, Mode, Observations, Request, Watch
 from watcher.policy import KILL_KEY, kill_failed
 from watcher.releases import flags_file, version_label
 from watcher.sources.prometheus import PrometheusSource
@@ -51,14 +53,13 @@ class Daemon:
         """Refuse to start armed where that is not allowed, and free what a dead process left claimed.
 
         Raises:
-            Refused: armed with `require_backtest: true`, and no backtest of the rules is recorded.
+            Refused: armed with `require_backtest: true`, and no backtest of the present rules is recorded.
         """
         for service in self.installation.services.values():
-            if service.mode is Mode.ARMED and service.require_backtest and not self._backtested(service):
-                raise Refused(
-                    f"{service.name} is armed with require_backtest: true, and no backtest of its rules is recorded; "
-                    "run one, or set mode: recommend, or require_backtest: false"
-                )
+            if service.mode is Mode.ARMED and service.require_backtest:
+                why = clearance.refusal(self.installation, self.journal, service)
+                if why is not None:
+                    raise Refused(why)
         self.journal.release_claims()
 
     def start(self, now: float) -> None:
@@ -85,9 +86,6 @@ class Daemon:
             raise Refused(f"{service.name}: {error}") from error
         except SourceError as error:
             log.warning("cannot check the rules of %s: %s", service.name, error)
-
-    def _backtested(self, service: Service) -> bool:
-        return self.journal.recall(f"backtest/{service.name}") is not None
 
     def step(self, now: float) -> None:
         """Notice, look, record, act. A failure in one watch does not stop the others."""
@@ -170,13 +168,27 @@ class Daemon:
                 calibrations = self.journal.record_calibrations(watch.release.id, calibrations, now)
             except SourceError as error:
                 source = Unreadable(error)
-        seen = look(watch, source, calibrations, previous, now, self.paused(now))
+        seen = look(watch, source, calibrations, previous, now, self.paused(now), partial(self.beside, watch))
         self.journal.record_look(seen)
         if seen.phase in FINAL:
             self.journal.end_release(watch.release.id, seen.phase, seen.verdict.reason, now)
         if self.on_look is not None:
             self.on_look(watch, seen)
         return seen
+
+    def beside(self, watch: Watch) -> list[Suspect]:
+        """Return the other releases of the service that are being watched, as their last looks left them."""
+        own, found = watch.release, []
+        for other in self.journal.watches(active=True):
+            there = other.watch.release
+            if (there.service, there.environment) != (own.service, own.environment) or there.id == own.id:
+                continue
+            last = self.journal.last_look(there.id)
+            if last is None:
+                found.append(Suspect(there.id, there.exposed_at, concurrent=other.watch.design is Design.CONCURRENT))
+            else:
+                found.append(suspect(other.watch, last.verdict, self.journal.calibrations(there.id)))
+        return found
 
     def paused(self, now: float) -> str | None:
         """Return why kills are paused, if they are."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from watcher import reasons
+from watcher import attribution, reasons
 from watcher.aftermath import recovery
 from watcher.calibration import calibrate, together
 from watcher.comparison import DOUBLES, SPLIT, EvidenceState, doubles_in, fold, fold_split, split_rule, without
@@ -74,6 +74,7 @@ def look(
     previous: Look | None,
     now: float,
     paused: str | None = None,
+    beside: Callable[[], Sequence[attribution.Suspect]] = tuple,
 ) -> Look:
     """Evaluate a release once.
 
@@ -84,6 +85,7 @@ def look(
         previous: the last look; None at the first.
         now: epoch seconds.
         paused: why kills are paused, if they are.
+        beside: returns the other releases that users of the service have; asked only once this one regressed.
     """
     start = previous.through if previous else float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
     closed = float(np.floor((now - watch.settle) / watch.block) * watch.block)
@@ -116,6 +118,7 @@ def look(
         aftermath=said,
         paused=paused,
         problem=problem or _doubt(seen),
+        beside=_beside(watch, verdict, calibrations, beside),
     )
     decision = decide(watch, verdict, situation)
     return Look(
@@ -133,6 +136,19 @@ def look(
         observations=seen,
         problem=problem,
     )
+
+
+def _beside(
+    watch: Watch,
+    verdict: ReleaseVerdict,
+    calibrations: Mapping[str, Calibration],
+    others: Callable[[], Sequence[attribution.Suspect]],
+) -> str:
+    """Return which of the releases the evidence points to, where one regressed beside others."""
+    if verdict.outcome is not Outcome.REGRESSED:
+        return ""
+    own = attribution.suspect(watch, verdict, calibrations)
+    return attribution.said(attribution.attribute([own, *others()]), own.release)
 
 
 def _doubt(seen: Mapping[str, Observations]) -> str | None:

@@ -51,6 +51,7 @@ SECTIONS = {
     "ratio": "What to compare (one of the first five)",
     "at": "How",
     "prometheus": "On a Prometheus, with --rules",
+    "config": "Of an installation, and recorded there",
     "format": "The answer",
 }
 """Headings, by the first option below each."""
@@ -130,13 +131,16 @@ PAST = options(
     AT,
     BY,
     ALPHA,
-    quantity("--warm-up", "duration", default="0s", show_default=True, help="After exposure, not counted."),
+    quantity("--warm-up", "duration", help="After exposure, not counted. [default: 0s; 5m on a Prometheus]"),
     quantity("--looks-every", "duration", default="60s", show_default=True, help="Time between looks."),
     quantity("--horizon", "duration", default="2h", show_default=True, help="How long a release is looked at."),
     GRID,
     click.option(
         "--processes", type=click.IntRange(min=1), metavar="N", help="To spread the work over. [default: all cores]"
     ),
+)
+
+PAST_ANSWER = options(
     click.option(
         "--format", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Of the answer."
     ),
@@ -160,6 +164,30 @@ ACCESS = options(
     click.option("--bearer-file", type=click.Path(dir_okay=False), help="File with a bearer token."),
     click.option("--ca-file", type=click.Path(dir_okay=False), help="CA bundle of the server."),
     click.option("--replica-label", metavar="LABEL", help="Label in which only replicas of a Prometheus differ."),
+)
+
+PAST_SERVER = options(
+    ARMS,
+    quantity("--since", "duration", help="Look through the last 30d, say. [default: 30d]"),
+    click.option(
+        "--releases",
+        type=click.Path(dir_okay=False),
+        metavar="CSV",
+        help="What was released when: exposed_at, release; optional label, group, previous, version, feature.",
+    ),
+    click.option("--version-label", metavar="LABEL", help="Releases are the values of it that first get traffic."),
+    ACCESS,
+    click.option(
+        "--config",
+        type=click.Path(dir_okay=False),
+        help="watcher.yaml: its rules and metrics; recorded in its journal, for require_backtest.",
+    ),
+    click.option("--service", metavar="NAME", help="Which service of watcher.yaml. [default: the only one]"),
+    click.option(
+        "--strategy",
+        type=click.Choice(["flag", "canary", "blue_green"]),
+        help="How releases are watched, where the service has several ways.",
+    ),
 )
 
 SERVER = options(
@@ -202,4 +230,9 @@ PLAN = options(
 
 IN_PACK = {"worse", "margin", "regress_margin", "matures", "objective"}
 ON_FILE = {*IN_PACK, "ratio", "rate", "latency", "gauge", "unit_of_time", "by", "drop_bad_rows"}
+IN_INSTALLATION = {
+    "rules", "ratio", "rate", "latency", "gauge", "alpha", "block", "warm_up", "select", "baseline", "treatment",
+    "history", "prometheus", "bearer_file", "ca_file", "replica_label", "by",
+}  # fmt: skip
+"""What watcher.yaml says already."""
 ON_SERVER = {"baseline", "treatment", "select", "since", "history", "bearer_file", "ca_file", "replica_label"}

@@ -42,7 +42,7 @@ class Situation:
 
     `phase` and `told` are from the last look: where the watch stands, and the state people were last told.
     `killed_at` is when the kill was decided. `recovered` is what the blocks since say: None while open. `problem` is
-    why the metrics could not be read at this look.
+    why the metrics could not be read at this look. `beside` says which other releases could be the cause of harm.
     """
 
     now: float
@@ -53,6 +53,7 @@ class Situation:
     aftermath: str = ""
     paused: str | None = None
     problem: str | None = None
+    beside: str = ""
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,8 @@ def _lines(
         lines.insert(0, f"Last outcome after {reasons.span(minutes)}: {verdict.outcome.value}.")
     others = [s for s in verdict.streams if s.outcome is Outcome.REGRESSED and s.reason not in verdict.reason]
     lines += [stream.reason for stream in others[:10]]
+    if situation.beside and state in {"regressed", "killed"}:
+        lines.append(situation.beside)
     if state == "killed":
         lines.append(f"Turning {watch.release.feature} off. To re-open it, turn the flag on again: a new watch starts.")
     elif state == "regressed":

@@ -21,14 +21,14 @@ Said = str | Iterable[str] | Mapping[str, str] | None
 """A direction of harm as people give it: "lower", ["*_pct=lower", "higher"] or {"*_pct": "lower"}."""
 
 
-def asked_alpha(alpha: float | None) -> Alpha:
-    """Return the error rates asked for: one for either design, or the defaults of each.
+def asked_alpha(alpha: float | Alpha | None) -> Alpha:
+    """Return the error rates asked for: one for either design, or (None) the defaults of each.
 
     Raises:
         ValueError: not between 0 and 1.
     """
-    if alpha is None:
-        return Alpha()
+    if alpha is None or isinstance(alpha, Alpha):
+        return alpha or Alpha()
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is an error rate between 0 and 1, found {alpha!r}")
     return Alpha(regressed=alpha, before_after=alpha)

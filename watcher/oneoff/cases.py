@@ -14,12 +14,12 @@ from watcher.errors import DataError, WatcherError
 from watcher.model import Alpha, Rule, Worse
 from watcher.oneoff.asked import Asked
 from watcher.oneoff.found import Comparison
-from watcher.oneoff.prepared import DAY, Prepared, Reading
+from watcher.oneoff.prepared import DAY, UNNAMED, Prepared, Reading
 from watcher.oneoff.replay import Case, replayed
 from watcher.oneoff.table import compare_prepared
 from watcher.report.json_report import iso
-from watcher.report.past import BAD, ERROR, FINE, PastRelease
-from watcher.sources.tidy import TidyTable, said_of_release, split_releases
+from watcher.report.past import ERROR, FINE, LABELS, PastRelease
+from watcher.sources.tidy import said_of_release, split_releases
 
 HISTORY = 3 * DAY
 """History a placebo release should have before it: enough for a daily season, and half of the table at most."""
@@ -27,8 +27,6 @@ HISTORY = 3 * DAY
 MOST_PLACEBOS = 500
 
 UNTOLD = ("nobody says when anything was released (--at): if something was, its harm counts as a false alarm",)
-
-_LABELS = {"": None, "1": BAD, "true": BAD, "0": FINE, "false": FINE}
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,16 @@ class Cases:
     options: Mapping[str, Any]
     placebos: Reading | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the table is called; empty where it has no file."""
+        return "" if self.options["name"] == UNNAMED else str(self.options["name"])
+
+    @property
+    def are_placebos(self) -> bool:
+        """Whether nothing was released at the times that are judged."""
+        return self.placebos is not None
 
     def replay(self, task: Task) -> PastRelease:
         """Return what would have been said of one release; wrong data are an outcome of their own."""
@@ -105,15 +113,8 @@ class Cases:
     def with_margins(self, times: float) -> Cases:
         """Return the same releases, every margin so many times as large."""
 
-        def scaled(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-            # Nothing falls by more than all of it, and no share rises by more.
-            most = [np.inf if rule.worse is Worse.HIGHER and not rule.absolute else 0.99 for rule in rules]
-            return tuple(
-                replace(rule, margin=min(rule.margin * times, top)) for rule, top in zip(rules, most, strict=True)
-            )
-
-        parts = tuple(replace(part, rules=scaled(part.rules)) for part in self.parts)
-        placebos = None if self.placebos is None else replace(self.placebos, rules=scaled(self.placebos.rules))
+        parts = tuple(replace(part, rules=scaled(part.rules, times)) for part in self.parts)
+        placebos = None if self.placebos is None else replace(self.placebos, rules=scaled(self.placebos.rules, times))
         return replace(self, parts=parts, placebos=placebos)
 
     def _named(self, task: Task) -> str:
@@ -129,6 +130,13 @@ class Cases:
         return Case(name, label_of(frame, file), said_of_release(frame, "group", file))
 
 
+def scaled(rules: tuple[Rule, ...], times: float) -> tuple[Rule, ...]:
+    """Return rules with every margin so many times as large."""
+    # Nothing falls by more than all of it, and no share rises by more.
+    most = [np.inf if rule.worse is Worse.HIGHER and not rule.absolute else 0.99 for rule in rules]
+    return tuple(replace(rule, margin=min(rule.margin * times, top)) for rule, top in zip(rules, most, strict=True))
+
+
 def label_of(frame: pd.DataFrame, name: str) -> int | None:
     """Return what a release turned out to be: 1 bad, 0 fine, None unknown.
 
@@ -136,9 +144,9 @@ def label_of(frame: pd.DataFrame, name: str) -> int | None:
         DataError: a label that is neither, or rows that contradict each other.
     """
     said = said_of_release(frame, "label", name).lower()
-    if said not in _LABELS:
+    if said not in LABELS:
         raise DataError(f"{said!r} is no label: 1 is bad, 0 is fine, empty is unknown", file=name, column="label")
-    return _LABELS[said]
+    return LABELS[said]
 
 
 def past_cases(
@@ -178,7 +186,10 @@ def past_cases(
         return replace(cases, tasks=(Task(0, at),)) if len(parts) == 1 else cases
     reading = Reading.of(parts[0].frame, parts[0].rules, options)
     exposed = reading.table.exposed_at if at is None else at
-    moments = placebo_moments(reading.table, exposed, horizon)
+    table = reading.table
+    # Arms of which nobody says since when they differ are taken to have differed all along.
+    untold = exposed is None and table.has_arms
+    moments = [] if untold else placebo_moments(table.start, table.end, table.block, horizon, exposed, table.has_arms)
     if not moments:
         raise DataError(
             f"no label, and no room for placebo releases: each takes {horizon / 3600:g} h, history before it, and no "
@@ -189,18 +200,17 @@ def past_cases(
     return replace(cases, tasks=tasks, placebos=reading, warnings=UNTOLD if exposed is None else ())
 
 
-def placebo_moments(table: TidyTable, exposed: float | None, horizon: float) -> list[float]:
-    """Return times at which nothing was released, a horizon apart, as far as the table reaches.
+def placebo_moments(
+    start: float, end: float, block: float, horizon: float, exposed: float | None = None, has_arms: bool = False
+) -> list[float]:
+    """Return times at which nothing was released, a horizon apart, as far as the data reach, from `start` to `end`.
 
     Each has history before it. None comes within a horizon of the real release, and, where there are arms, none after
     it: from then on the arms differ.
     """
-    if exposed is None and table.has_arms:
-        # Arms of which nobody says since when they differ are taken to have differed all along.
-        return []
-    end = table.end if exposed is None or not table.has_arms else min(table.end, exposed)
-    needed = max(horizon, FEWEST_POINTS * table.block, min(HISTORY, (end - table.start) / 2))
-    first = np.ceil((table.start + needed) / table.block) * table.block
+    end = end if exposed is None or not has_arms else min(end, exposed)
+    needed = max(horizon, FEWEST_POINTS * block, min(HISTORY, (end - start) / 2))
+    first = np.ceil((start + needed) / block) * block
     moments = np.arange(first, end - horizon + 1e-6, horizon)
     if exposed is not None:
         moments = moments[(moments + horizon <= exposed - horizon) | (moments >= exposed + horizon)]

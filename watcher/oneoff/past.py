@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from watcher.config import parse_duration, parse_moment
-from watcher.model import Rule, Worse
+from watcher.model import Alpha, Rule, Worse
 from watcher.oneoff.asked import Said, asked, asked_alpha, labels_named
 from watcher.oneoff.backtested import Backtest
 from watcher.oneoff.cases import past_cases
 from watcher.oneoff.prepared import UNNAMED, table_options
-from watcher.oneoff.spread import Progress, judge_all
+from watcher.oneoff.spread import PastCases, Progress, judge_all
 from watcher.sources.tidy import read_table
 
 
@@ -31,7 +31,7 @@ def backtest(
     by: str | Sequence[str] | None = None,
     margin: float | str | None = None,
     regress_margin: float | str = 0.0,
-    alpha: float | None = None,
+    alpha: float | Alpha | None = None,
     warm_up: float | str = 0.0,
     matures: float | str = 0.0,
     objective: float | str | None = None,
@@ -111,6 +111,16 @@ def backtest(
         horizon=length,
         options=table_options(name, by, None if block is None else parse_duration(block), unit_of_time, drop_bad_rows),
     )
+    return judged(cases, processes, progress, report)
+
+
+def judged(
+    cases: PastCases,
+    processes: int | None = None,
+    progress: Progress | None = None,
+    report: str | Path | None = None,
+) -> Backtest:
+    """Judge past releases, and write the report of that, where one is asked for; arguments as for `backtest`."""
     found = judge_all(cases, processes, progress)
     if report is not None:
         # Most backtests draw nothing, and matplotlib takes long to import.

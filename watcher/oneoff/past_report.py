@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from watcher.errors import DataError, WatcherError
 from watcher.oneoff.backtested import Backtest
-from watcher.oneoff.cases import Cases, Task
 from watcher.oneoff.replay import stream_name
-from watcher.oneoff.spread import Progress, judge_all, spread
+from watcher.oneoff.spread import PastCases, Progress, judge_all, spread
 from watcher.report import charts, past_page
 
 MOST_CHARTS = 40
@@ -19,7 +19,7 @@ MARGINS = (0.5, 2.0)
 
 
 def write(
-    path: Path, cases: Cases, found: Backtest, processes: int | None = None, progress: Progress | None = None
+    path: Path, cases: PastCases, found: Backtest, processes: int | None = None, progress: Progress | None = None
 ) -> None:
     """Write the report of a backtest.
 
@@ -42,11 +42,11 @@ def write(
         raise DataError(f"cannot be written: {error.strerror or error}", file=str(path)) from error
 
 
-def _with_margins(cases: Cases, times: float, processes: int | None, progress: Progress | None) -> Backtest:
+def _with_margins(cases: PastCases, times: float, processes: int | None, progress: Progress | None) -> Backtest:
     return judge_all(cases.with_margins(times), processes, progress)
 
 
-def _pictures(cases: Cases, found: Backtest, processes: int | None) -> dict[str, str]:
+def _pictures(cases: PastCases, found: Backtest, processes: int | None) -> dict[str, str]:
     """Return a chart of the top stream of the most telling releases, by name."""
     tasks = {row.release: task for row, task in zip(found.rows, cases.tasks, strict=True)}
     chosen = [row for kind in past_page.SECTIONS for row in found.of(kind)][:MOST_CHARTS]
@@ -55,7 +55,7 @@ def _pictures(cases: Cases, found: Backtest, processes: int | None) -> dict[str,
     return {row.release: picture for row, picture in zip(chosen, pictures, strict=True) if picture}
 
 
-def _picture(cases: Cases, drawn: tuple[Task, str]) -> str:
+def _picture(cases: PastCases, drawn: tuple[Any, str]) -> str:
     """Return the chart of both arms of one stream, as far as the horizon; empty where there is nothing to draw."""
     task, stream = drawn
     try:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from watcher.calibration import calibrate
 from watcher.errors import DataError
-from watcher.look import prepare, read_history, request, rng
+from watcher.look import Source, prepare, read_history, request, rng
 from watcher.model import (
     Alpha,
     Arm,
@@ -66,13 +66,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A release of a table before its first look: what is frozen at exposure.
+    """A past release before its first look: what is frozen at exposure, and what is looked at.
 
     `until` is the end of what may be seen, epoch seconds; `said` tells whether anybody said when users were exposed.
     """
 
     watch: Watch
-    table: TidyTable
+    source: Source
     history: Mapping[str, Observations]
     calibrations: Mapping[str, Calibration]
     until: float

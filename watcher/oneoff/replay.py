@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from watcher import reasons
+from watcher import attribution, reasons
+from watcher.attribution import ABSENCE
 from watcher.comparison import SPLIT
-from watcher.look import look
+from watcher.look import look, request
 from watcher.model import Look, Outcome, Verdict, Watch
 from watcher.oneoff.prepared import Prepared
 from watcher.report.past import ABSENT, Alarm, PastRelease
 
-ABSENCE = "absent_treatment"
 _BELOW = -1e-6
 """Score of a stream that is worse, but within its margin: it does not alarm, however strong its evidence."""
 
@@ -47,7 +47,7 @@ def replayed(case: Case, ready: Prepared, every: float) -> PastRelease:
         highest = max(highest, score(last))
     assert last is not None
     exposed, shown = ready.watch.release.exposed_at, told or last
-    top = _top(shown)
+    top, seen = _top(shown), attribution.suspect(ready.watch, shown.verdict, ready.calibrations)
     return PastRelease(
         release=case.release,
         label=case.label,
@@ -62,23 +62,38 @@ def replayed(case: Case, ready: Prepared, every: float) -> PastRelease:
         score=highest if told is not None else min(highest, _BELOW),
         notes=ready.notes,
         alpha=ready.watch.alpha_in_effect,
+        began_at=seen.began_at,
+        harm=_apparent(ready, seen.harm) if case.group else seen.harm,
+        silent=seen.silent,
+        concurrent=seen.concurrent,
+        control_harmed=seen.control_harmed,
     )
+
+
+def _apparent(ready: Prepared, otherwise: float) -> float:
+    """Return the largest harm of a release as it appears, to rank it among those made with it."""
+    watch = ready.watch
+    start = float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
+    end = float(np.floor((ready.until - watch.settle) / watch.block + 1e-9) * watch.block)
+    seen = ready.source.observe(request(watch, start, max(start, end)))
+    found = [attribution.apparent(rule, seen[rule.name], ready.history.get(rule.name)) for rule in watch.rules]
+    return max((each for each in found if each is not None), default=otherwise)
 
 
 def looks(ready: Prepared, every: float) -> Iterator[Look]:
     """Yield the looks at a release, the last at the end of what may be seen; those that close no block are left out."""
     previous: Look | None = None
     for now in _moments(ready, every):
-        previous = look(ready.watch, ready.table, ready.calibrations, previous, now)
+        previous = look(ready.watch, ready.source, ready.calibrations, previous, now)
         yield previous
 
 
 def _moments(ready: Prepared, every: float) -> Sequence[float]:
     # A look follows the end of a block, as the daemon's do.
-    block = ready.watch.block
+    block, settle = ready.watch.block, ready.watch.settle
     exposed = float(np.ceil(ready.watch.release.exposed_at / block - 1e-9) * block)
-    at = [*np.arange(exposed + every, ready.until - 1e-6, every).tolist(), ready.until]
-    closed = np.floor(np.array(at) / block + 1e-9)
+    at = [*np.arange(exposed + every + settle, ready.until - 1e-6, every).tolist(), ready.until]
+    closed = np.floor((np.array(at) - settle) / block + 1e-9)
     fresh = np.diff(closed, prepend=np.floor(exposed / block)) > 0
     return [moment for moment, is_fresh in zip(at, fresh, strict=True) if is_fresh] or [at[-1]]
 

@@ -9,12 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from watcher.errors import DataError
 from watcher.oneoff.backtested import Backtest
-from watcher.oneoff.cases import Cases
-from watcher.oneoff.prepared import UNNAMED
+from watcher.oneoff.found import Comparison
 from watcher.report.past import ERROR, PastRelease
 
 T = TypeVar("T")
@@ -25,7 +24,57 @@ Progress = Callable[[int, int], None]
 
 _MOST_NOTES = 5
 
-_held: list[Cases] = []
+
+class PastCases(Protocol):
+    """Past releases, each to be judged by itself: those of a table (`cases`), or of a server (`server_cases`).
+
+    `tasks` are what the methods take.
+    """
+
+    @property
+    def tasks(self) -> Sequence[Any]:
+        """One a release."""
+        ...
+
+    @property
+    def every(self) -> float:
+        """Seconds between looks."""
+        ...
+
+    @property
+    def horizon(self) -> float:
+        """Seconds a release is looked at."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Where they are from."""
+        ...
+
+    @property
+    def are_placebos(self) -> bool:
+        """Whether nothing was released at their times."""
+        ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the reader has to know."""
+        ...
+
+    def replay(self, task: Any, /) -> PastRelease:
+        """Return what would have been said of one release; what goes wrong with it is an outcome of its own."""
+        ...
+
+    def compared(self, task: Any, /) -> Comparison:
+        """Return the comparison of one release at its horizon. Raises WatcherError."""
+        ...
+
+    def with_margins(self, times: float, /) -> PastCases:
+        """Return the same releases, every margin so many times as large."""
+        ...
+
+
+_held: list[PastCases] = []
 """In a worker: the releases, which it got when it started and not with every task."""
 
 
@@ -34,14 +83,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def judge_all(cases: Cases, processes: int | None = None, progress: Progress | None = None) -> Backtest:
-    """Judge all past releases of a table.
+def judge_all(cases: PastCases, processes: int | None = None, progress: Progress | None = None) -> Backtest:
+    """Judge all past releases.
 
     Raises:
         DataError: not one of them can be judged.
     """
     began = time.monotonic()
-    rows = spread(Cases.replay, cases, cases.tasks, processes, progress)
+    rows = spread(_replay, cases, cases.tasks, processes, progress)
     wrong = [row for row in rows if row.outcome == ERROR]
     if len(wrong) == len(rows):
         more = f" (and so on, for all {len(wrong)} releases)" if len(wrong) > 1 else ""
@@ -51,11 +100,15 @@ def judge_all(cases: Cases, processes: int | None = None, progress: Progress | N
         alpha=max(row.alpha for row in rows),
         looks_every=cases.every,
         horizon=cases.horizon,
-        name="" if cases.options["name"] == UNNAMED else str(cases.options["name"]),
-        placebos=cases.placebos is not None,
+        name=cases.name,
+        placebos=cases.are_placebos,
         warnings=(*cases.warnings, *_notes(rows)),
         took_seconds=time.monotonic() - began,
     )
+
+
+def _replay(cases: PastCases, task: Any) -> PastRelease:
+    return cases.replay(task)
 
 
 def _notes(rows: Sequence[PastRelease]) -> list[str]:
@@ -66,8 +119,8 @@ def _notes(rows: Sequence[PastRelease]) -> list[str]:
 
 
 def spread(
-    work: Callable[[Cases, W], T],
-    cases: Cases,
+    work: Callable[[PastCases, W], T],
+    cases: PastCases,
     tasks: Sequence[W],
     processes: int | None = None,
     progress: Progress | None = None,
@@ -97,7 +150,9 @@ def spread(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _here(work: Callable[[Cases, W], T], cases: Cases, tasks: Sequence[W], progress: Progress | None) -> list[T]:
+def _here(
+    work: Callable[[PastCases, W], T], cases: PastCases, tasks: Sequence[W], progress: Progress | None
+) -> list[T]:
     found = []
     for done, task in enumerate(tasks, 1):
         found.append(work(cases, task))
@@ -111,11 +166,11 @@ def _context() -> multiprocessing.context.BaseContext:
     return multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
 
 
-def _hold(cases: Cases) -> None:
+def _hold(cases: PastCases) -> None:
     # An interruption ends a worker at once and in silence: the parent says what there is to say.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _held[:] = [cases]
 
 
-def _there(work: Callable[[Cases, W], T], task: W) -> T:
+def _there(work: Callable[[PastCases, W], T], task: W) -> T:
     return work(_held[0], task)

@@ -120,4 +120,4 @@ def _compare_part(
 def compare_prepared(ready: Prepared, began: float | None = None) -> Comparison:
     """Judge a release of a table, by one look at all blocks that may be seen."""
     learnt, history = ready.calibrations, ready.history
-    return compare_source(ready.watch, ready.table, ready.until, history, learnt, ready.notes, began, ready.said)
+    return compare_source(ready.watch, ready.source, ready.until, history, learnt, ready.notes, began, ready.said)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from watcher.model import Exposure
+from watcher.model import Exposure, Floats
 
 
 def exposures(
@@ -40,3 +40,25 @@ def exposures(
         return [], remembered
     previous = max(known, key=lambda version: (busy.get(version, 0.0), known[version], version))
     return [Exposure(feature, version, at, previous=previous) for version in fresh], remembered
+
+
+def exposures_over(ends: Floats, traffic: Mapping[str, Floats], feature: str) -> list[Exposure]:
+    """Tell which versions users met for the first time in a stretch of the past, as block after block would have.
+
+    >>> import numpy as np
+    >>> traffic = {"1.1": np.array([9.0, 9.0, 5.0, 0.0]), "1.2": np.array([0.0, 0.0, 4.0, 9.0])}
+    >>> [(each.version, each.previous, each.at) for each in exposures_over(np.arange(1.0, 5.0), traffic, "checkout")]
+    [('1.2', '1.1', 3.0)]
+
+    Args:
+        ends: of the blocks, epoch seconds.
+        traffic: requests per block, by version.
+        feature: what the versions are versions of.
+    """
+    known: dict[str, float] | None = None
+    found: list[Exposure] = []
+    for block, end in enumerate(ends.tolist()):
+        now = {version: float(requests[block]) for version, requests in traffic.items() if requests[block] > 0}
+        told, known = exposures(known, now, end, feature)
+        found += told
+    return found

@@ -5,7 +5,6 @@ A figure that nothing speaks of (precision where no release has a label) is None
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -13,7 +12,12 @@ from typing import Literal
 
 import numpy as np
 
+from watcher.attribution import Attribution, Suspect, attribute
+
 BAD, FINE = 1, 0
+LABELS = {"": None, "1": BAD, "true": BAD, "0": FINE, "false": FINE}
+"""What a release turned out to be, as people write it."""
+
 ERROR = "error"
 """The outcome of a release whose data are wrong: it is neither fine nor found, and counts nowhere."""
 
@@ -49,9 +53,33 @@ class PastRelease:
     reason: str = ""
     score: float = -np.inf
     notes: tuple[str, ...] = ()
+    """What was odd about its data, for the reader."""
     alpha: float = 0.0
     """The error rate it was judged at."""
-    """What was odd about its data, for the reader."""
+    began_at: float | None = None
+    """When its harm seems to have begun; None without an alarm."""
+    harm: float = 0.0
+    """The largest estimated harm of its streams, in standard deviations (see `attribution.Suspect`)."""
+    concurrent: bool = False
+    control_harmed: bool | None = None
+    silent: float = 0.0
+    """Share of its streams whose treatment sends nothing."""
+
+    @property
+    def suspect(self) -> Suspect:
+        """What is known of it as the possible cause of harm."""
+        exposed = self.exposed_at or 0.0
+        return Suspect(
+            self.release,
+            exposed,
+            alarm=self.alarm,
+            began_at=exposed if self.alarm and self.began_at is None else self.began_at,
+            evidence=self.score,
+            harm=self.harm,
+            concurrent=self.concurrent,
+            control_harmed=self.control_harmed,
+            silent=self.silent,
+        )
 
     @property
     def positive(self) -> bool:
@@ -136,9 +164,9 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Groups:
-    """Releases made together, one of them bad: how often it ranks first, or among the first three, by score.
+    """Releases made together, one of them bad: how often it ranks first, or among the first three (`attribution`).
 
-    A tie counts against the bad release: all that score the same stand before it.
+    A tie counts against the bad release: all that stand exactly as it does come before it.
     """
 
     cases: int
@@ -251,17 +279,22 @@ class PastReleases:
         }
         return tuple(Alternative(alpha, tallied[alpha]) for alpha in others)
 
+    @cached_property
+    def attributions(self) -> dict[str, Attribution]:
+        """Which release of a group explains best what got worse, by group of at least two that could be judged."""
+        judged = sorted((row for row in self.rows if row.group and row.outcome != ERROR), key=lambda row: row.group)
+        groups = {group: list(rows) for group, rows in groupby(judged, key=lambda row: row.group)}
+        return {
+            group: attribute([row.suspect for row in rows], apart=True)
+            for group, rows in groups.items()
+            if len(rows) > 1
+        }
+
     @property
     def groups(self) -> Groups:
         """How the bad release ranks in groups that have exactly one of them, and at least one other."""
-        judged = sorted((row for row in self.rows if row.group and row.outcome != ERROR), key=lambda row: row.group)
-        ranks = [rank for _, rows in groupby(judged, key=lambda row: row.group) if (rank := _rank(list(rows)))]
+        ranks = []
+        for group, found in self.attributions.items():
+            bad = [row for row in self.rows if row.group == group and row.label == BAD and row.outcome != ERROR]
+            ranks += [found.place(bad[0].release)] if len(bad) == 1 else []
         return Groups(len(ranks), sum(rank == 1 for rank in ranks), sum(rank <= 3 for rank in ranks))
-
-
-def _rank(rows: Sequence[PastRelease]) -> int | None:
-    """Return the place of the one bad release among those made with it; None where there is not exactly one."""
-    bad = [row for row in rows if row.label == BAD]
-    if len(bad) != 1 or len(rows) < 2:
-        return None
-    return sum(row.score >= bad[0].score for row in rows)

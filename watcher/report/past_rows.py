@@ -50,6 +50,14 @@ def to_json(found: PastReleases) -> dict[str, Any]:
             "hit_rate_1": _rounded(groups.hit_rate_1),
             "hit_rate_3": _rounded(groups.hit_rate_3),
         },
+        "attributions": [
+            {
+                "group": group,
+                "release": each.best,
+                "ranking": [{"release": one.release, "reason": one.reason} for one in each.ranking],
+            }
+            for group, each in found.attributions.items()
+        ],
         "alternatives": [{"alpha": each.alpha, **_figures(each.tallied)} for each in found.alternatives],
         "alpha": found.alpha,
         "looks_every": found.looks_every,

@@ -47,6 +47,11 @@ class PrometheusSource:
         self._client, self._overlap = client, overlap
         self._replica = None if replica_label is None else label_name(replica_label)
 
+    @property
+    def url(self) -> str:
+        """Where the server is, without what is secret."""
+        return self._client.url
+
     def observe(self, request: Request) -> dict[str, Observations]:
         """Return the raw counts of the blocks asked for, by rule name.
 
@@ -81,6 +86,25 @@ class PrometheusSource:
         grown = self._client.instant(f"sum by ({label_name(label)}) ({growth})", at)
         pairs = zip(grown.labels, grown.values.tolist(), strict=True)
         return {labels[label]: amount for labels, amount in pairs if labels.get(label) and amount > 0}
+
+    def traffic_by_label(
+        self, selector: Selector, label: str, start: float, end: float, step: float
+    ) -> tuple[Floats, dict[str, Floats]]:
+        """Return what `labels_with_traffic` says at every step of (start, end], a day at a time.
+
+        Returns:
+            The moments [step], and by value of the label about how much the counter grew in the step before each.
+        """
+        growth = once(f"increase({selector}[{milliseconds(step)}])", self._replica)
+        grown = self._client.values_range(f"sum by ({label_name(label)}) ({growth})", start, end, step)
+        moments = np.arange(start + step, end + step / 2, step)
+        found: dict[str, Floats] = {}
+        for row, labels in enumerate(grown.labels):
+            own = slice(grown.offsets[row], grown.offsets[row + 1])
+            at = np.rint((grown.times[own] - start) / step).astype(int) - 1
+            if labels.get(label):
+                found.setdefault(labels[label], np.zeros(moments.size))[at] += grown.values[own]
+        return moments, {value: amounts for value, amounts in found.items() if (amounts > 0).any()}
 
     def _observe(self, request: Request) -> dict[str, Observations]:
         raw = RawReads(self._client, request, self._replica, self._overlap)
