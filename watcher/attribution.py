@@ -295,8 +295,9 @@ def standardised(rule: Rule, verdict: Verdict, calibration: Calibration | None) 
 def apparent(rule: Rule, seen: Observations, past: Observations | None) -> float | None:
     """Return the largest harm of the streams of a rule as it appears, in standard deviations of their own past.
 
-    For ranking alone, where nothing can be proven: the mean of the treatment's blocks against that of the control's
-    same blocks, or, without a control, of its own past.
+    For ranking alone, where nothing can be proven: the mean of the treatment's blocks against half way between that of
+    the control's same blocks and that of the past, or what there is of the two. Harm that a fault spreads to the
+    control shows against the past, and what is common to all shows less.
 
     Args:
         rule: what is measured, and which way is worse.
@@ -314,12 +315,13 @@ def apparent(rule: Rule, seen: Observations, past: Observations | None) -> float
             at = past.streams.index(stream)
             arms = [_series(rule, arm, at) for arm in (past.baseline, past.treatment)]
             before = max(arms, key=len)
-        against, usual = (control if control.size else before), (before if before.size >= FEW else control)
-        if treated.size and against.size and usual.size >= FEW:
-            off = float(treated.mean() - against.mean())
+        against, usual = [each for each in (control, before) if each.size], before if before.size >= FEW else control
+        if treated.size and against and usual.size >= FEW:
+            level = float(np.mean([each.mean() for each in against]))
+            off = float(treated.mean()) - level
             off = {Worse.HIGHER: off, Worse.LOWER: -off, Worse.EITHER: abs(off)}[rule.worse]
             # What never varied may vary a little.
-            found.append(max(0.0, off) / max(float(usual.std()), 1e-3 * abs(float(against.mean())), 1e-9))
+            found.append(max(0.0, off) / max(float(usual.std()), 1e-3 * abs(level), 1e-9))
     return min(max(found), LARGEST) if found else None
 
 
