@@ -154,7 +154,7 @@ def test_harm_that_cannot_be_proven_still_appears_in_standard_deviations_of_the_
     rule = Rule("load", Kind.GAUGE, Selector("load"))
     past, nan = gauge(blocks(9, 11, 9, 11, 9, 11)), float("nan")
     assert apparent(rule, gauge(blocks(13, nan, 13)), past) == pytest.approx(3.0)
-    assert apparent(rule, gauge(blocks(13, 13), blocks(12, 12)), past) == pytest.approx(1.0)
+    assert apparent(rule, gauge(blocks(13, 13), blocks(12, 12)), past) == pytest.approx(2.0)
     assert apparent(replace(rule, worse=Worse.LOWER), gauge(blocks(13, 13)), past) == 0.0
     assert apparent(replace(rule, worse=Worse.EITHER), gauge(blocks(7, 7)), past) == pytest.approx(3.0)
     assert apparent(rule, gauge(blocks(nan, nan)), past) is None

@@ -81,7 +81,7 @@ def _of_file(given: dict[str, Any]) -> dict[str, Any]:
     """Return what is asked of a table: the same for one release and for many."""
     wanted = {key: given[key] for key in ("ratio", "rate", "latency", "gauge", "rules", "margin", "at")}
     wanted |= {key: given[key] for key in ("regress_margin", "matures", "objective", "unit_of_time", "alpha")}
-    wanted |= {key: given[key] for key in ("block", "drop_bad_rows")}
+    wanted |= {key: given[key] for key in ("block", "drop_bad_rows", "timezone", "exclude")}
     return {**wanted, "worse": given["worse"] or None, "by": given["by"] or None}
 
 
@@ -115,7 +115,8 @@ def _unused(params: dict[str, Any]) -> Iterator[tuple[set[str], str]]:
 def _compare_prometheus(given: dict[str, Any]) -> Comparison:
     from watcher.oneoff import prometheus
 
-    keys = ("prometheus", "rules", "baseline", "treatment", "select", "since", "at", "history", "alpha", "warm_up")
+    keys = ["prometheus", "rules", "baseline", "treatment", "select", "since", "at", "history", "alpha", "warm_up"]
+    keys += ["timezone", "exclude"]
     return prometheus.compare(
         **{key: given[key] for key in (*keys, "block", "bearer_file", "ca_file", "replica_label")}, now=time.time()
     )
@@ -233,7 +234,17 @@ def _past(file: str | None, given: dict[str, Any], progress: Progress | None) ->
     if file is None:
         from watcher.oneoff import past_server
 
-        asked = ("prometheus", "rules", "at", "alpha", "warm_up", "block", *(ON_SERVER - {"since"}))
+        asked = (
+            "prometheus",
+            "rules",
+            "at",
+            "alpha",
+            "warm_up",
+            "block",
+            "timezone",
+            "exclude",
+            *(ON_SERVER - {"since"}),
+        )
         server = {key: given[key] for key in asked}
         return past_server.backtest_prometheus(**server, **own, **found, now=time.time(), progress=progress)
     from watcher import oneoff

@@ -16,10 +16,17 @@ def quantity(name: str, kind: str, **settings: Any) -> Callable[[F], F]:
     """Return an option such as 25m or 50%, refused where it is given; what is passed on is the text."""
 
     def check(_context: click.Context, _param: click.Parameter, value: Any) -> Any:
-        from watcher.config import parse_duration, parse_margin, parse_moment, parse_share, parse_worse
+        from watcher import config
 
-        known = {"share": parse_share, "margin": parse_margin, "time": parse_moment, "direction": parse_worse}
-        parse: Callable[[object], object] = known.get(kind, parse_duration)
+        known: dict[str, Callable[[object], object]] = {
+            "share": config.parse_share,
+            "margin": config.parse_margin,
+            "time": config.parse_moment,
+            "direction": config.parse_worse,
+            "zone": config.parse_zone,
+            "from/to": config.parse_interval,
+        }
+        parse = known.get(kind, config.parse_duration)
         try:
             for each in value if isinstance(value, tuple) else () if value is None else (value,):
                 parse(each)
@@ -119,8 +126,14 @@ WHAT = options(
 
 AT = quantity("--at", "time", help="Exposure (2026-11-20T10:00:00Z); what lies before it is history.")
 
+USUAL = options(
+    quantity("--timezone", "zone", help="Whose days and weeks users live by, e.g. Europe/Berlin. [default: UTC]"),
+    quantity("--exclude", "from/to", multiple=True, help="A stretch of the past that was not usual (repeatable)."),
+)
+
 HOW = options(
     AT,
+    USUAL,
     BY,
     ALPHA,
     quantity("--warm-up", "duration", help="After exposure, not counted. [default: 0s; 5m on a Prometheus]"),
@@ -129,6 +142,7 @@ HOW = options(
 
 PAST = options(
     AT,
+    USUAL,
     BY,
     ALPHA,
     quantity("--warm-up", "duration", help="After exposure, not counted. [default: 0s; 5m on a Prometheus]"),
@@ -160,7 +174,7 @@ ARMS = options(
 )
 
 ACCESS = options(
-    quantity("--history", "duration", help="The past to learn from. [default: 24h; 7d before/after]"),
+    quantity("--history", "duration", help="The past to learn from. [default: 24h; 28d before/after]"),
     click.option("--bearer-file", type=click.Path(dir_okay=False), help="File with a bearer token."),
     click.option("--ca-file", type=click.Path(dir_okay=False), help="CA bundle of the server."),
     click.option("--replica-label", metavar="LABEL", help="Label in which only replicas of a Prometheus differ."),
@@ -232,7 +246,7 @@ IN_PACK = {"worse", "margin", "regress_margin", "matures", "objective"}
 ON_FILE = {*IN_PACK, "ratio", "rate", "latency", "gauge", "unit_of_time", "by", "drop_bad_rows"}
 IN_INSTALLATION = {
     "rules", "ratio", "rate", "latency", "gauge", "alpha", "block", "warm_up", "select", "baseline", "treatment",
-    "history", "prometheus", "bearer_file", "ca_file", "replica_label", "by",
+    "history", "prometheus", "bearer_file", "ca_file", "replica_label", "by", "timezone", "exclude",
 }  # fmt: skip
 """What watcher.yaml says already."""
 ON_SERVER = {"baseline", "treatment", "select", "since", "history", "bearer_file", "ca_file", "replica_label"}

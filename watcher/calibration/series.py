@@ -163,6 +163,7 @@ def laid_out(rule: Rule, watch: Watch, calibration: Calibration) -> Innovations:
         horizon=watch.horizon / watch.block,
         regress_margin=rule.regress_margin,
         logarithmic=calibration.logarithmic,
+        block=watch.block,
     )
 
 
@@ -192,7 +193,7 @@ def _with_placebos(
         with_last_hours(fitted, residual / noise, early, unrest),
         temper=temper,
         reached=np.where(seen, both, -np.inf),
-        apart=placebo.apart(placebo.possible(size, horizon, early, allowed), horizon),
+        apart=min(found.size, placebo.apart(placebo.possible(size, horizon, early, allowed), horizon)),
     )
 
 

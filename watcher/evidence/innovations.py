@@ -83,7 +83,8 @@ class Innovations:
     `sign` is +1 where more is worse, -1 where less is, 0 where either is. `margin` and `regress_margin` are relative;
     `clip` is in standard deviations of an innovation. Per stream: `memory` and `drift` [stream], the variance of the
     level's own error, are of residuals in units of `unit` [stream], the standard deviation of the series on the scale
-    of the effect (log ratios, or shares of the level). `horizon` is in blocks.
+    of the effect (log ratios, or shares of the level). `horizon` is in blocks,
+    which last `block` seconds.
     """
 
     sign: int
@@ -95,6 +96,7 @@ class Innovations:
     horizon: float
     regress_margin: float = 0.0
     logarithmic: bool = True
+    block: float = 60.0
 
     @cached_property
     def onsets(self) -> Floats:
@@ -144,8 +146,9 @@ class Innovations:
             state = self.step(state, residuals[:, b] / noise[:, b], self.unit / noise[:, b], end, evidence)
             track.regressed[:, b] = self.log_worse(state)
             track.healthy[:, b] = self._log_healthy(state)
-            track.harm[:, b] = self._harm(state)
-            track.onset[:, b] = state.first
+            track.harm[:, b], began = self._harm(state)
+            onset = end - (state.exposed - 1 - began) * self.block
+            track.onset[:, b] = np.where(began > 0, onset, state.first)
         return state, track
 
     def step(
@@ -241,10 +244,11 @@ class Innovations:
         ]
         return np.minimum(np.minimum.reduce(sides), CAP * state.points)
 
-    def _harm(self, state: InnovationState) -> Floats:
-        """Return the estimated shift on the scale of the effect, more being worse, [stream]; -inf where unknown.
+    def _harm(self, state: InnovationState) -> tuple[Floats, Floats]:
+        """Return the estimated shift on the scale of the effect, more being worse, and when it began, both [stream].
 
-        It is that of the moment at which a shift explains the innovations best.
+        It is that of the moment at which a shift explains the innovations best, in blocks since exposure; -inf where
+        unknown.
         """
         score, information = state.sums[:, 0, :-1], state.sums[:, 1, :-1]
         known = information > 0
@@ -256,7 +260,7 @@ class Innovations:
         at_once = raw / np.where(v > 0, v, 1.0)
         estimate = np.where(best[:, 0] == 0, at_once, estimate) * self.unit
         harm = self.sign * estimate if self.sign else np.abs(estimate)
-        return np.where(known.any(axis=1), harm, -np.inf)
+        return np.where(known.any(axis=1), harm, -np.inf), self.onsets[best[:, 0]]
 
     def snapshot(self, state: InnovationState, alpha: float) -> Snapshot:
         """Return the shift with its confidence sequence at level 1 - alpha, and the evidence."""
@@ -268,7 +272,7 @@ class Innovations:
         reach = np.sqrt(spread / (v**2 * scale**2) * (np.log(spread) + 2 * np.log(1 / alpha)))
         now = state.exposed[:1] if state.exposed.size else np.zeros(1)
         per_point = self.memory.shift(now)[:, 0] ** 2 / self.memory.sigma**2
-        harm = self._harm(state)
+        harm, _ = self._harm(state)
         return Snapshot(
             measure="ratio" if self.logarithmic else "relative",
             estimate=np.where(known, estimate * self.unit, np.nan),

@@ -157,7 +157,9 @@ def _regressed(watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: 
     harm, onset = float(evidence.track.harm[row, at]), float(evidence.track.onset[row, at])
     first = watch.release.exposed_at + watch.warm_up + rule.matures + 2 * watch.block
     # A slow tail feeds its evidence unsteadily, so that what has been since it was last nil is not when it began.
-    if onset > first and harm < OPEN and rule.kind is not Kind.LATENCY:
+    # Of harm that comes and goes the whole may lie within the margin: what is beyond it is told, too.
+    told = onset > first or (evidence.calibration.bar is not None and np.isfinite(onset))
+    if told and harm < OPEN and rule.kind is not Kind.LATENCY:
         sign = {Worse.LOWER: -1.0, Worse.HIGHER: 1.0}.get(rule.worse, float(np.sign(evidence.snapshot.estimate[row])))
         since = float(sign * harm if evidence.snapshot.measure == "difference" else np.exp(sign * harm))
         verdict = replace(verdict, onset=onset, since_onset=since)

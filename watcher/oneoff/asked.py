@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from watcher.config import load_rules, parse_duration, parse_margin, parse_worse, rule_pack_path
+from watcher.config import (
+    load_rules,
+    parse_duration,
+    parse_interval,
+    parse_margin,
+    parse_worse,
+    parse_zone,
+    rule_pack_path,
+)
 from watcher.errors import DataError
 from watcher.model import Alpha, Kind, Matcher, Rule, Selector, Worse
 from watcher.sources.tidy import values_of
@@ -19,6 +27,23 @@ Directions = tuple[tuple[str, Worse], ...]
 
 Said = str | Iterable[str] | Mapping[str, str] | None
 """A direction of harm as people give it: "lower", ["*_pct=lower", "higher"] or {"*_pct": "lower"}."""
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What is known of the usual: the zone of the days users live by, and stretches that were not usual."""
+
+    zone: str = "UTC"
+    excluded: tuple[tuple[float, float], ...] = ()
+
+
+def asked_usual(timezone: str | None, exclude: Sequence[str]) -> Usual:
+    """Return the zone and the stretches asked for.
+
+    Raises:
+        ValueError: no such zone, or no stretch of time.
+    """
+    return Usual("UTC" if timezone is None else parse_zone(timezone), tuple(map(parse_interval, exclude)))
 
 
 def asked_alpha(alpha: float | Alpha | None) -> Alpha:

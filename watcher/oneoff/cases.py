@@ -12,9 +12,9 @@ import pandas as pd
 from watcher.calibration.series import FEWEST_POINTS
 from watcher.errors import DataError, WatcherError
 from watcher.model import Alpha, Rule, Worse
-from watcher.oneoff.asked import Asked
+from watcher.oneoff.asked import Asked, Usual
 from watcher.oneoff.found import Comparison
-from watcher.oneoff.prepared import DAY, UNNAMED, Prepared, Reading
+from watcher.oneoff.prepared import DAY, NOTHING_SAID, UNNAMED, Prepared, Reading
 from watcher.oneoff.replay import Case, replayed
 from watcher.oneoff.table import compare_prepared
 from watcher.report.json_report import iso
@@ -63,6 +63,7 @@ class Cases:
     options: Mapping[str, Any]
     placebos: Reading | None = None
     warnings: tuple[str, ...] = ()
+    usual: Usual = NOTHING_SAID
 
     @property
     def name(self) -> str:
@@ -107,6 +108,7 @@ class Cases:
             alpha=self.alpha,
             warm_up=self.warm_up,
             at=task.at,
+            usual=self.usual,
             horizon=self.horizon,
         )
 

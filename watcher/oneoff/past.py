@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from watcher.config import parse_duration, parse_moment
 from watcher.model import Alpha, Rule, Worse
-from watcher.oneoff.asked import Said, asked, asked_alpha, labels_named
+from watcher.oneoff.asked import Said, asked, asked_alpha, asked_usual, labels_named
 from watcher.oneoff.backtested import Backtest
 from watcher.oneoff.cases import past_cases
 from watcher.oneoff.prepared import UNNAMED, table_options
@@ -38,6 +39,8 @@ def backtest(
     unit_of_time: str = "s",
     block: float | str | None = None,
     drop_bad_rows: bool = False,
+    timezone: str | None = None,
+    exclude: Sequence[str] = (),
     looks_every: float | str = "60s",
     horizon: float | str = "2h",
     processes: int | None = None,
@@ -101,6 +104,7 @@ def backtest(
     )
     name = UNNAMED if isinstance(data, pd.DataFrame) else str(data)
     frame = data if isinstance(data, pd.DataFrame) else read_table(data, text=labels_named(wanted.rules, by))
+    usual = asked_usual(timezone, exclude)
     cases = past_cases(
         frame,
         wanted,
@@ -111,7 +115,7 @@ def backtest(
         horizon=length,
         options=table_options(name, by, None if block is None else parse_duration(block), unit_of_time, drop_bad_rows),
     )
-    return judged(cases, processes, progress, report)
+    return judged(replace(cases, usual=usual), processes, progress, report)
 
 
 def judged(

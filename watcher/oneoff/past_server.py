@@ -22,7 +22,7 @@ from watcher.config import (
 )
 from watcher.errors import ConfigError
 from watcher.model import Labels, Release, Stage, Strategy, Watch
-from watcher.oneoff.asked import asked_alpha
+from watcher.oneoff.asked import asked_alpha, asked_usual
 from watcher.oneoff.backtested import Backtest
 from watcher.oneoff.exposures import (
     PastExposure,
@@ -145,6 +145,8 @@ def backtest_prometheus(
     alpha: float | None = None,
     warm_up: str | None = None,
     block: str | None = None,
+    timezone: str | None = None,
+    exclude: Sequence[str] = (),
     looks_every: float | str = "60s",
     horizon: float | str = "2h",
     bearer_file: str | None = None,
@@ -183,6 +185,7 @@ def backtest_prometheus(
     looking = Looking.of(now, since, looks_every, horizon, releases, version_label)
     if at is not None:
         looking = replace(looking, known=(PastExposure(at, parse_moment(at)),))
+    usual = asked_usual(timezone, exclude)
     like = Watch(
         release=Release("", "", "", "", Strategy.FLAG, (Stage(now),)),
         rules=load_rules(rule_pack_path(rules, Path.cwd())),
@@ -193,8 +196,10 @@ def backtest_prometheus(
         settle=SETTLE,
         warm_up=parse_duration(warm_up) if warm_up else 300.0,
         horizon=looking.horizon,
-        history=parse_duration(history or ("24h" if baseline is not None else "7d")),
+        history=parse_duration(history or ("24h" if baseline is not None else "28d")),
         alpha=asked_alpha(alpha),
+        zone=usual.zone,
+        excluded=usual.excluded,
     )
     bearer = secret(Path(bearer_file)) if bearer_file else None
     kept = Kept(partial(opened, prometheus, bearer, ca_file, replica_label))

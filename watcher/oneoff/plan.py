@@ -104,7 +104,7 @@ def plan_prometheus(
         treatment=equalities(treatment, "--treatment"),
         block=parse_duration(block or 60.0),
         settle=SETTLE,
-        history=parse_duration(history or ("7d" if parse_share(share) == 1 else "24h")),
+        history=parse_duration(history or ("28d" if parse_share(share) == 1 else "24h")),
     )
     client = PrometheusHTTP(prometheus, bearer=secret(Path(bearer_file)) if bearer_file else None, ca_bundle=ca_file)
     return forecast(watch, read_history(watch, PrometheusSource(client, replica_label)))

@@ -27,11 +27,14 @@ from watcher.model import (
     Watch,
     labels,
 )
+from watcher.oneoff.asked import Usual
 from watcher.sources.tidy import TidyTable
 
 DAY = 86_400.0
 HORIZON = 2 * 3600.0
 """Seconds a release without a control is watched for, at least: harm comes soon, and more dilutes the past."""
+
+NOTHING_SAID = Usual()
 
 UNNAMED = "<frame>"
 """What messages call a table that has no file."""
@@ -88,8 +91,7 @@ class Prepared:
         alpha: Alpha,
         warm_up: float,
         at: float | None = None,
-        zone: str = "UTC",
-        excluded: tuple[tuple[float, float], ...] = (),
+        usual: Usual = NOTHING_SAID,
         horizon: float | None = None,
     ) -> Prepared:
         """Learn what there is to learn before exposure.
@@ -99,8 +101,7 @@ class Prepared:
             release: its name; None: that of the file.
             alpha: error rates of either design.
             warm_up: seconds after exposure that do not count.
-            zone: of the days users live by.
-            excluded: stretches of the past that were not usual.
+            usual: the days users live by, and stretches that were not usual.
             at: when users were exposed; None: what the table says, or its start where there are arms.
             horizon: seconds after exposure that may be seen; None: all there are.
 
@@ -126,8 +127,8 @@ class Prepared:
             warm_up=warm_up,
             horizon=max(DAY if table.has_arms else HORIZON, until - exposed) if horizon is None else horizon,
             history=max(0.0, exposed - table.start),
-            zone=zone,
-            excluded=excluded,
+            zone=usual.zone,
+            excluded=usual.excluded,
             alpha=alpha,
         )
         watch = replace(watch, rules=tuple(with_objective(rule, table, watch, until) for rule in rules))

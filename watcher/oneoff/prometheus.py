@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from watcher.config import load_rules, parse_duration, parse_moment, rule_pack_p
 from watcher.errors import ConfigError
 from watcher.look import prepare, read_history
 from watcher.model import Labels, Release, Stage, Strategy, Watch, labels, parse_matchers
-from watcher.oneoff.asked import asked_alpha
+from watcher.oneoff.asked import asked_alpha, asked_usual
 from watcher.oneoff.found import Comparison, compare_source
 from watcher.oneoff.prepared import HORIZON
 from watcher.sources.prometheus import PrometheusSource
@@ -34,6 +35,8 @@ def compare(
     alpha: float | None = None,
     warm_up: str | None = None,
     block: str | None = None,
+    timezone: str | None = None,
+    exclude: Sequence[str] = (),
     bearer_file: str | None = None,
     ca_file: str | None = None,
     replica_label: str | None = None,
@@ -59,7 +62,7 @@ def compare(
     length = parse_duration(block) if block else 60.0
     exposed = parse_moment(at) if at is not None else now - SETTLE - parse_duration(since or "2h")
     exposed = float(np.ceil(exposed / length) * length) if at is None else exposed
-    past = history or ("24h" if baseline is not None else "7d")
+    past, usual = history or ("24h" if baseline is not None else "28d"), asked_usual(timezone, exclude)
     watch = Watch(
         release=Release("", "", treatment or "everybody, before and after", "", Strategy.FLAG, (Stage(exposed),)),
         rules=load_rules(rule_pack_path(rules, Path.cwd())),
@@ -73,6 +76,8 @@ def compare(
         horizon=max(86_400.0 if baseline is not None else HORIZON, now - exposed),
         history=parse_duration(past),
         alpha=asked_alpha(alpha),
+        zone=usual.zone,
+        excluded=usual.excluded,
     )
     client = PrometheusHTTP(prometheus, bearer=secret(Path(bearer_file)) if bearer_file else None, ca_bundle=ca_file)
     source = PrometheusSource(client, replica_label)

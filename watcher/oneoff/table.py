@@ -12,7 +12,7 @@ import pandas as pd
 
 from watcher.config import parse_duration, parse_moment
 from watcher.model import Alpha, Rule
-from watcher.oneoff.asked import Said, asked, asked_alpha, labels_named
+from watcher.oneoff.asked import Said, Usual, asked, asked_alpha, asked_usual, labels_named
 from watcher.oneoff.found import Comparison, Comparisons, compare_source
 from watcher.oneoff.prepared import UNNAMED, Prepared, Reading, table_options
 from watcher.sources.tidy import read_table, split_releases
@@ -38,6 +38,8 @@ def compare(
     unit_of_time: str = "s",
     block: float | str | None = None,
     drop_bad_rows: bool = False,
+    timezone: str | None = None,
+    exclude: Sequence[str] = (),
 ) -> Any:
     """Judge the release (or releases) in a tidy table, as the daemon would have.
 
@@ -61,6 +63,8 @@ def compare(
         objective: latency above which a request is slow; None: what a tenth of the baseline's first requests exceed.
         unit_of_time: of durations: s, ms, us or ns.
         block: seconds a block lasts; None: as the rows are spaced, at least 60.
+        timezone: IANA name of the time users live by; None: UTC.
+        exclude: stretches of the past that were not usual, each "FROM/TO" in ISO 8601.
         drop_bad_rows: leave out rows with missing counts instead of refusing the table.
 
     Returns:
@@ -93,10 +97,10 @@ def compare(
     name = UNNAMED if isinstance(data, pd.DataFrame) else str(data)
     frame = data if isinstance(data, pd.DataFrame) else read_table(data, text=labels_named(wanted.rules, by))
     options = table_options(name, by, None if block is None else parse_duration(block), unit_of_time, drop_bad_rows)
-    exposed = None if at is None else parse_moment(at)
+    exposed, usual = None if at is None else parse_moment(at), asked_usual(timezone, exclude)
     parts = split_releases(frame, name=name)
     found = [
-        _compare_part(part, own, release, spent, parse_duration(warm_up), exposed, options)
+        _compare_part(part, own, release, spent, parse_duration(warm_up), exposed, options, usual)
         for (release, part), own in zip(parts, wanted.of_each([part for _, part in parts], name), strict=True)
     ]
     return found[0] if len(found) == 1 else Comparisons(tuple(found))
@@ -110,10 +114,11 @@ def _compare_part(
     warm_up: float,
     at: float | None,
     options: Mapping[str, Any],
+    usual: Usual,
 ) -> Comparison:
     """Judge one release, by one look at all of its blocks."""
     began = time.monotonic()
-    ready = Prepared.of(Reading.of(frame, rules, options), release, alpha=alpha, warm_up=warm_up, at=at)
+    ready = Prepared.of(Reading.of(frame, rules, options), release, alpha=alpha, warm_up=warm_up, at=at, usual=usual)
     return compare_prepared(ready, began)
 
 

@@ -96,12 +96,12 @@ def _arm(rule: Rule | None, tally: Tally) -> str:
 def _harm(findings: Findings, verdict: Verdict) -> str:
     if not verdict.threshold:
         return "none: nothing was compared"
-    share, whole = math.exp(-verdict.threshold), findings.watch.alpha.regressed
+    whole, calibration = findings.watch.alpha_in_effect, findings.calibrations.get(verdict.rule)
+    spent = f"alpha {math.exp(-verdict.threshold):.2g}, its share of {whole:g}"
+    if calibration is not None and calibration.bar is not None:
+        spent = f"set by placebos, for alpha {whole:g}"
     held = f"; held for {verdict.held} blocks" if verdict.held else ""
-    return (
-        f"log e {verdict.log_e_regressed:.1f} of {verdict.threshold:.1f} needed "
-        f"(alpha {share:.2g}, its share of {whole:g}){held}"
-    )
+    return f"log e {verdict.log_e_regressed:.1f} of {verdict.threshold:.1f} needed ({spent}){held}"
 
 
 def _health(findings: Findings, verdict: Verdict) -> str:

@@ -27,7 +27,7 @@ def comparison(findings: Findings) -> dict[str, Any]:
         "outcome": verdict.outcome.value,
         "reason": verdict.reason,
         "design": findings.watch.design.value,
-        "alpha": findings.watch.alpha.regressed,
+        "alpha": findings.watch.alpha_in_effect,
         "alarms": list(verdict.alarms),
         "calibration": _calibration(_widest(list(findings.calibrations.values()))),
         "from": iso(findings.start),
