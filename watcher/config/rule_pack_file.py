@@ -49,7 +49,7 @@ def _histogram(value: object) -> Selector:
 
 def _direction(value: object) -> object:
     if value == "either":
-        raise ValueError("either is not supported yet; choose higher or lower")
+        raise ValueError("either way is for gauges; a rate says higher or lower")
     return value
 
 
@@ -212,7 +212,7 @@ class GaugeShape(RuleShape):
 
     kind: Literal["gauge"]
     value: PlainSelector
-    worse: Direction
+    worse: Literal["higher", "lower", "either"]
     across: Literal["median", "mean", "max", "min", "sum"] = Field(
         "median", description="How the series of one stream become one value."
     )
