@@ -119,7 +119,9 @@ def test_two_days_of_history_show_the_daily_season_and_the_next_day_has_none_lef
 def test_one_day_is_too_short_for_a_season():
     learnt, after = learn_daily(1)
     assert residuals(LOAD, after, learnt, 600.0)[0].std() > 0.2
-    assert learnt.notes == ("no daily season is known: 24 h of history",)
+    assert learnt.notes == (
+        "no daily season is known: 24 h of history vouch for as long after exposure, and no longer",
+    )
 
 
 def test_what_lies_beyond_the_horizon_is_a_gap():

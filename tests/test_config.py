@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ journal: sqlite:///watcher.db
 metrics: {prometheus: http://127.0.0.1:9090, bearer_file: /run/secrets/prom, replica_label: prometheus_replica}
 block: 60s                    # epoch-aligned
 settle: 45s
-alpha: {regressed: 0.01, healthy: 0.05, split: 0.0001}
+alpha: {regressed: 0.01, before_after: 0.02, healthy: 0.05, split: 0.0001}
 slack: {token_file: /run/secrets/slack, channel: "#releases", mention: "<!subteam^S012AB>"}
 services:
   shop:
@@ -86,7 +87,7 @@ def test_a_complete_file_becomes_an_installation(load: Load, tmp_path: Path) -> 
     found = load(WHOLE)
     shop = found.services["shop"]
     assert found.journal == f"sqlite:///{tmp_path}/watcher.db"
-    assert (found.block, found.settle, found.alpha) == (60.0, 45.0, Alpha(0.01, 0.05, 0.05, 0.0001))
+    assert (found.block, found.settle, found.alpha) == (60.0, 45.0, Alpha(0.01, 0.02, 0.05, 0.0001))
     assert found.metrics.bearer_file == Path("/run/secrets/prom")
     assert found.metrics.replica_label == "prometheus_replica"
     assert found.slack is not None
@@ -117,6 +118,42 @@ def test_what_is_left_out_has_careful_defaults(load: Load, tmp_path: Path) -> No
     assert found.journal == f"sqlite:///{tmp_path}/watcher.db"
     assert (shop.environment, shop.mode, shop.require_backtest) == ("production", Mode.OBSERVE, False)
     assert (shop.releases[0].kill, shop.releases[0].history) == (None, 28 * 86_400.0)
+    assert (found.alpha.before_after, shop.zone, shop.unusual) == (0.05, "UTC", ())
+
+
+def unusual(**given: str) -> str:
+    """What a service says of its past, one key a line from line 5 on."""
+    return SMALL.replace(
+        "    releases:", "".join(f"    {key}: {value}\n" for key, value in given.items()) + "    releases:"
+    )
+
+
+def test_days_off_are_those_of_the_service_s_time_zone_and_incidents_say_their_own(load: Load) -> None:
+    text = unusual(
+        timezone="Europe/Berlin",
+        holidays="[2026-12-25, 2026-10-25]",
+        incidents="[2026-11-20T10:00:00Z/2026-11-20T12:30:00+01:00]",
+    )
+    shop = load(text).services["shop"]
+    christmas, clocks_change, incident = shop.unusual
+    assert shop.zone == "Europe/Berlin"
+    assert christmas == (
+        datetime(2026, 12, 24, 23, tzinfo=UTC).timestamp(),
+        datetime(2026, 12, 25, 23, tzinfo=UTC).timestamp(),
+    )
+    assert clocks_change[1] - clocks_change[0] == 25 * 3600
+    assert incident == (
+        datetime(2026, 11, 20, 10, tzinfo=UTC).timestamp(),
+        datetime(2026, 11, 20, 11, 30, tzinfo=UTC).timestamp(),
+    )
+
+
+def test_what_is_unusual_is_so_for_every_watch_beside_other_releases(load: Load) -> None:
+    found = load(unusual(timezone="Asia/Tokyo", holidays="[2026-12-25]"))
+    shop = found.services["shop"]
+    watch = plan(found, shop, shop.releases[0], released(), ((1.0, 2.0),))
+    assert (watch.zone, watch.excluded) == ("Asia/Tokyo", (*shop.unusual, (1.0, 2.0)))
+    assert watch.alpha_in_effect == 0.05
 
 
 def test_an_installation_cannot_be_changed(load: Load) -> None:
@@ -183,6 +220,9 @@ AT = "services.shop.releases"
         ("regressed: 0.01", "regressed: 1%", 5, "alpha.regressed", "expected a number"),
         ("regressed: 0.01", "regressed: 1", 5, "alpha.regressed", "less than 1"),
         ("regressed: 0.01", "regressed: .nan", 5, None, "not a finite number"),
+        ("before_after: 0.02", "before_after: 0", 5, "alpha.before_after", "greater than 0"),
+        ("before_after: 0.02", "before_after: 2%", 5, "alpha.before_after", "expected a number"),
+        ("before_after: 0.02", "before_afer: 0.02", 5, "alpha.before_afer", "did you mean `before_after`"),
         ("require_backtest: true", "require_backtest: yes", 17, "services.shop.require_backtest", "true or false"),
         ("bearer_file: /run/secrets/prom", "bearer: abc", 2, "metrics.bearer", "write bearer_file"),
         ("bearer_file: /run/secrets/prom", "token: abc", 2, "metrics.token", "write bearer_file"),
@@ -264,6 +304,39 @@ def test_what_is_wrong_is_named_by_file_line_and_key(
     assert "abc" not in str(caught.value), "a secret must not be shown"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "key", "said"),
+    [
+        ("timezone", "Europe/Berlim", "timezone", "no time zone is called 'Europe/Berlim'"),
+        ("timezone", "../../etc/passwd", "timezone", "IANA name"),
+        ("timezone", '""', "timezone", "IANA name"),
+        ("timezone", "CET/", "timezone", "IANA name"),
+        ("timezone", "Europe", "timezone", "IANA name"),
+        ("timezone", "2", "timezone", "IANA name"),
+        ("timezon", "UTC", "timezon", "did you mean `timezone`"),
+        ("holidays", "2026-12-25", "holidays", "list"),
+        ("holidays", "[2026-12-24, 2026-02-30]", "holidays.1", "expected a day such as 2026-12-25"),
+        ("holidays", "[christmas]", "holidays.0", "expected a day"),
+        ("holidays", "[25.12.2026]", "holidays.0", "expected a day"),
+        ("holidays", "[{}]", "holidays.0", "expected a day"),
+        ("holidays", "[9999-12-31]", "holidays.0", "expected a day"),
+        ("incidents", "[2026-11-20]", "incidents.0", "expected FROM/TO"),
+        ("incidents", "[2026-11-20T10:00:00Z/]", "incidents.0", "expected a time"),
+        ("incidents", "[2026-11-20T10:00:00/2026-11-20T11:00:00]", "incidents.0", "has no time zone"),
+        ("incidents", "[2026-11-20T11:00:00Z/2026-11-20T10:00:00Z]", "incidents.0", "ends before it begins"),
+        ("incidents", "[2026-11-20T11:00:00Z/2026-11-20T11:00:00Z]", "incidents.0", "ends before it begins"),
+    ],
+)
+def test_a_past_said_wrongly_is_named_by_file_line_and_key(
+    load: Load, tmp_path: Path, name: str, value: str, key: str, said: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(unusual(**{name: value}))
+    assert said in caught.value.problem
+    assert (caught.value.file, caught.value.line) == (str(tmp_path / "watcher.yaml"), 5)
+    assert caught.value.key == f"services.shop.{key}"
+
+
 def test_armed_needs_a_kill_switch(load: Load) -> None:
     with pytest.raises(ConfigError, match="needs a `kill`") as caught:
         load(SMALL.replace("    rules:", "    mode: armed\n    rules:"))
@@ -284,7 +357,7 @@ def test_a_bare_channel_is_a_comment_and_the_error_says_so(load: Load) -> None:
 
 
 def test_a_wrong_rule_pack_is_named_by_its_own_file_and_line(load: Load, tmp_path: Path) -> None:
-    (tmp_path / "own.yaml").write_text("pack: own\nrules:\n- {name: a, kind: gauge, value: v, worse: either}\n")
+    (tmp_path / "own.yaml").write_text("pack: own\nrules:\n- {name: a, kind: gauge, value: v, worse: left}\n")
     with pytest.raises(ConfigError) as caught:
         load(SMALL.replace("[checkout]", "[own.yaml]"))
     assert (caught.value.file, caught.value.line, caught.value.key) == (str(tmp_path / "own.yaml"), 3, "rules.0.worse")

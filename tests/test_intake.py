@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from watcher import intake
 from watcher.config import load_installation
 from watcher.errors import Refused
 from watcher.journal import Journal
-from watcher.model import Exposure
+from watcher.model import Exposure, Release, Stage, Strategy
 
 NOW = 1_800_000_000.0
 YAML = """
@@ -99,3 +101,50 @@ def test_accepting_a_rule_that_is_not_there_names_those_that_are(world):
         intake.accept(world[1], release, "nope", "why", NOW, "ada")
     intake.accept(world[1], release, "request-errors", "new error page", NOW, "ada")
     assert world[1].watch(release).accepted == (("request-errors", "new error page, ada"),)
+
+
+# --- what of the past was not usual -----------------------------------------------------------------------------------
+
+HALF_AN_HOUR = 1800.0
+
+
+def disturbed(world, at: float, feature: str = "new-checkout"):
+    """What a release made then holds to be unusual."""
+    release = Release("shop", "production", feature, "now", Strategy.FLAG, (Stage(at),))
+    return intake.disturbed(world[1], world[2], release)
+
+
+@pytest.mark.parametrize("ended", ["ended", "superseded"])
+def test_the_half_hour_after_another_release_is_not_usual(world, ended: str):
+    journal, release = world[1], take(world, opened())
+    journal.end_release(release, ended, "why", NOW + 7200)
+    assert disturbed(world, NOW + 10_000) == ((NOW, NOW + HALF_AN_HOUR),)
+
+
+@pytest.mark.parametrize("ended", ["recovered", "unrecovered"])
+def test_what_had_to_be_turned_off_is_not_usual_from_its_exposure_to_the_end_of_its_watch(world, ended: str):
+    journal, release = world[1], take(world, opened())
+    journal.end_release(release, ended, "why", NOW + 7200)
+    assert disturbed(world, NOW + 10_000) == ((NOW, NOW + 7200),)
+
+
+def test_a_release_ends_what_was_unusual_before_it_and_itself_is_not(world):
+    take(world, opened())
+    assert disturbed(world, NOW + 600) == ((NOW, NOW + 600),)
+    assert disturbed(world, NOW - 600) == ()
+    own = world[1].watches()[0].watch.release
+    assert intake.disturbed(world[1], world[2], own) == ()
+
+
+def test_releases_elsewhere_disturb_nothing(world):
+    take(world, opened())
+    assert disturbed(world, NOW + 10_000, feature="other") == ((NOW, NOW + HALF_AN_HOUR),)
+    there = Release("shop", "staging", "new-checkout", "now", Strategy.FLAG, (Stage(NOW + 10_000),))
+    assert intake.disturbed(world[1], replace(world[2], environment="staging"), there) == ()
+    assert intake.disturbed(world[1], replace(world[2], name="search"), replace(there, service="search")) == ()
+
+
+def test_a_watch_that_starts_leaves_out_what_the_others_disturbed(world):
+    take(world, opened("r1"))
+    take(world, opened("r2", at=NOW + 3600))
+    assert world[1].watches()[1].watch.excluded == ((NOW, NOW + HALF_AN_HOUR),)

@@ -107,6 +107,11 @@ def test_a_rule_overrides_the_labels_of_its_pack(tmp_path: Path) -> None:
     assert (own.by, own.unit, packs.by, packs.unit) == (("route",), "host", ("feature",), "pod")
 
 
+def test_a_gauge_may_be_worse_either_way(tmp_path: Path) -> None:
+    [only] = rules(tmp_path, "pack: p\nrules:\n- {name: a, kind: gauge, value: load, worse: either}\n")
+    assert only.worse is Worse.EITHER
+
+
 def test_an_empty_by_makes_one_stream_whatever_the_pack_says(tmp_path: Path) -> None:
     [only] = rules(tmp_path, f"pack: p\nby: [feature]\nrules:\n- {{name: a, {RATIO}, by: []}}\n")
     assert only.by == ()

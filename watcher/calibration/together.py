@@ -50,7 +50,9 @@ def _alone(watch: Watch, each: Calibration) -> Calibration:
     temper = np.ones((len(each.streams), 2)) if each.temper is None else np.minimum(each.temper, 1.0)
     temper = np.where(temper > 0, temper, 1.0)
     temper[:, 1] = 0.0
-    few = f"{each.apart} placebos that do not overlap are too few for alpha {100 * watch.alpha_in_effect:g} %"
-    why = few if watch.design is Design.BEFORE_AFTER else "noise that is remembered as fitted is assumed"
+    many = "there is no room for placebos"
+    if each.apart:
+        many = f"{each.apart} placebos that do not overlap are too few for alpha {100 * watch.alpha_in_effect:g} %"
+    why = many if watch.design is Design.BEFORE_AFTER else "noise that is remembered as fitted is assumed"
     said = f"{why}: the noise model alone decides" if watch.design is Design.BEFORE_AFTER else why
     return replace(each, reached=None, temper=temper, bar=None).noted(said)

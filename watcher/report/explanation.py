@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from watcher import reasons
+from watcher.evidence import placebo
 from watcher.model import Design, Kind, Outcome, QuantileShift, Rule, Tally, Verdict
 from watcher.report.cells import moment, printable
 from watcher.report.findings import Findings
@@ -98,8 +99,13 @@ def _harm(findings: Findings, verdict: Verdict) -> str:
         return "none: nothing was compared"
     whole, calibration = findings.watch.alpha_in_effect, findings.calibrations.get(verdict.rule)
     spent = f"alpha {math.exp(-verdict.threshold):.2g}, its share of {whole:g}"
-    if calibration is not None and calibration.bar is not None:
-        spent = f"set by placebos, for alpha {whole:g}"
+    if calibration is not None and calibration.bar is not None and calibration.placebos is not None:
+        priced = verdict.log_e_regressed - (verdict.threshold - calibration.bar)
+        further = int((calibration.placebos >= priced).sum())
+        p = placebo.p_value(calibration.placebos, priced)
+        spent = (
+            f"set by placebos, for alpha {whole:g}: {further} of {calibration.placebos.size} reached as far, p {p:.2g}"
+        )
     held = f"; held for {verdict.held} blocks" if verdict.held else ""
     return f"log e {verdict.log_e_regressed:.1f} of {verdict.threshold:.1f} needed ({spent}){held}"
 

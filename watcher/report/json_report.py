@@ -26,7 +26,7 @@ def comparison(findings: Findings) -> dict[str, Any]:
         "schema": SCHEMA,
         "outcome": verdict.outcome.value,
         "reason": verdict.reason,
-        "design": findings.watch.design.value,
+        "design": "both" if _both(findings) else findings.watch.design.value,
         "alpha": findings.watch.alpha_in_effect,
         "alarms": list(verdict.alarms),
         "calibration": _calibration(_widest(list(findings.calibrations.values()))),
@@ -38,6 +38,11 @@ def comparison(findings: Findings) -> dict[str, Any]:
         "warnings": list(findings.warnings),
         "streams": [_stream(findings, each) for each in findings.streams],
     }
+
+
+def _both(findings: Findings) -> bool:
+    """Tell whether a rule is held against the control and against its own past at once."""
+    return any(each.beta is not None for each in findings.calibrations.values())
 
 
 def releases(several: Sequence[Findings]) -> dict[str, Any]:
