@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter
 
 from watcher import reasons
 from watcher.errors import DataError
-from watcher.model import Arm, Floats, Kind, Labels, Observations, Rule, Verdict, Worse
+from watcher.model import Arm, Design, Floats, Kind, Labels, Observations, Rule, Verdict, Worse
 from watcher.report.cells import clipped, word
 from watcher.report.drawing import (
     BASELINE,
@@ -110,10 +110,38 @@ def _draw_arms(findings: Findings, axes: Axes, rule: Rule, seen: Observations, s
         lines.append(smoothed(rule, arm))
         axes.plot(days(at), raws[-1], color=colour, linewidth=0.7, alpha=0.35)
         axes.plot(days(at), lines[-1], color=colour, linewidth=1.9, label=f"{name}, moving average")
+    usual = expected(findings, rule, seen.ends, stream)
+    if usual is not None:
+        axes.plot(days(seen.ends), usual, color=FAINT, linewidth=1.4, linestyle="--", label="usual at this time")
+        lines.append(usual)
     each = reasons.span(width * findings.watch.block / 60)
     axes.plot([], [], color=FAINT, linewidth=0.7, alpha=0.5, label=f"each {each}")
     _scale(axes, raws, lines, rule)
     axes.set_ylabel(_axis_name(rule, len(seen.treatment.units)), color=FAINT, size=9, parse_math=False)
+
+
+def expected(findings: Findings, rule: Rule, ends: Floats, stream: Labels) -> Floats | None:
+    """Return what a series was expected to be since exposure, [block]: its season, at the level of the hours before.
+
+    NaN before exposure, and beyond the horizon; None where there is a control, or no history to expect anything from.
+    """
+    calibration = findings.calibrations.get(rule.name)
+    if calibration is None or calibration.usual is None or findings.watch.design is not Design.BEFORE_AFTER:
+        return None
+    if stream not in calibration.streams or calibration.unit is None or calibration.level is None:
+        return None
+    row = calibration.streams.index(stream)
+    at = np.rint((ends - calibration.usual_from) / findings.watch.block).astype(int)
+    inside = (at >= 0) & (at < calibration.usual.shape[1])
+    out, off = np.full(ends.size, np.nan), calibration.level[row] * calibration.unit[row]
+    usual = calibration.usual[row, at[inside]]
+    if rule.kind is not Kind.GAUGE:
+        out[inside] = usual * (1.0 + off)
+    elif calibration.logarithmic:
+        out[inside] = np.exp(usual + off)
+    else:
+        out[inside] = (usual + off) * (1.0 if calibration.scale is None else calibration.scale[row])
+    return out
 
 
 def together(rule: Rule, ends: Floats, arm: Arm, width: int) -> tuple[Floats, Arm]:
