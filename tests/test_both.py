@@ -55,8 +55,8 @@ def test_the_control_counts_as_much_as_it_has_in_common_with_the_treatment(share
 def test_what_is_learnt_leaves_less_noise_than_either_comparison_alone() -> None:
     for shared in (0.1, 0.5, 0.9):
         unit = np.median(learnt(shared).unit)
-        # Against its past the noise of one arm is left, against the control what the two do not share; a season of a few
-        # days adds some of its own.
+        # Against its past the noise of one arm is left, against the control what the two do not share; a season
+        # of a few days adds some of its own.
         assert unit < 1.25 * 0.05 * min(1.0, np.sqrt(2 * (1 - shared)))
 
 

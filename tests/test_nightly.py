@@ -125,7 +125,7 @@ class World:
 
     def ready(self, watch: Watch) -> dict[str, object]:
         """Return what is ready at exposure."""
-        return dict(nightly.ready(self.journal, watch, self.source, watch.release.exposed_at + 60))
+        return dict(nightly.ready(self.installation, self.journal, watch, self.source, watch.release.exposed_at + 60))
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_what_could_not_be_read_is_tried_again_after_an_hour(world: World):
 def test_an_exposure_right_after_is_judged_as_if_it_had_been_learnt_then(world: World):
     world.learn()
     watch = world.exposed(NOW - BLOCK)
-    found = nightly.ready(world.journal, watch, world.source, NOW)
+    found = nightly.ready(world.installation, world.journal, watch, world.source, NOW)
     assert world.source.days == [1.0]
     fresh = prepare(watch, read_history(watch, world.source))
     assert list(found) == ["errors", "load"]
@@ -208,7 +208,7 @@ def test_an_exposure_right_after_is_judged_as_if_it_had_been_learnt_then(world: 
 def test_within_a_day_only_the_last_day_is_read_and_the_usual_is_nearly_the_same(world: World, hours: int):
     world.learn()
     watch = world.exposed(NOW + hours * HOUR)
-    found = nightly.ready(world.journal, watch, world.source, NOW + hours * HOUR + 60)
+    found = nightly.ready(world.installation, world.journal, watch, world.source, NOW + hours * HOUR + 60)
     assert world.source.days == [1.0]
     fresh = prepare(watch, read_history(watch, world.source))
     for name, own in found.items():

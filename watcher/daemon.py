@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from watcher.config import Installation, ReleaseEntry, Service
 from watcher.errors import ConfigError, Refused, SourceError, SourceRefused, WatcherError
 from watcher.journal import Journal, Watched
 from watcher.look import Source, look, prepare, read_history
-from watcher.model import Design, Exposure, Kill, Kind, Look, Mode, Observations, Request, Watch
+from watcher.model import Calibration, Design, Exposure, Kill, Kind, Look, Mode, Observations, Request, Watch
 from watcher.policy import KILL_KEY, kill_failed
 from watcher.releases import flags_file, version_label
 from watcher.sources.prometheus import PrometheusSource
@@ -48,6 +48,8 @@ class Daemon:
     source: Source
     outbox: Outbox
     on_look: Callable[[Watch, Look], None] | None = None
+    frozen: dict[str, Mapping[str, Calibration]] = field(default_factory=dict)
+    """What was learnt for the releases being watched, as the journal has it: read once."""
 
     def __post_init__(self) -> None:
         """Refuse to start armed where that is not allowed, and free what a dead process left claimed.
@@ -159,18 +161,21 @@ class Daemon:
         """Look once at one release and record it, intents included, in one transaction."""
         watch = watched.watch
         previous = self.journal.last_look(watch.release.id)
-        calibrations = self.journal.calibrations(watch.release.id)
+        calibrations = self.frozen.get(watch.release.id) or self.journal.calibrations(watch.release.id)
         source = self.source
         if not calibrations:
             try:
-                calibrations = nightly.ready(self.journal, watch, source, now)
+                calibrations = nightly.ready(self.installation, self.journal, watch, source, now)
                 calibrations = calibrations or prepare(watch, read_history(watch, source))
                 calibrations = self.journal.record_calibrations(watch.release.id, calibrations, now)
             except SourceError as error:
                 source = Unreadable(error)
+        if calibrations:
+            self.frozen[watch.release.id] = calibrations
         seen = look(watch, source, calibrations, previous, now, self.paused(now), partial(self.beside, watch))
         self.journal.record_look(seen)
         if seen.phase in FINAL:
+            self.frozen.pop(watch.release.id, None)
             self.journal.end_release(watch.release.id, seen.phase, seen.verdict.reason, now)
         if self.on_look is not None:
             self.on_look(watch, seen)

@@ -40,19 +40,25 @@ def learn(installation: Installation, journal: Journal, source: Source, now: flo
     """
     for service in installation.services.values():
         for number, entry in enumerate(service.releases):
-            if entry.baseline is not None or not _due(journal.recall(_key(service.name, number)), service, now):
+            if entry.baseline is not None:
                 continue
-            key = _key(service.name, number)
-            journal.remember(key, {"at": now, "digest": "", "rules": {}})
-            watch = _imagined(installation, journal, service, entry, now)
+            key, watch = _key(service.name, number), _imagined(installation, service, entry, now)
+            record = journal.recall(key)
+            if not _due(record, watch, now):
+                continue
+            # What is known stays known while something newer cannot be learnt.
+            journal.remember(key, {**(record or {"at": now, "digest": "", "rules": {}}), "tried": now})
+            watch = replace(watch, excluded=(*watch.excluded, *disturbed(journal, service, watch.release)))
             learnt = prepare(watch, _Past(watch, source), reach=LASTS)
             rules = {name: each.to_json() for name, each in learnt.items()}
-            journal.remember(key, {"at": now, "digest": digest(watch), "rules": rules})
+            journal.remember(key, {"at": now, "digest": digest(watch), "rules": rules, "tried": now})
             return f"{service.name}, {entry.strategy.value}"
     return None
 
 
-def ready(journal: Journal, watch: Watch, source: Source, now: float) -> dict[str, Calibration]:
+def ready(
+    installation: Installation, journal: Journal, watch: Watch, source: Source, now: float
+) -> dict[str, Calibration]:
     """Return what was learnt at night, brought up to date; nothing where it does not fit the watch.
 
     Raises:
@@ -61,8 +67,10 @@ def ready(journal: Journal, watch: Watch, source: Source, now: float) -> dict[st
     if watch.design is not Design.BEFORE_AFTER:
         return {}
     wanted = digest(watch)
-    for record in _records(journal, watch.release.service):
-        if record["digest"] != wanted or now - record["at"] > LASTS:
+    service = installation.services.get(watch.release.service)
+    for number in range(0 if service is None else len(service.releases)):
+        record = journal.recall(_key(watch.release.service, number))
+        if record is None or record["digest"] != wanted or now - record["at"] > LASTS:
             continue
         recent = source.history(past(watch, REMEMBERED))
         learnt = {name: Calibration.from_json(each) for name, each in record["rules"].items()}
@@ -78,20 +86,13 @@ def _key(service: str, number: int) -> str:
     return f"usual/{service}/{number}"
 
 
-def _records(journal: Journal, service: str) -> Iterator[Mapping[str, Any]]:
-    number = 0
-    while (record := journal.recall(_key(service, number))) is not None or number == 0:
-        if record is not None:
-            yield record
-        number += 1
-
-
-def _due(record: Mapping[str, Any] | None, service: Service, now: float) -> bool:
+def _due(record: Mapping[str, Any] | None, watch: Watch, now: float) -> bool:
     if record is None:
         return True
-    if not record["digest"]:
-        return bool(now - record["at"] >= PATIENCE)
-    return _night(now, service.zone) > _night(record["at"], service.zone)
+    failed = record["tried"] != record["at"] or not record["digest"]
+    if failed and now - record["tried"] < PATIENCE:
+        return False
+    return record["digest"] != digest(watch) or _night(now, watch.zone) > _night(record["at"], watch.zone)
 
 
 def _night(at: float, zone: str) -> dt.date:
@@ -99,13 +100,12 @@ def _night(at: float, zone: str) -> dt.date:
     return (dt.datetime.fromtimestamp(at, ZoneInfo(zone)) - dt.timedelta(hours=NIGHT)).date()
 
 
-def _imagined(installation: Installation, journal: Journal, service: Service, entry: ReleaseEntry, now: float) -> Watch:
+def _imagined(installation: Installation, service: Service, entry: ReleaseEntry, now: float) -> Watch:
     """Return the watch of a release that nobody made, as if users were exposed now."""
     closed = float(np.floor((now - installation.settle) / installation.block) * installation.block)
     feature = entry.features[0] if entry.features else service.name
     release = Release(service.name, service.environment, feature, "-", entry.strategy, (Stage(closed),), previous="-")
-    watch = plan(installation, service, entry, release, disturbed(journal, service, release))
-    return replace(watch, split=None)
+    return replace(plan(installation, service, replace(entry, split=None), release), split=None)
 
 
 class _Past(Mapping[str, Observations]):

@@ -41,7 +41,8 @@ def brought_up_to_date(rule: Rule, watch: Watch, learnt: Calibration, recent: Ob
         recent: the blocks of the last day before exposure.
     """
     if learnt.usual is None or learnt.memory is None:
-        return None
+        # Nothing was measured: nothing can be said of the rule, now as little as then.
+        return learnt
     first = float(np.floor(watch.release.exposed_at / watch.block) * watch.block + watch.block)
     start, blocks = round((first - learnt.usual_from) / watch.block), int(np.ceil(watch.horizon / watch.block))
     if start < 0 or start + blocks > learnt.usual.shape[1]:

@@ -137,7 +137,7 @@ def parse_zone(value: object) -> str:
     """
     try:
         ZoneInfo(str(value))
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(f"no time zone is called {value!r}; write an IANA name such as Europe/Berlin") from error
     return str(value)
 
@@ -175,8 +175,11 @@ def parse_local_day(value: object, zone: str) -> tuple[float, float]:
     except ValueError as error:
         raise ValueError(f"expected a day such as 2026-12-25, found {value!r}") from error
     where = ZoneInfo(zone)
-    start, end = (dt.datetime.combine(each, dt.time(), where) for each in (day, day + dt.timedelta(days=1)))
-    return start.timestamp(), end.timestamp()
+    try:
+        start, end = (dt.datetime.combine(each, dt.time(), where) for each in (day, day + dt.timedelta(days=1)))
+        return start.timestamp(), end.timestamp()
+    except OverflowError as error:
+        raise ValueError(f"expected a day such as 2026-12-25, found {value!r}") from error
 
 
 def _day(value: object) -> str:
