@@ -139,9 +139,19 @@ def _decided(
         confidence = f"{100 * (1 - watch.alpha.healthy):g} %"
         said = f"{'worse, but ' if worse else ''}proven within the margin ({margin}; one-sided, {confidence})"
         return replace(verdict, outcome=Outcome.HEALTHY, decided_at=since, reason=f"{what}: {said}; {effect}.")
-    state = "worse, within the margin so far" if worse else "not decided yet"
+    state = "not decided yet"
+    if worse:
+        lies = "within the margin" if _estimated(rule, evidence, row) <= evidence.margin else "its size not settled"
+        state = f"worse, {lies} so far"
     state = state if accepted is None else f"accepted as intended ({accepted})"
     return replace(verdict, needs=needs, reason=f"{what}: {state}; {effect}; {reasons.waiting(needs)}.")
+
+
+def _estimated(rule: Rule, evidence: Evidence, row: int) -> float:
+    """Return the estimated harm of a stream since exposure, on the scale of the effect."""
+    assert evidence.snapshot is not None
+    effect = float(evidence.snapshot.estimate[row])
+    return {Worse.HIGHER: effect, Worse.LOWER: -effect, Worse.EITHER: abs(effect)}[rule.worse]
 
 
 def _margin_said(evidence: Evidence, rule: Rule, row: int) -> str:
