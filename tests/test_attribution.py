@@ -11,7 +11,18 @@ import pytest
 
 from tests.timeline import EXPOSED, MINUTE, looks, ratio, release, watch
 from watcher.act import Outbox
-from watcher.attribution import Standing, Suspect, apparent, attribute, control_harmed, said, standardised, suspect
+from watcher.attribution import (
+    Standing,
+    Suspect,
+    apparent,
+    attribute,
+    control_harmed,
+    harmed,
+    placed,
+    said,
+    standardised,
+    suspect,
+)
 from watcher.config import load_installation
 from watcher.daemon import Daemon
 from watcher.journal import Journal
@@ -220,7 +231,7 @@ def test_a_message_says_what_else_was_exposed_and_which_the_evidence_points_to()
         "Also exposed then: shop/production/search@4. The evidence points to shop/production/checkout@1.2, because it "
         "was exposed "
     )
-    assert line.endswith("min before the harm began; harm only in its own treatment.")
+    assert line.endswith("min before the harm began; the units that show the harm are those that have it.")
     assert {alert.title.split(":")[0] for alert in told if line in alert.lines} <= {
         TITLES[state].split(":")[0] for state in ("regressed", "killed")
     }
@@ -348,3 +359,25 @@ def test_releases_of_other_services_are_not_suspected(tmp_path: Path) -> None:
     told = told_by_the_daemon(tmp_path, source, (elsewhere, flag("checkout", 20)), 45)
     assert [alert for alert in told if alert.state == "regressed"]
     assert "Also exposed" not in " ".join(line for alert in told for line in alert.lines)
+
+
+def test_harm_on_the_units_of_another_release_points_to_that_one() -> None:
+    """A flag is on everywhere; only on the two pods that run another release do its users see errors."""
+    made, seen = canary(), ratio(60, units=6, traffic=1200)
+    rng, arm = np.random.default_rng(4), seen.treatment
+    events = arm.events.copy()
+    events[:, :2] += rng.binomial(arm.total[:, :2].astype(int), 0.08)
+    source = MemorySource({"errors": replace(seen, treatment=replace(arm, events=events))})
+    calibrations = prepare(made, read_history(made, source))
+    last = look(made, source, calibrations, None, EXPOSED + 30 * MINUTE)
+    assert last.verdict.outcome is Outcome.REGRESSED
+    units = harmed(made, last.verdict, last.states)
+    assert units == set(arm.units[:2])
+    flag = suspect(made, last.verdict, calibrations, last.states)
+    assert set(flag.units) == set(arm.units)
+    pods = Suspect("search@5", EXPOSED - MINUTE, concurrent=True, evidence=1.0, units=tuple(arm.units[:2]))
+    elsewhere = replace(pods, release="cart@2", units=("other-1", "other-2"))
+    found = attribute(placed([flag, pods, elsewhere], units))
+    assert found.best == "search@5"
+    assert "the units that show the harm are those that have it" in found.ranking[0].reason
+    assert {each.release: each.standing for each in found.ranking}["cart@2"] is Standing.ELSEWHERE

@@ -23,14 +23,15 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from watcher import reasons
+from watcher.comparison import EvidenceState
 from watcher.model import (
     Arm,
     Calibration,
@@ -61,7 +62,7 @@ UNPROVEN = float(np.log(4.0))
 """What it costs not to have been shown to be worse: a release to which harm that everybody has may yet belong."""
 
 MOSTLY = 0.5
-"""Share of the units with harm from which on they count as a release's own."""
+"""Overlap of a release's units and those with harm from which on the harm counts as its own."""
 
 FEW = 5
 """Blocks that say how much a stream varies, at least."""
@@ -95,8 +96,8 @@ class Suspect:
     it shows none), `evidence` how far that harm is proven: nats beyond the threshold of its worst stream. `harm` is the
     largest estimated harm of its streams, in standard deviations of their own past where that is known. `concurrent`
     tells that it is held against a control, `control_harmed` that the control got worse, too (None: nobody knows).
-    `carried` is the share of the units with harm that are its own treatment's (None: units are not told apart),
-    `silent` that of its streams whose treatment sends nothing.
+    `units` serve its treatment, as far as units are told apart; `carried` is how far they are the units with harm
+    (`overlap`; None: nobody knows), `silent` that of its streams whose treatment sends nothing.
     """
 
     release: str
@@ -108,6 +109,7 @@ class Suspect:
     harm: float = 0.0
     concurrent: bool = False
     control_harmed: bool | None = None
+    units: tuple[str, ...] = ()
     carried: float | None = None
     silent: float = 0.0
 
@@ -210,22 +212,24 @@ def _ranked(suspect: Suspect, shared: float | None) -> Ranked:
 
 def _is_own(suspect: Suspect) -> bool:
     """Tell whether only its own treatment shows the harm."""
-    if not suspect.alarm or suspect.control_harmed:
+    if suspect.control_harmed:
         return False
     if suspect.carried is not None:
         return suspect.carried > MOSTLY
-    return suspect.concurrent
+    return suspect.concurrent and bool(suspect.alarm)
 
 
 def _standing(suspect: Suspect, own: bool) -> tuple[Standing, str]:
     if own and suspect.alarm == ABSENCE:
         return Standing.OWN, "only its own treatment went silent"
+    if own and suspect.carried is not None:
+        return Standing.OWN, "the units that show the harm are those that have it"
     if own:
         return Standing.OWN, "harm only in its own treatment"
     if suspect.control_harmed:
         return Standing.ELSEWHERE, "but those who do not have it show the harm, too"
     if suspect.carried is not None and suspect.carried <= MOSTLY:
-        return Standing.ELSEWHERE, f"but only {100 * suspect.carried:.0f} % of the units with harm have it"
+        return Standing.ELSEWHERE, "but the units that show the harm are not those that have it"
     if suspect.concurrent:
         return Standing.ELSEWHERE, "but its treatment is not shown to be worse than its control"
     if not suspect.alarm:
@@ -233,13 +237,66 @@ def _standing(suspect: Suspect, own: bool) -> tuple[Standing, str]:
     return Standing.SHARED, "everybody shows it, not its own treatment alone"
 
 
-def suspect(watch: Watch, verdict: ReleaseVerdict, calibrations: Mapping[str, Calibration]) -> Suspect:
+def overlap(some: Collection[str], others: Collection[str]) -> float:
+    """Return how far two sets of units are the same, between 0 and 1.
+
+    >>> overlap({"pod-1", "pod-2"}, {"pod-2"}), overlap({"pod-1"}, {"pod-2"})
+    (0.6666666666666666, 0.0)
+
+    References:
+        Dice (1945), Ecology 26(3).
+    """
+    return 2 * len(set(some) & set(others)) / max(len(some) + len(others), 1)
+
+
+def harmed(watch: Watch, verdict: ReleaseVerdict, states: Mapping[str, Any]) -> frozenset[str]:
+    """Return the units of a treatment that are worse than its control, beyond the margin, since harm began.
+
+    Args:
+        watch: its rules.
+        verdict: of its latest look.
+        states: the evidence states of that look, by rule; nothing where they do not tell units apart.
+    """
+    rules, found = {rule.name: rule for rule in watch.rules}, set()
+    for each in verdict.streams:
+        rule = rules.get(each.rule)
+        if each.outcome is not Outcome.REGRESSED or rule is None or rule.kind is Kind.GAUGE or each.rule not in states:
+            continue
+        state = EvidenceState.from_json(states[each.rule])
+        if state.since is None or each.labels not in state.streams:
+            continue
+        events, total = state.since[state.streams.index(each.labels), :, :2].T
+        rate = np.divide(events, total, out=np.full_like(total, np.nan), where=total > 0)
+        side = -1 if rule.worse is Worse.LOWER else 1
+        allowed = rate[0] + side * (rule.margin if rule.absolute else rule.margin * rate[0])
+        found |= {unit for unit, own in zip(state.suspects, rate[1:], strict=True) if side * (own - allowed) > 0}
+    return frozenset(found)
+
+
+def placed(suspects: Sequence[Suspect], units: Collection[str]) -> list[Suspect]:
+    """Return suspects that know how far their units are the ones with harm; some units say nothing of releases."""
+    return [replace(each, carried=overlap(each.units, units)) if units and each.units else each for each in suspects]
+
+
+def units_of(states: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the units that serve a treatment, as the evidence states of its latest look have them."""
+    named = [state["suspects"] for state in states.values() if "suspects" in state]
+    return tuple(dict.fromkeys(unit for each in named for unit in each))
+
+
+def suspect(
+    watch: Watch,
+    verdict: ReleaseVerdict,
+    calibrations: Mapping[str, Calibration],
+    states: Mapping[str, Any] | None = None,
+) -> Suspect:
     """Return what a verdict says of a release as the possible cause.
 
     Args:
         watch: its design, and when users were exposed.
         verdict: at the latest look, or at the one that raised the alarm.
         calibrations: by rule; how much each stream varied before.
+        states: the evidence states of that look, by rule.
     """
     rules, concurrent = {rule.name: rule for rule in watch.rules}, watch.design is Design.CONCURRENT
     streams = [each for each in verdict.streams if each.rule in rules and not each.dormant]
@@ -258,6 +315,7 @@ def suspect(watch: Watch, verdict: ReleaseVerdict, calibrations: Mapping[str, Ca
         began_at=_began(top, watch) if alarm else None,
         evidence=max(judged, default=-np.inf),
         harm=max((standardised(rules[each.rule], each, calibrations.get(each.rule)) for each in streams), default=0.0),
+        units=units_of(states or {}),
         concurrent=concurrent,
         control_harmed=control_harmed(rules[top.rule], top, calibrations.get(top.rule)) if top and concurrent else None,
         silent=silent / len(streams) if streams else 0.0,

@@ -192,7 +192,7 @@ class Daemon:
             if last is None:
                 found.append(Suspect(there.id, there.exposed_at, concurrent=other.watch.design is Design.CONCURRENT))
             else:
-                found.append(suspect(other.watch, last.verdict, self.journal.calibrations(there.id)))
+                found.append(suspect(other.watch, last.verdict, self.journal.calibrations(there.id), last.states))
         return found
 
     def paused(self, now: float) -> str | None:

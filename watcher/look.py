@@ -118,7 +118,7 @@ def look(
         aftermath=said,
         paused=paused,
         problem=problem or _doubt(seen),
-        beside=_beside(watch, verdict, calibrations, beside),
+        beside=_beside(watch, verdict, calibrations, states, beside),
     )
     decision = decide(watch, verdict, situation)
     return Look(
@@ -142,13 +142,15 @@ def _beside(
     watch: Watch,
     verdict: ReleaseVerdict,
     calibrations: Mapping[str, Calibration],
+    states: Mapping[str, Any],
     others: Callable[[], Sequence[attribution.Suspect]],
 ) -> str:
     """Return which of the releases the evidence points to, where one regressed beside others."""
     if verdict.outcome is not Outcome.REGRESSED:
         return ""
-    own = attribution.suspect(watch, verdict, calibrations)
-    return attribution.said(attribution.attribute([own, *others()]), own.release)
+    own = attribution.suspect(watch, verdict, calibrations, states)
+    suspects = attribution.placed([own, *others()], attribution.harmed(watch, verdict, states))
+    return attribution.said(attribution.attribute(suspects), own.release)
 
 
 def _doubt(seen: Mapping[str, Observations]) -> str | None:
