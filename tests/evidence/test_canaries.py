@@ -16,7 +16,7 @@ from watcher.comparison.methods import Methods, tolerated
 from watcher.errors import ShapeError
 from watcher.evidence.canaries import Canaries, CanaryState, error, middle_of, placebos
 from watcher.evidence.track import CAP
-from watcher.model import Arm, Design, Floats, Kind, Labels, Observations, Rule, Selector, Worse, labels
+from watcher.model import Arm, Floats, Kind, Labels, Observations, Rule, Selector, Worse, labels
 
 BEFORE, AFTER, CONTROL = 20, 120, 4
 SLOW = Rule("slow", Kind.GAUGE, Selector("slow"), margin=0.1)
@@ -44,7 +44,7 @@ def alarms(rule: Rule, values: Floats, alpha: float = 0.05) -> tuple[Floats, Flo
     control = Arm(names[:CONTROL], values[:, :CONTROL], ones[:, :CONTROL])
     silent = Arm(names[CONTROL:], 0 * values[:, CONTROL:], 0 * ones[:, CONTROL:])
     history = Observations(streams, ends, silent, control).between(0.0, 60.0 * BEFORE)
-    learnt = calibrate(rule, Design.CONCURRENT, history, "history", np.random.default_rng(1), 60.0)
+    learnt = calibrate(rule, watch(rule), history, "history", np.random.default_rng(1))
     methods = Methods(watch(rule), rule, learnt)
     assert set(methods.chosen(streams)) == {"canaries"}
     method = methods.laid_out("canaries", streams)
