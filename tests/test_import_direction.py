@@ -37,7 +37,7 @@ SEES: dict[str, set[str]] = {
     "comparison": COMPARISON,
     "reasons": {"model"},
     "judge": JUDGE,
-    "attribution": NOUNS | {"reasons"},
+    "attribution": JUDGE,
     "policy": POLICY,
     "aftermath": POLICY,
     "look": LOOK,
