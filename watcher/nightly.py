@@ -47,11 +47,12 @@ def learn(installation: Installation, journal: Journal, source: Source, now: flo
             if not _due(record, watch, now):
                 continue
             # What is known stays known while something newer cannot be learnt.
-            journal.remember(key, {**(record or {"at": now, "digest": "", "rules": {}}), "tried": now})
+            journal.remember(key, {**(record or {"at": now, "digest": ""}), "tried": now})
             watch = replace(watch, excluded=(*watch.excluded, *disturbed(journal, service, watch.release)))
             learnt = prepare(watch, _Past(watch, source), reach=LASTS)
-            rules = {name: each.to_json() for name, each in learnt.items()}
-            journal.remember(key, {"at": now, "digest": digest(watch), "rules": rules, "tried": now})
+            # Apart: when it was learnt is asked at every tick, what was learnt at an exposure.
+            journal.remember(f"{key}/rules", {name: each.to_json() for name, each in learnt.items()})
+            journal.remember(key, {"at": now, "digest": digest(watch), "tried": now})
             return f"{service.name}, {entry.strategy.value}"
     return None
 
@@ -69,11 +70,12 @@ def ready(
     wanted = digest(watch)
     service = installation.services.get(watch.release.service)
     for number in range(0 if service is None else len(service.releases)):
-        record = journal.recall(_key(watch.release.service, number))
+        key = _key(watch.release.service, number)
+        record = journal.recall(key)
         if record is None or record["digest"] != wanted or now - record["at"] > LASTS:
             continue
         recent = source.history(past(watch, REMEMBERED))
-        learnt = {name: Calibration.from_json(each) for name, each in record["rules"].items()}
+        learnt = {name: Calibration.from_json(each) for name, each in journal.recall(f"{key}/rules").items()}
         found = {
             rule.name: brought_up_to_date(rule, watch, learnt[rule.name], recent[rule.name]) for rule in watch.rules
         }

@@ -107,9 +107,6 @@ def _of_difference(watch: Watch, found: Calibration) -> Calibration:
         unit=found.unit * np.sqrt(2),
         drift=np.zeros_like(found.drift),
         tail=np.zeros_like(found.tail),
-        reached=None,
-        temper=None,
-        contaminated=(),
     )
 
 
@@ -138,6 +135,9 @@ def _calibrated(rule: Rule, watch: Watch, history: Observations, known: Calibrat
         drift=np.zeros_like(error) if _seasonal(watch, history) else error,
     ).noted(_told_of_season(size * watch.block / DAY))
     fitted = with_last_hours(fitted, scaled, before(watch, size), None)
+    if watch.design is Design.CONCURRENT and history.baseline is None:
+        # Of one arm alone: its placebos would say nothing of the difference of two.
+        return fitted
     return _with_placebos(rule, watch, fitted, history.ends, residual, noise)
 
 
