@@ -208,3 +208,35 @@ def test_the_warm_up_is_remembered_and_not_judged() -> None:
     assert plain.track.regressed.shape == (3, 115)
     assert learnt.bar is not None
     assert (spared.track.regressed.max(axis=1) < learnt.bar + np.log(3)).all()
+
+
+def test_a_series_that_never_varied_and_jumps_is_regressed_and_by_how_much_is_told() -> None:
+    ends = EXPOSED - 4 * DAY + MINUTE * np.arange(1, 4 * 1440 + 121)
+    steady = as_gauge(np.where(ends > EXPOSED, 100.0, 5.0)[None], ends)
+    made = watch_of(GAUGE, EXPOSED, 2, 4)
+    learnt = prepare(made, {"load": steady.between(0, EXPOSED)})
+    (stream,) = look(made, MemorySource({"load": steady}), learnt, None, EXPOSED + 1800).verdict.streams
+    assert stream.outcome is Outcome.REGRESSED
+    assert stream.effect.estimate == pytest.approx(20.0, rel=0.01)
+    calm = as_gauge(np.full((1, ends.size), 5.0), ends)
+    assert (
+        look(made, MemorySource({"load": calm}), learnt, None, EXPOSED + 1800).verdict.outcome is not Outcome.REGRESSED
+    )
+
+
+def test_an_exposure_inside_a_block_loses_nothing_of_the_jump() -> None:
+    """The block it falls into says nothing, and the next is held against the last one before."""
+    rng = np.random.default_rng(5)
+    ends = EXPOSED - 4 * DAY + MINUTE * np.arange(1, 4 * 1440 + 121)
+    level = 5 * np.exp(rng.normal(0, 0.03, ends.size))
+    found = []
+    for late in (0.0, 20.0):
+        since = EXPOSED + late
+        shifted = as_gauge(np.where(ends - MINUTE >= since, 1.2 * level, level)[None], ends)
+        made = watch_of(GAUGE, since, 2, 4)
+        learnt = prepare(made, {"load": shifted.between(0, EXPOSED)})
+        last = look(made, MemorySource({"load": shifted}), learnt, None, EXPOSED + 600)
+        found.append(last.verdict.streams[0])
+    assert [each.outcome for each in found] == [Outcome.REGRESSED] * 2
+    assert found[1].effect.estimate == pytest.approx(found[0].effect.estimate, rel=0.03)
+    assert found[1].log_e_regressed == pytest.approx(found[0].log_e_regressed, rel=0.3)

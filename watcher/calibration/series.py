@@ -34,6 +34,9 @@ FAR = 25.0
 UNUSUAL = 2.0
 """The last hours before exposure are no baseline if they deviate so many times as far as any others did."""
 
+LEAST = 1e-3
+"""Relative standard deviation that is granted to a series that never varied: it may vary a little."""
+
 AT_ONCE = 2
 """Threads that calibrate: the work waits for memory as much as for a processor."""
 
@@ -277,7 +280,7 @@ def _seasonal(watch: Watch, history: Observations) -> bool:
 def _with_noise(rule: Rule, history: Observations, fitted: Calibration, expected: Floats) -> Calibration:
     """Return the calibration with the noise of the series: of counts, in excess of what their number implies."""
     if plain(rule, history):
-        return replace(fitted, unit=robust_spread(series(rule, history, fitted) - expected))
+        return replace(fitted, unit=np.maximum(robust_spread(series(rule, history, fitted) - expected), LEAST))
     total = history.treatment.total.sum(axis=1)
     values, chance = across(rule, history.treatment) / expected - 1.0, by_chance(rule, total, expected)
     noise, usually = np.tile([1.0, 0.0], (len(values), 1)), np.ones(len(values))

@@ -122,6 +122,12 @@ class Methods:
         temper = plain if self.calibration.temper is None else self.calibration.temper
         return self.of_streams(temper, streams, 1.0)
 
+    @property
+    def partial(self) -> bool:
+        """Whether users were exposed inside a block, which then is neither before nor after."""
+        since = self.watch.release.exposed_at / self.watch.block
+        return bool(abs(since - round(since)) * self.watch.block > 1e-6)
+
     def tails(self, streams: tuple[Labels, ...]) -> Floats | None:
         """Return what a series remembers at exposure, [stream, mean]."""
         return None if self.calibration.tail is None else self.of_streams(self.calibration.tail, streams, 0.0)

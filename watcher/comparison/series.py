@@ -23,6 +23,8 @@ def fold_series(
     if not state.parts:
         return replace(state, staged=state.staged + int(counted.sum())), track
     residual, noise = _residuals(methods, observations, state.streams)
+    # A block inside which users were exposed is neither before nor after.
+    residual[:, observations.ends - methods.watch.block < methods.watch.release.exposed_at - 1e-6] = np.nan
     temper, parts = methods.tempered(state.streams), []
     for part in state.parts:
         method, own = methods.laid_out(part.method, state.streams), part.state
@@ -41,7 +43,8 @@ def fold_series(
                 louder = loud > track.regressed[:, b]
                 since = end - (own.since[:, 1] - 1) * methods.watch.block
                 track.regressed[:, b] = np.maximum(track.regressed[:, b], loud)
-                track.harm[:, b] = np.where(louder, _harm(methods, state.streams, method, own), track.harm[:, b])
+                harm = np.maximum(_harm(methods, state.streams, method, own), track.harm[:, b])
+                track.harm[:, b] = np.where(louder, harm, track.harm[:, b])
                 track.onset[:, b] = np.where(louder, since, track.onset[:, b])
         parts.append(replace(part, state=own))
     return replace(state, parts=tuple(parts), staged=state.staged + int(counted.sum())), track
@@ -62,7 +65,8 @@ def series_snapshot(methods: Methods, state: EvidenceState, alpha: float) -> Sna
             assert isinstance(part.state, SpikeState)
             assert merged is not None
             loud = temper[:, 1] * method.log_e(part.state)
-            harm = np.where(loud > merged.log_regressed, _harm(methods, state.streams, method, part.state), merged.harm)
+            harm = np.maximum(_harm(methods, state.streams, method, part.state), merged.harm)
+            harm = np.where(loud > merged.log_regressed, harm, merged.harm)
             merged = replace(merged, log_regressed=np.maximum(merged.log_regressed, loud), harm=harm)
     return merged
 

@@ -41,8 +41,10 @@ def _fresh(methods: Methods, streams: tuple[Labels, ...]) -> EvidenceState:
     for name, rows in methods.chosen(streams).items():
         own = tuple(streams[row] for row in rows)
         method = methods.laid_out(name, own)
-        extra = (methods.tails(own),) if isinstance(method, Innovations) else ()
-        parts.append(Part(name, rows, method.start(len(rows), *extra)))
+        if isinstance(method, Innovations):
+            parts.append(Part(name, rows, method.start(len(rows), methods.tails(own), methods.partial)))
+        else:
+            parts.append(Part(name, rows, method.start(len(rows))))
     return EvidenceState(streams, size, np.zeros((size, 4)), np.zeros((size, 2)), 0, (0, 0), tuple(parts))
 
 

@@ -111,14 +111,20 @@ class Innovations:
         prior = np.r_[AT_ONCE, np.full(later, LATER / max(later, 1)), RISING]
         return np.asarray(np.log(prior / prior.sum()))
 
-    def start(self, streams: int, tail: Floats | None = None) -> InnovationState:
-        """Return the state at exposure; `tail` [stream, mean] is what the series remembers then."""
+    def start(self, streams: int, tail: Floats | None = None, partial: bool = False) -> InnovationState:
+        """Return the state at exposure.
+
+        Args:
+            streams: how many.
+            tail: what the series remembers then, [stream, mean].
+            partial: whether the first block began before exposure: a shift shows from the one after it on.
+        """
         return InnovationState(
             means=np.zeros((streams, self.memory.weights.shape[1])) if tail is None else tail,
             sums=np.zeros((streams, 4, self.onsets.size + 1)),
             level=np.zeros((streams, 2)),
             raw=np.zeros((streams, 2)),
-            exposed=np.zeros(streams),
+            exposed=np.full(streams, -1.0 if partial else 0.0),
             points=np.zeros(streams),
             first=np.full(streams, np.nan),
         )

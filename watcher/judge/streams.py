@@ -10,6 +10,7 @@ import numpy as np
 from watcher import reasons
 from watcher.calibration import signed
 from watcher.comparison import CONFIDENCE, Evidence
+from watcher.evidence import placebo
 from watcher.evidence.absence import FALSE_SILENCE, FIRST_BLOCKS, SCHEDULED, absent, reserved, silent
 from watcher.judge.facts import effect_of, needs_of, quantiles_of, sick_unit_of, tally_of
 from watcher.model import Design, Effect, Flags, Floats, Kind, Needs, Outcome, Rule, Tally, Verdict, Watch, Worse
@@ -44,7 +45,8 @@ def thresholds(watch: Watch, rule: Rule, streams: int, known: int, bar: float | 
     It is log(1 / alpha) more than the price of the stream's share; where placebos set a `bar`, that takes its place.
     """
     least = -np.log(watch.alpha_in_effect) if bar is None else np.nextafter(bar, np.inf)
-    return np.asarray(least - np.log(shares(watch, rule, streams, known)))
+    # Where placebos never stirred at all, something still has to.
+    return np.asarray(np.maximum(least - np.log(shares(watch, rule, streams, known)), placebo.LEAST))
 
 
 def judge(watch: Watch, rule: Rule, evidence: Evidence, previous: Sequence[Verdict] = ()) -> tuple[Verdict, ...]:

@@ -111,6 +111,8 @@ def score(found: Look) -> float:
 
 def _beyond(verdict: Verdict) -> float:
     beyond = verdict.log_e_regressed - verdict.threshold
+    # Of what jumps from standing still the evidence has no measure; silence stays the strongest sign.
+    beyond = min(beyond, ABSENT - 1)
     return max(beyond, 0.0) if verdict.outcome is Outcome.REGRESSED else min(beyond, _BELOW)
 
 
