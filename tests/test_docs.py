@@ -182,7 +182,7 @@ def test_dead_links_and_paths_are_found() -> None:
     )
     assert dead_links(markdown, ROOT) == ["gone.md", "#nowhere"]
     named = (
-        "`watcher/model.py`, `watcher/gone.py`, `rules/*.yaml`, `rules/*.gone`, `config/flags.yaml`, `GONE.md`, `a/b`"
+        "`watcher/errors.py`, `watcher/gone.py`, `rules/*.yaml`, `rules/*.gone`, `config/flags.yaml`, `GONE.md`, `a/b`"
     )
     assert missing_paths(named) == ["watcher/gone.py", "rules/*.gone", "GONE.md"]
     assert missing_targets("Run `make test`, not `make gone`.\n\n    make demo\n") == ["gone"]

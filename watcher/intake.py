@@ -7,10 +7,7 @@ from dataclasses import replace
 from watcher.config import Installation, ReleaseEntry, Service, plan
 from watcher.errors import Refused
 from watcher.journal import Journal, Watched
-from watcher.model import Exposure, Release, Stage
-
-UNSETTLED = 1800.0
-"""Seconds after any exposure in which a service is not its usual self."""
+from watcher.model import UNSETTLED, Exposure, Release, Stage
 
 
 def take(

@@ -57,6 +57,8 @@ def backtest(
                 alpha=installation.alpha,
                 warm_up=owner.warm_up,
                 block=installation.block,
+                timezone=owner.zone,
+                exclude=[f"{start}/{end}" for start, end in owner.unusual],
                 at=at,
                 looks_every=given["looks_every"],
                 horizon=given["horizon"],

@@ -27,7 +27,7 @@ from watcher.evidence.placebo import (
     starts,
     unusual,
 )
-from watcher.evidence.spikes import Spikes, usual
+from watcher.evidence.spikes import Spikes, lately
 from watcher.model import Flags, Floats
 
 EVIDENCE = st.sampled_from([-1.0, 0.0, 0.0, 0.5, 1.0, 2.0, 2.0, 3.5])
@@ -174,7 +174,7 @@ def test_a_placebo_is_judged_as_a_release_at_its_moment_would_be(sign: int) -> N
             _, track = one.fold(
                 state, residuals[[stream], window], noise[[stream], window], 60.0 * np.arange(horizon), counted
             )
-            level, spread = usual(scaled[:, start - before : start], np.ones(1))
+            level, spread = lately(scaled[:, start - before : start], np.ones(1))
             bets, most = spikes.start(1), -np.inf
             for block in np.flatnonzero(counted).tolist():
                 bets = spikes.step(bets, (scaled[:, start + block] - level) / spread)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from watcher.evidence.onset import NOW
-from watcher.evidence.spikes import FAR, LONG, TIMES, Spikes, SpikeState, usual
+from watcher.evidence.spikes import FAR, LONG, TIMES, Spikes, SpikeState, lately
 from watcher.model import Floats
 
 
@@ -123,7 +123,7 @@ def test_the_state_survives_json_between_blocks() -> None:
 def test_the_last_hours_are_told_by_their_median_and_their_median_deviation_one_at_a_time() -> None:
     rng = np.random.default_rng(4)
     recent, whole = rng.normal(2.0, 0.5, (3, 181)), np.array([1.0, 2.0, 3.0])
-    level, spread = usual(recent, whole)
+    level, spread = lately(recent, whole)
     for stream in range(3):
         middle = float(np.median(recent[stream]))
         around = 1.4826 * float(np.median(np.abs(recent[stream] - middle)))
@@ -134,10 +134,10 @@ def test_the_last_hours_are_told_by_their_median_and_their_median_deviation_one_
 def test_gaps_in_the_last_hours_have_no_say() -> None:
     recent = np.random.default_rng(5).normal(2.0, 0.5, (1, 100))
     gappy = np.insert(recent, np.arange(0, 100, 2), np.nan, axis=1)
-    for found, expected in zip(usual(gappy, np.ones(1)), usual(recent, np.ones(1)), strict=True):
+    for found, expected in zip(lately(gappy, np.ones(1)), lately(recent, np.ones(1)), strict=True):
         assert found == pytest.approx(expected)
 
 
 def test_hours_without_a_measurement_leave_what_is_usual_of_the_whole_history() -> None:
-    level, spread = usual(np.full((1, 10), np.nan), np.array([2.0]))
+    level, spread = lately(np.full((1, 10), np.nan), np.array([2.0]))
     assert (level[0], spread[0]) == (0.0, 2.0)

@@ -15,7 +15,19 @@ from watcher.config import load_installation
 from watcher.errors import ConfigError, DataError, SourceDown
 from watcher.journal import Journal
 from watcher.look import prepare, read_history
-from watcher.model import Arm, Exposure, Labels, Look, Observations, ReleaseVerdict, Request, Stage, Watch, labels
+from watcher.model import (
+    UNSETTLED,
+    Arm,
+    Exposure,
+    Labels,
+    Look,
+    Observations,
+    ReleaseVerdict,
+    Request,
+    Stage,
+    Watch,
+    labels,
+)
 from watcher.oneoff.exposures import PastExposure, filled, read_releases
 from watcher.oneoff.kept import Horizon, Kept
 from watcher.oneoff.past import judged
@@ -185,6 +197,15 @@ def test_a_bad_release_is_found_and_fine_ones_are_not() -> None:
     assert [row.positive for row in found.rows] == [False, True, False]
     assert found.rows[1].exposed_at == NOW - 30 * HOUR
     assert not found.placebos
+
+
+def test_what_earlier_releases_made_unusual_is_left_out_of_the_past_of_later_ones() -> None:
+    made = cases(Server(), at(60, label=1), at(30, label=0), at(10))
+    first, second, third = (made.prepared(task).watch.excluded for task in made.tasks)
+    bad, fine = NOW - 60 * HOUR, NOW - 30 * HOUR
+    assert first == ()
+    assert second == ((bad, bad + made.horizon),)
+    assert third == ((bad, bad + made.horizon), (fine, fine + UNSETTLED))
 
 
 def test_what_goes_wrong_with_one_release_is_its_row_and_with_all_of_them_an_error() -> None:

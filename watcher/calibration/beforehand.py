@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from watcher.calibration.deviations import aligned, residuals
-from watcher.calibration.series import before, with_last_hours
+from watcher.calibration.series import with_last_hours
 from watcher.model import Calibration, Observations, Rule, Watch
 
 DAY = 86_400.0
@@ -48,5 +48,5 @@ def brought_up_to_date(rule: Rule, watch: Watch, learnt: Calibration, recent: Ob
     if start < 0 or start + blocks > learnt.usual.shape[1]:
         return None
     residual, noise = residuals(rule, aligned(recent, learnt.streams), learnt, watch.block)
-    fresh = with_last_hours(learnt, residual / noise, before(watch, residual.shape[1]), learnt.unrest)
+    fresh = with_last_hours(watch, learnt, residual / noise)
     return replace(fresh, usual=learnt.usual[:, start : start + blocks], usual_from=first)

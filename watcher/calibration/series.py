@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from watcher.calibration.counts import DAY
-from watcher.calibration.deviations import across, against, by_chance, overlapping, plain, series, transformed
+from watcher.calibration.deviations import across, against, overlapping
+from watcher.calibration.usual import expected, in_common, seasonal, told_of_season, with_noise
 from watcher.evidence import placebo
 from watcher.evidence.innovations import Innovations
-from watcher.evidence.memory import Memory, robust_spread
-from watcher.evidence.season import FROM, WEEKLY, Calendar, usual, usual_rate
-from watcher.evidence.spikes import RECENT, Spikes
-from watcher.evidence.spikes import usual as usual_lately
+from watcher.evidence.memory import Memory
+from watcher.evidence.spikes import RECENT, Spikes, lately
 from watcher.model import PER_STREAM, Arm, Calibration, Design, Floats, Kind, Observations, Rule, Watch, Worse
 
 FEWEST_POINTS = 20
 """Points of history below which a series is not judged."""
 
-FEWEST_PAIRS = 120
-"""Points of both arms from which is learnt how much of the control the treatment has in common with it."""
-
 CLIPPED = 0.98
 """An innovation counts up to this part of what would alarm alone: one outlier never does."""
 
-FAR = 25.0
-"""Squared deviations, over those of the counts alone, beyond which an incident is not how counts vary."""
-
 UNUSUAL = 2.0
 """The last hours before exposure are no baseline if they deviate so many times as far as any others did."""
-
-LEAST = 1e-3
-"""Relative standard deviation that is granted to a series that never varied: it may vary a little."""
-
-AT_ONCE = 2
-"""Threads that calibrate: the work waits for memory as much as for a processor."""
 
 TOGETHER = 8
 """Streams calibrated at once: four weeks of them, and what is computed of them, fit into little memory."""
@@ -66,12 +52,9 @@ def calibrate_series(
         most = int(measured.max()) if measured.size else 0
         few = f"{most} blocks of history are too few to judge a series (at least {FEWEST_POINTS})"
         return replace(known, streams=history.streams).noted(few)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        # numpy lets others run while it works on arrays of this size.
-        parts = pool.map(
-            lambda rows: _calibrated(rule, watch, history.of_streams(rows), known, reach), _chunks(enough.tolist())
-        )
-        found = _joined(list(parts))
+    found = _joined(
+        [_calibrated(rule, watch, history.of_streams(rows), known, reach) for rows in _chunks(enough.tolist())]
+    )
     if enough.size < measured.size:
         found = found.noted(f"{measured.size - enough.size} streams have too short a history to be judged")
     return _of_difference(watch, found) if alone else found
@@ -118,10 +101,10 @@ def _calibrated(rule: Rule, watch: Watch, history: Observations, known: Calibrat
     history, size = _without(watch, history), history.ends.size
     fitted = replace(known, streams=history.streams, scale=_scale(rule, history, known.logarithmic))
     if history.baseline is not None:
-        fitted = replace(fitted, beta=_in_common(rule, watch, history, fitted))
+        fitted = replace(fitted, beta=in_common(rule, watch, history, fitted))
     ahead = history.ends[-1:] + watch.block * np.arange(1, int(np.ceil((reach + watch.horizon) / watch.block)) + 1)
-    whole = _expected(rule, watch, history, ahead, fitted)
-    fitted = _with_noise(rule, history, fitted, whole[:, :size])
+    whole = expected(rule, watch, history, ahead, fitted)
+    fitted = with_noise(rule, history, fitted, whole[:, :size])
     residual, noise = against(rule, history, fitted, whole[:, :size])
     scaled = residual / noise
     back = min(size, int(DAY / watch.block)) if reach else 0
@@ -135,13 +118,12 @@ def _calibrated(rule: Rule, watch: Watch, history: Observations, known: Calibrat
         memory=memory.weights,
         sigma=memory.sigma,
         # Of a season, the memory of the last hours knows the level better than a mean of days does.
-        drift=np.zeros_like(error) if _seasonal(watch, history) else error,
-    ).noted(_told_of_season(size * watch.block / DAY))
-    fitted = with_last_hours(fitted, scaled, before(watch, size), None)
-    if watch.design is Design.CONCURRENT and history.baseline is None:
-        # Of one arm alone: its placebos would say nothing of the difference of two.
-        return fitted
-    return _with_placebos(rule, watch, fitted, history.ends, residual, noise)
+        drift=np.zeros_like(error) if seasonal(watch, history) else error,
+    ).noted(told_of_season(size * watch.block / DAY))
+    # Of one arm alone placebos would say nothing of the difference of two.
+    if watch.design is Design.BEFORE_AFTER or history.baseline is not None:
+        fitted = _with_placebos(rule, watch, fitted, history.ends, residual, noise)
+    return with_last_hours(watch, fitted, scaled)
 
 
 def before(watch: Watch, size: int) -> int:
@@ -178,7 +160,7 @@ def direction(rule: Rule) -> int:
 def _with_placebos(
     rule: Rule, watch: Watch, fitted: Calibration, ends: Floats, residual: Floats, noise: Floats
 ) -> Calibration:
-    """Replay the release at times when nothing was released, and see whether its own last hours were usual."""
+    """Replay the release at times when nothing was released, if there is room for any."""
     size, horizon = residual.shape[1], int(np.ceil(watch.horizon / watch.block))
     early = before(watch, size)
     allowed = ~overlapping(watch, ends)
@@ -191,117 +173,38 @@ def _with_placebos(
     temper = np.column_stack([placebo.scale_of(shift), placebo.scale_of(loud, placebo.LOUD)])
     seen = np.isfinite(shift)
     both = np.maximum(temper[:, :1] * np.where(seen, shift, 0.0), temper[:, 1:] * np.where(seen, loud, 0.0))
-    unrest = placebo.unrest(residual / noise, found, early).max(axis=1)
     return replace(
-        with_last_hours(fitted, residual / noise, early, unrest),
+        fitted,
         temper=temper,
+        unrest=placebo.unrest(residual / noise, found, early).max(axis=1),
         reached=np.where(seen, both, -np.inf),
         apart=min(found.size, placebo.apart(placebo.possible(size, horizon, early, allowed), horizon)),
     )
 
 
-def with_last_hours(found: Calibration, scaled: Floats, blocks: int, unrest: Floats | None) -> Calibration:
+def with_last_hours(watch: Watch, found: Calibration, scaled: Floats) -> Calibration:
     """Return the calibration with what was lately: memory, level, spread, and whether it was usual at all.
 
     Args:
+        watch: its block.
         found: what is known of a longer past.
         scaled: deviations up to exposure, in standard deviations, [stream, block].
-        blocks: how many are the last hours.
-        unrest: how far the hours before any placebo deviated at most, [stream]; None where there were none.
     """
     assert found.memory is not None
     assert found.sigma is not None
-    level, spread = usual_lately(scaled[:, -blocks:], np.ones(len(scaled)))
+    blocks = before(watch, scaled.shape[1])
+    level, spread = lately(scaled[:, -blocks:], np.ones(len(scaled)))
     odd = np.zeros(len(scaled), dtype=bool)
-    if unrest is not None:
+    if found.unrest is not None:
         now = placebo.unrest(scaled, np.array([scaled.shape[1]]), blocks)[:, 0]
-        odd = now > UNUSUAL * np.maximum(unrest, 1.0)
+        odd = now > UNUSUAL * np.maximum(found.unrest, 1.0)
     return replace(
         found,
         tail=Memory(found.memory, found.sigma).tail(scaled),
         level=level,
         spread_lately=spread,
-        unrest=unrest,
         contaminated=tuple(stream for stream, is_odd in zip(found.streams, odd, strict=True) if is_odd),
     )
-
-
-def _in_common(rule: Rule, watch: Watch, history: Observations, fitted: Calibration) -> Floats:
-    """Return how much of the control's deviations the treatment has in common with it, between 0 and 1, [stream].
-
-    That weighs the two things a treatment can be held against by what they are worth: all of the control where both
-    arms move alike, nothing but its own past where they do not.
-    """
-    assert history.baseline is not None
-    arms = [transformed(across(rule, arm), fitted) for arm in (history.treatment, history.baseline)]
-    if _seasonal(watch, history):
-        # What both do every day is foreseen, and says nothing of how they move alike.
-        calendar = Calendar.of(history.ends, watch.block, watch.zone)
-        arms = [values - usual(values, calendar) for values in arms]
-    paired = np.isfinite(arms[0]) & np.isfinite(arms[1])
-    means = [np.where(paired, x, 0.0).sum(axis=1) / np.maximum(paired.sum(axis=1), 1) for x in arms]
-    treated, control = (np.where(paired, x - mean[:, None], 0.0) for x, mean in zip(arms, means, strict=True))
-    shared, own = (treated * control).sum(axis=1), (control**2).sum(axis=1)
-    beta = np.clip(shared / np.maximum(own, 1e-12), 0.0, 1.0)
-    return np.where(paired.sum(axis=1) >= FEWEST_PAIRS, beta, 1.0)
-
-
-def _expected(rule: Rule, watch: Watch, history: Observations, ahead: Floats, fitted: Calibration) -> Floats:
-    """Return what is usual at each point of the history and ahead: by the other days, or a mean."""
-    ends = np.concatenate([history.ends, ahead])
-    seasonal = _seasonal(watch, history)
-    calendar = Calendar.of(ends, watch.block, watch.zone)
-
-    def reaching(values: Floats) -> Floats:
-        return np.concatenate([values, np.full((len(values), ahead.size), np.nan)], axis=1)
-
-    if plain(rule, history):
-        values = series(rule, history, fitted)
-        if seasonal:
-            return usual(reaching(values), calendar)
-        mean = np.nansum(values, axis=1) / np.maximum(np.isfinite(values).sum(axis=1), 1)
-        return _as_long_as_known(mean, history.ends.size, ends.size)
-    events, total = (each.sum(axis=1) for each in (history.treatment.events, history.treatment.total))
-    if seasonal:
-        return usual_rate(reaching(events), reaching(total), calendar)
-    assert fitted.scale is not None
-    return _as_long_as_known(fitted.scale, history.ends.size, ends.size)
-
-
-def _as_long_as_known(level: Floats, known: int, points: int) -> Floats:
-    """Return a level that is taken to last as long as it has been seen, [stream, point]: two hours vouch for two."""
-    return np.where(np.arange(points) < 2 * known, level[:, None], np.nan)
-
-
-def _seasonal(watch: Watch, history: Observations) -> bool:
-    return history.ends.size * watch.block >= FROM * DAY
-
-
-def _with_noise(rule: Rule, history: Observations, fitted: Calibration, expected: Floats) -> Calibration:
-    """Return the calibration with the noise of the series: of counts, in excess of what their number implies."""
-    if plain(rule, history):
-        return replace(fitted, unit=np.maximum(robust_spread(series(rule, history, fitted) - expected), LEAST))
-    total = history.treatment.total.sum(axis=1)
-    values, chance = across(rule, history.treatment) / expected - 1.0, by_chance(rule, total, expected)
-    noise, usually = np.tile([1.0, 0.0], (len(values), 1)), np.ones(len(values))
-    for row, seen in enumerate(np.isfinite(values)):
-        noise[row] = _excess(values[row, seen], chance[row, seen])
-        usually[row] = np.median(chance[row, seen])
-    return replace(fitted, noise=noise, unit=np.sqrt(noise[:, 0] * usually + noise[:, 1]))
-
-
-def _excess(values: Floats, chance: Floats) -> Floats:
-    """Return how many times their chance variance counts vary, at least once, and the variance of their rate itself.
-
-    The squares over the chance variance are a line in its inverse.
-    """
-    squares, inverse = np.minimum(values**2 / chance, FAR), 1.0 / chance
-    apart = inverse - inverse.mean()
-    slope = float(max(0.0, (squares * apart).sum() / max((apart**2).sum(), 1e-12)))
-    times = float(squares.mean() - slope * inverse.mean())
-    if times < 1.0:
-        times, slope = 1.0, float(max(0.0, ((squares - 1.0) * inverse).sum() / (inverse**2).sum()))
-    return np.array([times, slope])
 
 
 def _without(watch: Watch, history: Observations) -> Observations:
@@ -315,14 +218,6 @@ def _without(watch: Watch, history: Observations) -> Observations:
 
     baseline = None if history.baseline is None else cut(history.baseline)
     return replace(history, treatment=cut(history.treatment), baseline=baseline, edges=())
-
-
-def _told_of_season(days: float) -> str:
-    """Return what is known of the season, for people."""
-    if days < FROM:
-        return f"no daily season is known: {24 * days:.3g} h of history vouch for as long after exposure, and no longer"
-    kept = "weekdays told apart" if days > WEEKLY else "weekdays not told apart"
-    return f"held against the same minutes of {days:.3g} days, {kept}"
 
 
 def _rounded(values: Floats) -> Floats:

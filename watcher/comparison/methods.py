@@ -136,6 +136,8 @@ class Methods:
         """Return the rows of a calibrated array for these streams; `unknown` where none was calibrated."""
         if array is None:
             return np.full(len(streams), unknown)
+        if streams == self.calibration.streams:
+            return array
         rows = {stream: row for row, stream in enumerate(self.calibration.streams)}
         out = np.full((len(streams), *array.shape[1:]), unknown)
         for row, stream in enumerate(streams):

@@ -61,16 +61,14 @@ class InnovationState(ArrayState):
     """Fixed size per stream.
 
     `means` [stream, mean] what the series remembers; `sums` [stream, 4, alternative]: the score of clipped
-    innovations, the information, the information shared with the level, and the unclipped score; `level` [stream, 2]:
-    score and information of the level itself; `raw` [stream, 2]: the unclipped scores of a shift at once, and of the
-    level; `exposed` [stream] blocks since exposure, `points` [stream] how many of them counted as evidence; `first`
-    [stream] when the first of those was (epoch seconds).
+    innovations, the information, the information shared with the level, and the unclipped score; `level` [stream, 3]:
+    score, information and unclipped score of the level itself; `exposed` [stream] blocks since exposure, `points`
+    [stream] how many of them counted as evidence; `first` [stream] when the first of those was (epoch seconds).
     """
 
     means: Floats
     sums: Floats
     level: Floats
-    raw: Floats
     exposed: Floats
     points: Floats
     first: Floats
@@ -83,8 +81,7 @@ class Innovations:
     `sign` is +1 where more is worse, -1 where less is, 0 where either is. `margin` and `regress_margin` are relative;
     `clip` is in standard deviations of an innovation. Per stream: `memory` and `drift` [stream], the variance of the
     level's own error, are of residuals in units of `unit` [stream], the standard deviation of the series on the scale
-    of the effect (log ratios, or shares of the level). `horizon` is in blocks,
-    which last `block` seconds.
+    of the effect (log ratios, or shares of the level). `horizon` is in blocks, which last `block` seconds.
     """
 
     sign: int
@@ -122,8 +119,7 @@ class Innovations:
         return InnovationState(
             means=np.zeros((streams, self.memory.weights.shape[1])) if tail is None else tail,
             sums=np.zeros((streams, 4, self.onsets.size + 1)),
-            level=np.zeros((streams, 2)),
-            raw=np.zeros((streams, 2)),
+            level=np.zeros((streams, 3)),
             exposed=np.full(streams, -1.0 if partial else 0.0),
             points=np.zeros(streams),
             first=np.full(streams, np.nan),
@@ -187,8 +183,7 @@ class Innovations:
         return InnovationState(
             means=self.memory.after(state.means, value),
             sums=state.sums + scale[:, None, None] * steps,
-            level=state.level + scale[:, None] * np.column_stack([rest * clipped, rest**2]),
-            raw=state.raw + scale[:, None] * np.column_stack([weights[:, 0] * innovation, rest * innovation]),
+            level=state.level + scale[:, None] * np.column_stack([rest * clipped, rest**2, rest * innovation]),
             exposed=state.exposed + 1,
             points=state.points + evidence,
             first=np.where(np.isnan(state.first) & evidence, end, state.first),
@@ -232,9 +227,9 @@ class Innovations:
     def _at_once(self, state: InnovationState) -> tuple[Floats, Floats, Floats]:
         """Return clipped score and information of a shift at once, the level integrated out; and the raw score."""
         shrink = self.drift / (1.0 + self.drift * state.level[:, 1])
-        score, information, shared = state.sums[:, :3, 0].T
+        score, information, shared, raw = state.sums[:, :, 0].T
         left = shrink * shared
-        return score - left * state.level[:, 0], information - left * shared, state.raw[:, 0] - left * state.raw[:, 1]
+        return score - left * state.level[:, 0], information - left * shared, raw - left * state.level[:, 2]
 
     def _log_healthy(self, state: InnovationState) -> Floats:
         """Return log e against "worse than the margin", [stream].

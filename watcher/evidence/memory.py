@@ -92,7 +92,8 @@ class Memory:
     def tail(self, values: Floats) -> Floats:
         """Return the running means at the end of a history, [stream, mean]."""
         past = np.concatenate([filled(values), np.zeros((len(values), 1))], axis=1)
-        return running_means(past, np.zeros_like(self.weights))[:, -1]
+        # A copy: a view would keep the means of the whole history alive.
+        return running_means(past, np.zeros_like(self.weights))[:, -1].copy()
 
     def after(self, means: Floats, value: Floats) -> Floats:
         """Return the running means [stream, mean] after one more value [stream]."""

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from watcher.evidence.innovations import Innovations
 from watcher.evidence.memory import Memory, filled, running_means
-from watcher.evidence.spikes import Spikes, usual
+from watcher.evidence.spikes import Spikes, lately
 from watcher.model import Flags, Floats
 
 MOST = 200
@@ -137,7 +137,7 @@ def _replay(
     means = running_means(filled(scaled), np.zeros_like(method.memory.weights))[:, found]
     each = _rows(method, np.repeat(np.arange(streams), placebos))
     recent = scaled[:, found[:, None] + np.arange(-before, 0)]
-    level, spread = usual(recent, np.ones((streams, 1)))
+    level, spread = lately(recent, np.ones((streams, 1)))
     level, spread = level.reshape(-1), spread.reshape(-1)
     shifts, bets = each.start(streams * placebos, means.reshape(streams * placebos, -1)), spikes.start(level.size)
     top, loudest = np.full(level.size, -np.inf), np.full(level.size, -np.inf)

@@ -95,7 +95,7 @@ class Spikes:
         return np.where(blocks > 0, np.sqrt(total / np.maximum(blocks, 1.0)), -np.inf)
 
 
-def usual(recent: Floats, whole: Floats) -> tuple[Floats, Floats]:
+def lately(recent: Floats, whole: Floats) -> tuple[Floats, Floats]:
     """Return the level and the spread that deviations are held against, both [..., stream].
 
     Args:

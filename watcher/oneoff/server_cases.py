@@ -11,7 +11,7 @@ import numpy as np
 
 from watcher.errors import DataError, WatcherError
 from watcher.look import prepare, read_history
-from watcher.model import Watch
+from watcher.model import UNSETTLED, Watch
 from watcher.oneoff.cases import placebo_moments, scaled
 from watcher.oneoff.exposures import PastExposure
 from watcher.oneoff.found import Comparison
@@ -20,7 +20,7 @@ from watcher.oneoff.prepared import Prepared
 from watcher.oneoff.replay import Case, replayed
 from watcher.oneoff.table import compare_prepared
 from watcher.report.json_report import iso
-from watcher.report.past import ERROR, FINE, PastRelease
+from watcher.report.past import BAD, ERROR, FINE, PastRelease
 
 
 class Planner(Protocol):
@@ -88,7 +88,9 @@ class ServerCases:
             SourceError: the server cannot be read.
         """
         watch = self.planner.watch(task)
-        watch = replace(watch, rules=scaled(watch.rules, self.times))
+        watch = replace(
+            watch, rules=scaled(watch.rules, self.times), excluded=(*watch.excluded, *self._disturbed(task))
+        )
         until = min(task.exposed_at + self.horizon, self.now)
         if until < task.exposed_at + watch.block + watch.settle:
             raise DataError(f"{task.release}: exposed at {iso(task.exposed_at)}, of which nothing can be seen yet")
@@ -96,6 +98,18 @@ class ServerCases:
         seen = Horizon.of(self.kept, watch, until)
         notes = dict.fromkeys(note for each in seen.held.values() for note in each.notes)
         return Prepared(watch, seen, history, prepare(watch, history), until, True, tuple(notes))
+
+    def _disturbed(self, task: PastExposure) -> list[tuple[float, float]]:
+        """Return the stretches of a release's past that earlier ones made unusual: a bad one, for as long as looked at.
+
+        As the daemon leaves them out (see `intake.disturbed`).
+        """
+        earlier = [] if self.are_placebos else [each for each in self.tasks if each.exposed_at < task.exposed_at]
+        lasted = [self.horizon if each.label == BAD else UNSETTLED for each in earlier]
+        return [
+            (each.exposed_at, min(each.exposed_at + length, task.exposed_at))
+            for each, length in zip(earlier, lasted, strict=True)
+        ]
 
     def with_margins(self, times: float) -> ServerCases:
         """Return the same releases, every margin so many times as large."""

@@ -1,0 +1,59 @@
+"""The nouns of watcher: what flows from a source to an action.
+
+Everything here is a frozen value. Times are epoch seconds (UTC); durations are seconds; shares and relative
+margins are fractions. Arrays are float64. This module imports nothing of ours.
+
+`words` are the kinds of things there are; `selectors`, `watch`, `observations`, `calibration`, `verdict` and `look` the
+things themselves, in the order in which they come up.
+"""
+
+from __future__ import annotations
+
+from watcher.model.calibration import PER_STREAM, Calibration, as_streams
+from watcher.model.look import Action, Alert, Kill, Look, Refusal
+from watcher.model.observations import Arm, Observations
+from watcher.model.selectors import Matcher, Selector, parse_matchers
+from watcher.model.verdict import Effect, Needs, QuantileShift, ReleaseVerdict, Tally, Verdict
+from watcher.model.watch import UNSETTLED, Alpha, Exposure, Release, Request, Rule, Split, Stage, Watch
+from watcher.model.words import Design, Flags, Floats, Kind, Labels, Mode, Outcome, Strategy, Worse, labels
+
+__all__ = [
+    "PER_STREAM",
+    "UNSETTLED",
+    "Action",
+    "Alert",
+    "Alpha",
+    "Arm",
+    "Calibration",
+    "Design",
+    "Effect",
+    "Exposure",
+    "Flags",
+    "Floats",
+    "Kill",
+    "Kind",
+    "Labels",
+    "Look",
+    "Matcher",
+    "Mode",
+    "Needs",
+    "Observations",
+    "Outcome",
+    "QuantileShift",
+    "Refusal",
+    "Release",
+    "ReleaseVerdict",
+    "Request",
+    "Rule",
+    "Selector",
+    "Split",
+    "Stage",
+    "Strategy",
+    "Tally",
+    "Verdict",
+    "Watch",
+    "Worse",
+    "as_streams",
+    "labels",
+    "parse_matchers",
+]

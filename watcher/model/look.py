@@ -1,0 +1,79 @@
+"""What is done about it, and the record of one evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from watcher.model.observations import Observations
+from watcher.model.verdict import ReleaseVerdict
+from watcher.model.words import Labels
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something to tell people. A headline is the one message of a release, edited in place; a detail goes below it."""
+
+    key: str
+    release: str
+    kind: Literal["headline", "detail"]
+    state: str
+    """What the release is now: watching, healthy, regressed, killed, no_data ..."""
+    title: str
+    lines: tuple[str, ...] = ()
+    at: float = 0.0
+    urgent: bool = False
+    links: Labels = ()
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Turn the release off."""
+
+    key: str
+    release: str
+    switch: str
+    feature: str
+    reason: str
+    decided_at: float = 0.0
+
+
+Action = Alert | Kill
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An action that was considered and not taken, with the interlock that stopped it."""
+
+    action: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """The record of one evaluation of a release: kept in the journal and replayable.
+
+    `states` are the evidence states by rule, JSON-able; `observations` are the blocks this look folded.
+    """
+
+    release: str
+    at: float
+    through: float
+    """End of the last block folded."""
+    blocks: int
+    """Blocks counted so far."""
+    verdict: ReleaseVerdict
+    phase: str = "watching"
+    """Where the watch stands after this look: watching, killed, recovered, unrecovered, ended."""
+    told: str = ""
+    """The state people were last told."""
+    killed_at: float | None = None
+    """When the kill was decided, if it was."""
+    actions: tuple[Action, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    states: Mapping[str, Any] = field(default_factory=dict)
+    observations: Mapping[str, Observations] = field(default_factory=dict)
+    problem: str | None = None
+    """Why the source could not be read at this look, if it could not."""
