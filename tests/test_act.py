@@ -12,7 +12,7 @@ import pytest
 from watcher.act import DECISION_TTL, Outbox
 from watcher.errors import AlertError, JournalError, SwitchError
 from watcher.journal import Journal, Pending
-from watcher.model import Alert, Kill
+from watcher.model import Alert, Kill, SwitchState
 
 T = 1_000_000.0
 
@@ -34,11 +34,11 @@ class FlagSwitch:
         if self.script:
             self.script.pop(0)(step)
 
-    def is_on(self, feature: str) -> bool:
+    def read(self, feature: str) -> SwitchState:
         self._play("read")
-        return self.on
+        return SwitchState(self.on)
 
-    def turn_off(self, feature: str, reason: str) -> None:
+    def kill(self, feature: str, reason: str) -> None:
         self._play("turn")
         self.changes += self.on
         self.reasons.append(reason)
@@ -131,7 +131,7 @@ def test_a_switch_that_is_off_already_is_left_alone(journal: Journal) -> None:
 
 def test_a_switch_that_reads_back_as_on_is_turned_again_until_it_is_off(journal: Journal) -> None:
     class Stuck(FlagSwitch):
-        def turn_off(self, feature: str, reason: str) -> None:
+        def kill(self, feature: str, reason: str) -> None:
             self.reasons.append(reason)
             if len(self.reasons) == 3:
                 self.on, self.changes = False, 1

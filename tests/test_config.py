@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from watcher.config import Installation, Metrics, from_environment, load_installation, plan, secret
+from watcher.config import Installation, Metrics, load_installation, plan
 from watcher.config.strict_yaml import LARGEST, parse, read
 from watcher.errors import ConfigError
 from watcher.model import Alpha, Design, Mode, Release, Selector, Split, Stage, Strategy
+from watcher.secrets import from_environment, secret
 
 WHOLE = """\
 journal: sqlite:///watcher.db

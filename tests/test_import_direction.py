@@ -21,7 +21,7 @@ COMPARISON = CALIBRATION | {"calibration"}
 JUDGE = COMPARISON | {"comparison", "reasons"}
 POLICY = JUDGE | {"judge", "attribution"}
 LOOK = POLICY | {"policy", "aftermath"}
-CONFIG = NOUNS | {"config"}
+CONFIG = NOUNS | {"secrets", "config"}
 ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | {"journal"}
 CLEARANCE = INTAKE | {"report"}
@@ -42,8 +42,10 @@ SEES: dict[str, set[str]] = {
     "aftermath": POLICY,
     "look": LOOK,
     "oneoff": ONEOFF,
-    **dict.fromkeys(CONFIG - NOUNS, CONFIG),
+    "config": CONFIG,
     **dict.fromkeys(OUTSIDE, NOUNS),
+    "secrets": {"errors"},
+    "switches": NOUNS | {"secrets"},
     "act": NOUNS | {"journal"},
     "report": NOUNS | {"evidence", "reasons", "attribution"},
     "intake": INTAKE,

@@ -9,16 +9,19 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from watcher.errors import AlertError, ConfigError, SwitchError
 from watcher.journal import Journal, Pending
-from watcher.model import Alert, Kill
+from watcher.model import Alert, Kill, Promote, SwitchState
 
 DECISION_TTL: Final = 600.0
 """Seconds after which a decision to kill is too old to be carried out."""
 ALERT_TTL: Final = 3 * 86_400.0
 """Seconds after which an alert that could not be delivered is given up: longer than a weekend."""
+
+SAME_SHARE: Final = 0.005
+"""Difference of two shares that whole-numbered weights may make."""
 
 _KILL_BACKOFF: Final = (2.0, 30.0)
 _ALERT_BACKOFF: Final = (5.0, 300.0)
@@ -27,14 +30,23 @@ Clock = Callable[[], float]
 
 
 class Switch(Protocol):
-    """Something that can be turned off."""
+    """Something that users can be taken off by."""
 
-    def is_on(self, feature: str) -> bool:
-        """Tell whether users get the feature. Raises SwitchError when unknown or unreadable."""
+    def read(self, feature: str) -> SwitchState:
+        """Return whether users get the feature, and how many. Raises SwitchError when unknown or unreadable."""
         ...
 
-    def turn_off(self, feature: str, reason: str) -> None:
-        """Turn the feature off; doing it again changes nothing. Raises SwitchError."""
+    def kill(self, feature: str, reason: str) -> None:
+        """Take users off the feature; doing it again changes nothing. Raises SwitchError."""
+        ...
+
+
+@runtime_checkable
+class Dial(Protocol):
+    """A switch that can also give a release a larger share."""
+
+    def promote(self, feature: str, since: float, share: float) -> None:
+        """Raise the share from `since` to `share`; refuse where it is another. Raises SwitchError."""
         ...
 
 
@@ -53,7 +65,7 @@ class Alerter(Protocol):
 
 
 class Outbox:
-    """Performs what the journal intends, kills before anything else.
+    """Performs what the journal intends: kills first, then promotions, then messages.
 
     Args:
         journal: where intents are, and where receipts go.
@@ -94,7 +106,7 @@ class Outbox:
         return [*self._turn_offs(clock), *self._tellings(clock)]
 
     def turn_off(self, now: float) -> list[tuple[str, str]]:
-        """Do only the kills that are due, for a caller who cannot wait until everybody is told."""
+        """Do only the kills and promotions that are due, for a caller who cannot wait until everybody is told."""
         return list(self._turn_offs(self._clock(now)))
 
     def tell(self, now: float) -> list[tuple[str, str]]:
@@ -109,36 +121,41 @@ class Outbox:
         first, most = bounds
         return min(most, first * 2.0 ** min(attempts, 30)) * (0.5 + 0.5 * self._jitter())
 
-    # Kills
+    # Kills and promotions
 
     def _turn_offs(self, clock: Clock) -> Iterator[tuple[str, str]]:
         for entry in self._journal.pending(clock()):
-            if isinstance(entry.action, Kill) and self._journal.claim(entry.key, clock()):
-                yield entry.key, self._kill(entry, entry.action, clock)
+            if not isinstance(entry.action, Alert) and self._journal.claim(entry.key, clock()):
+                yield entry.key, self._switch(entry, entry.action, clock)
 
-    def _kill(self, entry: Pending, kill: Kill, clock: Clock) -> str:
-        too_old = clock() - (kill.decided_at or entry.created_at) > self._decision_ttl
+    def _switch(self, entry: Pending, action: Kill | Promote, clock: Clock) -> str:
+        too_old = clock() - (action.decided_at or entry.created_at) > self._decision_ttl
         try:
-            receipt = self._off(kill, too_old)
+            switch = self._switches(action.switch)
+            receipt = self._off(switch, action, too_old) if isinstance(action, Kill) else _up(switch, action, too_old)
         except (SwitchError, ConfigError) as error:
-            retry = None if too_old else clock() + self._backoff(entry.attempts, _KILL_BACKOFF)
-            return self._fail(entry, str(error), retry, clock)
+            permanent = too_old or isinstance(error, ConfigError) or error.permanent
+            wait = getattr(error, "retry_after", None)
+            pause = self._backoff(entry.attempts, _KILL_BACKOFF) if wait is None else max(wait, 1.0)
+            return self._fail(entry, str(error), None if permanent else clock() + pause, clock)
         self._journal.done(entry.key, receipt, clock())
         return "done"
 
-    def _off(self, kill: Kill, too_old: bool) -> dict[str, str]:
-        switch = self._switches(kill.switch)
-        if not switch.is_on(kill.feature):
+    def _off(self, switch: Switch, kill: Kill, too_old: bool) -> dict[str, str]:
+        before = switch.read(kill.feature)
+        if not before.on:
             return {"read_back": "off", "note": "already off"}
         if too_old:
             raise SwitchError(
                 f"decision too old: {kill.feature} is still on, and was to be turned off by {kill.switch} more than "
                 f"{self._decision_ttl:g} s ago; turn it off by hand if it should be"
             )
-        switch.turn_off(kill.feature, kill.reason)
-        if switch.is_on(kill.feature):
+        switch.kill(kill.feature, kill.reason)
+        after = switch.read(kill.feature)
+        if after.on:
             raise SwitchError(f"{kill.switch} was told to turn {kill.feature} off, and reads back as still on")
-        return {"read_back": "off"}
+        told = {"before": before.shown, "after": after.shown}
+        return {"read_back": "off", **{name: shown for name, shown in told.items() if shown}}
 
     def _fail(self, entry: Pending, problem: str, retry: float | None, clock: Clock) -> str:
         self._journal.failed(entry.key, problem, retry, clock())
@@ -212,6 +229,28 @@ class Outbox:
     def _held(self, alerter: str, now: float) -> bool:
         since, until = self._journal.recall(_hold(alerter)) or (0.0, 0.0)
         return bool(since - 60.0 <= now < until)
+
+
+def _up(switch: Switch, action: Promote, too_old: bool) -> dict[str, str]:
+    """Raise the share, unless somebody changed it since that was decided: then it is theirs to decide."""
+    before = switch.read(action.feature)
+    if before.on and _same(before.share, action.share):
+        return {"read_back": f"{action.share:g}", "note": "already there"}
+    if too_old or not before.on or not _same(before.share, action.since):
+        why = "the decision is too old" if too_old else f"it is not at {100 * action.since:g} % any more"
+        raise SwitchError(f"{action.feature} is not promoted: {why} ({before.shown})", permanent=True)
+    if not isinstance(switch, Dial):
+        raise SwitchError(f"{action.switch} can only turn off: it cannot raise a share", permanent=True)
+    switch.promote(action.feature, action.since, action.share)
+    after = switch.read(action.feature)
+    if not after.on or not _same(after.share, action.share):
+        raise SwitchError(f"{action.feature} was to get {100 * action.share:g} %, and reads back as {after.shown}")
+    return {"read_back": f"{action.share:g}", "before": before.shown, "after": after.shown}
+
+
+def _same(share: float | None, other: float) -> bool:
+    """Tell whether two shares are the same, as far as weights can express them."""
+    return share is not None and abs(share - other) < SAME_SHARE
 
 
 def _hold(alerter: str) -> str:

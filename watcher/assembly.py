@@ -10,11 +10,12 @@ from typing import Any
 from watcher import intake
 from watcher.act import Alerter, Outbox
 from watcher.alerts import alerter
-from watcher.config import Installation, Metrics, Service, load_installation, parse_moment, parse_share, secret
+from watcher.config import Installation, Metrics, Service, load_installation, parse_moment, parse_share
 from watcher.daemon import Daemon
 from watcher.errors import Refused
 from watcher.journal import Journal
 from watcher.model import Exposure
+from watcher.secrets import secret
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
 from watcher.switches import switch

@@ -78,7 +78,17 @@ class SourceTooLarge(SourceError):
 
 
 class SwitchError(WatcherError):
-    """A kill switch could not be read or turned."""
+    """A kill switch could not be read or turned.
+
+    Args:
+        problem: what happened, and the fix where there is one.
+        retry_after: seconds the system asked us to wait, where it said so.
+        permanent: True when trying again cannot help (bad token, unknown flag, nothing to switch back to).
+    """
+
+    def __init__(self, problem: str, *, retry_after: float | None = None, permanent: bool = False) -> None:
+        self.retry_after, self.permanent = retry_after, permanent
+        super().__init__(problem)
 
 
 class AlertError(WatcherError):

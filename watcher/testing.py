@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from watcher.errors import SourceDown, SwitchError
-from watcher.model import Alert, Arm, Floats, Labels, Observations, Request
+from watcher.model import Alert, Arm, Floats, Labels, Observations, Request, SwitchState
 
 
 @dataclass
@@ -89,26 +89,42 @@ def counts(
 
 @dataclass
 class MemorySwitch:
-    """Features that are on, in memory. `broken` makes it fail; `stuck` makes it accept a kill and do nothing."""
+    """Features that are on, in memory, each with its share of the users.
 
-    on: set[str] = field(default_factory=set)
+    `broken` makes every call fail; `stuck` makes it accept a kill and do nothing.
+    """
+
+    on: dict[str, float] = field(default_factory=dict)
     kills: list[str] = field(default_factory=list)
+    promotions: list[tuple[str, float]] = field(default_factory=list)
     broken: str | None = None
     stuck: bool = False
 
-    def is_on(self, feature: str) -> bool:
+    def read(self, feature: str) -> SwitchState:
         """Tell whether users get the feature."""
         if self.broken is not None:
             raise SwitchError(self.broken)
-        return feature in self.on
+        share = self.on.get(feature, 0.0)
+        return SwitchState(feature in self.on, share, shown=f"{100 * share:g} % in memory")
 
-    def turn_off(self, feature: str, reason: str) -> None:
+    def dry_run(self, feature: str) -> str:
+        """Say what a kill would do."""
+        return f"{feature}: {self.read(feature).shown} -> off"
+
+    def kill(self, feature: str, reason: str) -> None:
         """Turn the feature off."""
         if self.broken is not None:
             raise SwitchError(self.broken)
         if not self.stuck and feature in self.on:
-            self.on.discard(feature)
+            del self.on[feature]
             self.kills.append(feature)
+
+    def promote(self, feature: str, since: float, share: float) -> None:
+        """Raise the share."""
+        if self.read(feature).share != since:
+            raise SwitchError(f"{feature} is not at {100 * since:g} % any more", permanent=True)
+        self.on[feature] = share
+        self.promotions.append((feature, share))
 
 
 @dataclass

@@ -96,7 +96,7 @@ def test_no_more_than_one_word_of_the_flags_file_differs_from_what_people_wrote(
     changed = [line for line in difflib.ndiff(*pair) if line[0] in "+-"]
     assert [line.split()[1:3] for line in changed] == [["enabled:", "true"], ["enabled:", "false"]]
     assert changed[0].partition("#")[2] == changed[1].partition("#")[2] != ""
-    assert [YamlFlags(str(played[0].flags)).is_on(name) for name in ("quick-pay", "new-checkout")] == [True, False]
+    assert [YamlFlags(str(played[0].flags)).read(name).on for name in ("quick-pay", "new-checkout")] == [True, False]
 
 
 def test_flags_that_were_on_before_are_not_released(journal: Journal) -> None:
@@ -214,7 +214,7 @@ def asked(shop: Shop, feature: str, start: float, end: float) -> Request:
 
 def test_users_get_what_the_flags_file_says_at_that_minute(shop: Shop) -> None:
     shop.advance(START + 30 * MINUTE)
-    YamlFlags(str(shop.flags_file)).turn_off("quick-pay", "test")
+    YamlFlags(str(shop.flags_file)).kill("quick-pay", "test")
     shop.advance(START + 60 * MINUTE)
     seen = ShopSource(shop).observe(asked(shop, "quick-pay", START, shop.now))["request-errors"]
     assert seen.baseline is not None

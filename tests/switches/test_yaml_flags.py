@@ -40,26 +40,26 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_kill_changes_one_word(file: Path) -> None:
     flags = YamlFlags(str(file))
-    assert flags.is_on("new-checkout")
-    flags.turn_off("new-checkout", "errors tripled")
-    assert not flags.is_on("new-checkout")
+    assert flags.read("new-checkout").on
+    flags.kill("new-checkout", "errors tripled")
+    assert not flags.read("new-checkout").on
     assert file.read_text() == SHOP.replace("enabled:   true     # since", "enabled:   false     # since")
 
 
 def test_a_flag_in_flow_style_keeps_its_spacing(file: Path) -> None:
-    YamlFlags(str(file)).turn_off("dark mode", "")
+    YamlFlags(str(file)).kill("dark mode", "")
     assert file.read_text() == SHOP.replace("enabled: True ,", "enabled: false ,")
 
 
 def test_a_feature_that_is_off_leaves_the_file_untouched(file: Path) -> None:
     before = file.stat()
-    YamlFlags(str(file)).turn_off("search", "")
+    YamlFlags(str(file)).kill("search", "")
     after = file.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_nothing_turns_a_feature_on(file: Path) -> None:
-    assert [name for name in dir(YamlFlags) if not name.startswith("_")] == ["is_on", "turn_off"]
+    assert [name for name in dir(YamlFlags) if not name.startswith("_")] == ["dry_run", "kill", "read"]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_nothing_turns_a_feature_on(file: Path) -> None:
 def test_odd_but_valid_files_keep_their_bytes(tmp_path: Path, before: str, after: str) -> None:
     path = tmp_path / "flags.yaml"
     path.write_bytes(before.encode())
-    YamlFlags(str(path)).turn_off("a", "")
+    YamlFlags(str(path)).kill("a", "")
     assert path.read_bytes() == after.encode()
 
 
@@ -123,7 +123,7 @@ def test_a_file_that_does_not_say_so_plainly_is_an_error_that_names_the_fix(
 ) -> None:
     path = tmp_path / "flags.yaml"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    for call in (YamlFlags(str(path)).is_on, lambda feature: YamlFlags(str(path)).turn_off(feature, "")):
+    for call in (YamlFlags(str(path)).read, lambda feature: YamlFlags(str(path)).kill(feature, "")):
         with pytest.raises(SwitchError, match=words) as raised:
             call("new-checkout")
         assert str(raised.value).startswith(str(path))
@@ -141,15 +141,15 @@ def test_a_file_that_does_not_say_so_plainly_is_an_error_that_names_the_fix(
 def test_a_flag_that_others_share_is_not_turned_off_with_them(tmp_path: Path, text: str) -> None:
     path = tmp_path / "flags.yaml"
     path.write_text(text)
-    assert YamlFlags(str(path)).is_on("a")
+    assert YamlFlags(str(path)).read("a").on
     with pytest.raises(SwitchError, match="is shared through the anchor &"):
-        YamlFlags(str(path)).turn_off("a", "")
+        YamlFlags(str(path)).kill("a", "")
     assert path.read_text() == text
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SwitchError, match="cannot be read: No such file"):
-        YamlFlags(str(tmp_path / "flags.yaml")).turn_off("a", "")
+        YamlFlags(str(tmp_path / "flags.yaml")).kill("a", "")
 
 
 def test_mode_and_owner_are_kept_and_no_other_file_is_left(file: Path) -> None:
@@ -157,7 +157,7 @@ def test_mode_and_owner_are_kept_and_no_other_file_is_left(file: Path) -> None:
     if os.getuid() == 0:
         os.chown(file, 1234, 4321)
     before = file.stat()
-    YamlFlags(str(file)).turn_off("new-checkout", "")
+    YamlFlags(str(file)).kill("new-checkout", "")
     after = file.stat()
     assert stat.S_IMODE(after.st_mode) == 0o640
     assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
@@ -169,7 +169,7 @@ def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path: Path, file: 
     (tmp_path / "current").mkdir()
     link = tmp_path / "current" / "flags.yaml"
     link.symlink_to(Path("..") / file.name)
-    YamlFlags(str(link)).turn_off("new-checkout", "")
+    YamlFlags(str(link)).kill("new-checkout", "")
     assert link.is_symlink()
     assert "enabled:   false" in file.read_text()
     assert os.listdir(link.parent) == ["flags.yaml"]
@@ -181,7 +181,7 @@ def test_an_owner_that_cannot_be_kept_stops_the_change(file: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "fchmod", forbidden)
     with pytest.raises(SwitchError, match="cannot be replaced: Operation not permitted; watcher needs"):
-        YamlFlags(str(file)).turn_off("new-checkout", "")
+        YamlFlags(str(file)).kill("new-checkout", "")
     assert file.read_text() == SHOP
     assert os.listdir(file.parent) == [file.name]
 
@@ -205,7 +205,7 @@ def test_an_edit_made_meanwhile_is_kept(file: Path, monkeypatch: pytest.MonkeyPa
         file.write_text("# Raised by Ana\n" + file.read_text().replace("percentage: 5\n", "percentage: 25\n"))
 
     before_replacing(monkeypatch, edit, times=2)
-    YamlFlags(str(file)).turn_off("new-checkout", "")
+    YamlFlags(str(file)).kill("new-checkout", "")
     expected = SHOP.replace("enabled:   true  ", "enabled:   false  ").replace("percentage: 5\n", "percentage: 25\n")
     assert file.read_text() == "# Raised by Ana\n" * 2 + expected
 
@@ -213,14 +213,14 @@ def test_an_edit_made_meanwhile_is_kept(file: Path, monkeypatch: pytest.MonkeyPa
 def test_somebody_else_turning_it_off_meanwhile_is_fine(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = SHOP.replace("enabled:   true", "enabled: false")
     before_replacing(monkeypatch, lambda _: file.write_text(theirs), times=1)
-    YamlFlags(str(file)).turn_off("new-checkout", "")
+    YamlFlags(str(file)).kill("new-checkout", "")
     assert file.read_text() == theirs
 
 
 def test_a_file_that_never_stands_still_is_given_up_on(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before_replacing(monkeypatch, lambda time: file.write_text(f"# {time}\n{SHOP}"), times=99)
     with pytest.raises(SwitchError, match=f"changed by somebody else {TRIES} times"):
-        YamlFlags(str(file)).turn_off("new-checkout", "")
+        YamlFlags(str(file)).kill("new-checkout", "")
     assert file.read_text() == f"# {TRIES}\n{SHOP}"
     assert os.listdir(file.parent) == [file.name]
 
@@ -234,7 +234,7 @@ def test_a_flag_turned_on_again_at_once_is_an_error(file: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(SwitchError, match="reads true again"):
-        YamlFlags(str(file)).turn_off("new-checkout", "")
+        YamlFlags(str(file)).kill("new-checkout", "")
 
 
 @dataclass(frozen=True)
@@ -310,13 +310,13 @@ def test_every_other_byte_of_any_flags_file_is_kept(
     was_on = written.pieces[at] != "false"
     loaded = YAML(typ="safe", pure=True).load(written.text())["features"]
     flags = YamlFlags(str(path))
-    assert flags.is_on(feature) == was_on == loaded[feature]["enabled"]
-    flags.turn_off(feature, "property")
+    assert flags.read(feature).on == was_on == loaded[feature]["enabled"]
+    flags.kill(feature, "property")
     assert path.read_bytes() == (written.killed(feature) if was_on else written.text()).encode()
 
 
 def test_a_key_names_a_switch_and_an_unknown_one_lists_what_there_is(file: Path) -> None:
-    assert switch(f"yaml_flags:{file}").is_on("new-checkout")
+    assert switch(f"yaml_flags:{file}").read("new-checkout").on
     with pytest.raises(ConfigError, match="no kill switch 'yaml-flags'; there is: yaml_flags"):
         switch("yaml-flags:x.yaml")
     with pytest.raises(ConfigError, match="needs a file"):

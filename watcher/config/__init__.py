@@ -8,8 +8,8 @@ and dotted key.
 | watcher.yaml | `installation_file` | `installation` | `planning`: the watch of a release             |
 | rules/*.yaml | `rule_pack_file`    | `rule_packs`   | the same module finds the packs that ship      |
 
-What either may not hold is read by `secrets`. Below them are `quantities` (25m, 50%), `strict_yaml` (reading and
-checking a file) and `yaml_nodes` (its syntax).
+What either may not hold is read by `watcher.secrets`. Below them are `quantities` (25m, 50%), `strict_yaml` (reading
+and checking a file) and `yaml_nodes` (its syntax).
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from watcher.config.quantities import (
     parse_zone,
 )
 from watcher.config.rule_packs import RulePack, check_rules, describe, load_pack, load_rules, rule_pack_path
-from watcher.config.secrets import from_environment, secret
 
 __all__ = [
     "Installation",
@@ -46,7 +45,6 @@ __all__ = [
     "SlackSettings",
     "check_rules",
     "describe",
-    "from_environment",
     "load_installation",
     "load_pack",
     "load_rules",
@@ -59,5 +57,4 @@ __all__ = [
     "parse_zone",
     "plan",
     "rule_pack_path",
-    "secret",
 ]

@@ -11,11 +11,11 @@ from typing import Any
 from watcher.config.installation_file import InstallationFile, MetricsFile, ReleaseFile, ServiceFile, SplitFile
 from watcher.config.quantities import DAY, parse_interval, parse_local_day
 from watcher.config.rule_packs import load_rules, rule_pack_path
-from watcher.config.secrets import from_environment, secret
 from watcher.config.strict_yaml import Document, read
 from watcher.config.yaml_nodes import Key
 from watcher.errors import ConfigError
 from watcher.model import Alpha, Labels, Mode, Rule, Split, Strategy, labels
+from watcher.secrets import from_environment, secret
 
 
 @dataclass(frozen=True)

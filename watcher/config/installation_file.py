@@ -14,10 +14,10 @@ from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, mod
 
 from watcher.config.quantities import DAY, Duration, Interval, LocalDay, Zone, parse_share
 from watcher.config.rule_pack_file import LabelName, Name, PlainSelector, Text
-from watcher.config.secrets import VARIABLE
 from watcher.config.strict_yaml import Strict, closest, located
 from watcher.config.yaml_nodes import Key
 from watcher.model import Alpha
+from watcher.secrets import VARIABLE
 
 PLACEHOLDERS = ("feature", "version", "previous")
 

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter
 
 from watcher.errors import JournalError
-from watcher.model import Alert, Calibration, Kill, Look, Watch
+from watcher.model import Alert, Calibration, Kill, Look, Promote, Watch
 
 T = TypeVar("T")
 
@@ -20,6 +20,7 @@ WATCH: Final = TypeAdapter(Watch)
 LOOK: Final = TypeAdapter(tuple[Look], config=ConfigDict(arbitrary_types_allowed=True))
 ALERT: Final = TypeAdapter(Alert)
 KILL: Final = TypeAdapter(Kill)
+PROMOTE: Final = TypeAdapter(Promote)
 
 
 def write(adapter: TypeAdapter[T], value: T) -> str:

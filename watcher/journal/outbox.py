@@ -13,14 +13,19 @@ Every function works inside the caller's transaction; what they promise stands a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, and_, or_, select, update
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, Row, Select, and_, case, or_, select, update
 
-from watcher.journal.codec import ALERT, KILL, clean, dumps, loads, read, write
+from watcher.journal.codec import ALERT, KILL, PROMOTE, clean, dumps, loads, read, write
 from watcher.journal.records import LEASE, Pending
 from watcher.journal.tables import ACTIONS, insert_new, note
-from watcher.model import Action, Kill
+from watcher.model import Action, Kill, Promote
+
+_SWITCHED: Final[Mapping[str, TypeAdapter[Any]]] = {"kill": KILL, "promote": PROMOTE}
+"""Kinds of action that turn something, and are audited; all others tell people."""
 
 _UNFINISHED: Final = ACTIONS.c.state.in_(("intended", "claimed"))
 
@@ -28,18 +33,20 @@ _UNFINISHED: Final = ACTIONS.c.state.in_(("intended", "claimed"))
 def intend(connection: Connection, actions: Iterable[Action], at: float) -> None:
     """Add the actions whose keys are new."""
     for action in actions:
+        kind = "kill" if isinstance(action, Kill) else "promote" if isinstance(action, Promote) else action.kind
         row = {
             "key": action.key,
             "release": action.release,
-            "kind": "kill" if isinstance(action, Kill) else action.kind,
-            "payload": write(KILL, action) if isinstance(action, Kill) else write(ALERT, action),
+            "kind": kind,
+            "payload": write(_SWITCHED.get(kind, ALERT), action),
             "state": "intended",
             "attempts": 0,
             "created_at": at,
         }
-        if insert_new(connection, ACTIONS, [row]) and isinstance(action, Kill):
-            detail = {name: getattr(action, name) for name in ("key", "switch", "feature", "reason")}
-            note(connection, at, action.release, "kill intended", detail)
+        if insert_new(connection, ACTIONS, [row]) and kind in _SWITCHED:
+            told = asdict(action)
+            detail = {name: told[name] for name in told if name not in ("release", "decided_at")}
+            note(connection, at, action.release, f"{kind} intended", detail)
 
 
 def address(connection: Connection, key: str, alerters: Sequence[str], now: float) -> None:
@@ -59,8 +66,9 @@ def address(connection: Connection, key: str, alerters: Sequence[str], now: floa
 
 
 def unfinished(connection: Connection) -> list[Pending]:
-    """List what is still to be done: kills first, then oldest first."""
-    return _entries(connection, select(ACTIONS).where(_UNFINISHED).order_by(ACTIONS.c.kind != "kill", ACTIONS.c.id))
+    """List what is still to be done: kills first, then promotions, then oldest first."""
+    order = case((ACTIONS.c.kind == "kill", 0), (ACTIONS.c.kind == "promote", 1), else_=2)
+    return _entries(connection, select(ACTIONS).where(_UNFINISHED).order_by(order, ACTIONS.c.id))
 
 
 def entries(connection: Connection, release: str | None) -> list[Pending]:
@@ -74,7 +82,7 @@ def _entries(connection: Connection, query: Select[Any]) -> list[Pending]:
 
 
 def _entry(row: Row[Any]) -> Pending:
-    action: Action = read(KILL, row.payload) if row.kind == "kill" else read(ALERT, row.payload)
+    action: Action = read(_SWITCHED.get(row.kind, ALERT), row.payload)
     receipt = None if row.receipt is None else loads(row.receipt)
     return Pending(
         row.key, row.release, row.kind, action, row.state, row.created_at, row.alerter, row.attempts,
@@ -113,8 +121,8 @@ def done(connection: Connection, key: str, receipt: Mapping[str, str], now: floa
         .values(state="done", receipt=dumps(dict(receipt)), error=None, not_before=None, finished_at=now)
         .returning(ACTIONS.c.kind, ACTIONS.c.release)
     ).first()
-    if row is not None and row.kind == "kill":
-        note(connection, now, row.release, "kill done", {"key": key, "receipt": dict(receipt)})
+    if row is not None and row.kind in _SWITCHED:
+        note(connection, now, row.release, f"{row.kind} done", {"key": key, "receipt": dict(receipt)})
 
 
 def failed(connection: Connection, key: str, error: str, not_before: float | None, now: float) -> None:
@@ -131,8 +139,8 @@ def failed(connection: Connection, key: str, error: str, not_before: float | Non
         )
         .returning(ACTIONS.c.kind, ACTIONS.c.release)
     ).first()
-    if row is not None and (final or row.kind == "kill"):
-        what = "kill failed" if row.kind == "kill" else "alert failed"
+    if row is not None and (final or row.kind in _SWITCHED):
+        what = f"{row.kind} failed" if row.kind in _SWITCHED else "alert failed"
         note(connection, now, row.release, what, {"key": key, "error": error, "final": final})
 
 

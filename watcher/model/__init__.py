@@ -3,18 +3,19 @@
 Everything here is a frozen value. Times are epoch seconds (UTC); durations are seconds; shares and relative
 margins are fractions. Arrays are float64. This module imports nothing of ours.
 
-`words` are the kinds of things there are; `selectors`, `watch`, `observations`, `calibration`, `verdict` and `look` the
-things themselves, in the order in which they come up.
+`words` are the kinds of things there are; `exposures`, `selectors`, `watch`, `observations`, `calibration`, `verdict`
+and `look` the things themselves, in the order in which they come up.
 """
 
 from __future__ import annotations
 
 from watcher.model.calibration import PER_STREAM, Calibration, as_streams
-from watcher.model.look import Action, Alert, Kill, Look, Refusal
+from watcher.model.exposures import Deployment, Exposure, SwitchState
+from watcher.model.look import Action, Alert, Kill, Look, Promote, Refusal
 from watcher.model.observations import Arm, Observations
 from watcher.model.selectors import Matcher, Selector, parse_matchers
 from watcher.model.verdict import Effect, Needs, QuantileShift, ReleaseVerdict, Tally, Verdict
-from watcher.model.watch import UNSETTLED, Alpha, Exposure, Release, Request, Rule, Split, Stage, Watch
+from watcher.model.watch import UNSETTLED, Alpha, Release, Request, Rule, Split, Stage, Watch
 from watcher.model.words import Design, Flags, Floats, Kind, Labels, Mode, Outcome, Strategy, Worse, labels
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Alpha",
     "Arm",
     "Calibration",
+    "Deployment",
     "Design",
     "Effect",
     "Exposure",
@@ -39,6 +41,7 @@ __all__ = [
     "Needs",
     "Observations",
     "Outcome",
+    "Promote",
     "QuantileShift",
     "Refusal",
     "Release",
@@ -49,6 +52,7 @@ __all__ = [
     "Split",
     "Stage",
     "Strategy",
+    "SwitchState",
     "Tally",
     "Verdict",
     "Watch",

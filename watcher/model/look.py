@@ -39,7 +39,21 @@ class Kill:
     decided_at: float = 0.0
 
 
-Action = Alert | Kill
+@dataclass(frozen=True)
+class Promote:
+    """Give the release a larger share of the users: `share`, where it has `since` now. Shares are fractions."""
+
+    key: str
+    release: str
+    switch: str
+    feature: str
+    since: float
+    share: float
+    reason: str
+    decided_at: float = 0.0
+
+
+Action = Alert | Kill | Promote
 
 
 @dataclass(frozen=True)

@@ -81,22 +81,6 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Exposure:
-    """Something noticed: users of a feature became exposed, or more of them did (same feature, still on).
-
-    `version` is the version or flag revision the users got; `off` says that exposure ended instead.
-    """
-
-    feature: str
-    version: str
-    at: float
-    share: float | None = None
-    previous: str | None = None
-    off: bool = False
-    reversible: bool = True
-
-
-@dataclass(frozen=True)
 class Alpha:
     """Error rates a release may spend, over all its rules, streams, looks and stages.
 

@@ -18,7 +18,6 @@ from watcher.config import (
     parse_moment,
     plan,
     rule_pack_path,
-    secret,
 )
 from watcher.errors import ConfigError
 from watcher.model import Labels, Release, Stage, Strategy, Watch
@@ -37,6 +36,7 @@ from watcher.oneoff.past import judged
 from watcher.oneoff.prometheus import SETTLE, equalities
 from watcher.oneoff.server_cases import Planner, ServerCases, in_time, placebos
 from watcher.oneoff.spread import Progress, cores
+from watcher.secrets import secret
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from watcher.config import load_rules, parse_duration, parse_moment, parse_share, rule_pack_path, secret
+from watcher.config import load_rules, parse_duration, parse_moment, parse_share, rule_pack_path
 from watcher.errors import ConfigError, DataError
 from watcher.look import read_history
 from watcher.model import Release, Rule, Stage, Strategy, Watch
@@ -15,6 +15,7 @@ from watcher.oneoff.forecast import forecast
 from watcher.oneoff.prepared import ARMS, present, with_objective
 from watcher.oneoff.prometheus import SETTLE, equalities
 from watcher.report.plan import Plan
+from watcher.secrets import secret
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
 from watcher.sources.tidy import TidyTable, read_table

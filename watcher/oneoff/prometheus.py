@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from watcher.config import load_rules, parse_duration, parse_moment, rule_pack_path, secret
+from watcher.config import load_rules, parse_duration, parse_moment, rule_pack_path
 from watcher.errors import ConfigError
 from watcher.look import prepare, read_history
 from watcher.model import Labels, Release, Stage, Strategy, Watch, labels, parse_matchers
 from watcher.oneoff.asked import asked_alpha, asked_usual
 from watcher.oneoff.found import Comparison, compare_source
 from watcher.oneoff.prepared import HORIZON
+from watcher.secrets import secret
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
 

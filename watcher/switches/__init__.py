@@ -1,17 +1,18 @@
 """Kill switches: how users are taken off a release.
 
-A switch is named by a key, `name:settings`, for example `yaml_flags:config/feature-flags.yaml`. Other packages add
-switches through the entry point group `watcher.switches`: a callable that takes the settings and returns an object
-with the two methods of `Switch`.
+A switch is named by a key, `name:settings`, for example `yaml_flags:config/feature-flags.yaml`; settings are a path, or
+a JSON object. Other packages add switches through the entry point group `watcher.switches`: a callable that takes the
+settings and returns an object with the methods of `Switch`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from watcher.errors import ConfigError
+from watcher.model import SwitchState
 from watcher.switches.yaml_flags import YamlFlags
 
 GROUP = "watcher.switches"
@@ -20,12 +21,25 @@ GROUP = "watcher.switches"
 class Switch(Protocol):
     """What every kill switch offers. There is no way to turn anything on."""
 
-    def is_on(self, feature: str) -> bool:
-        """Tell whether users get the feature; SwitchError when that cannot be said."""
+    def read(self, feature: str) -> SwitchState:
+        """Return whether users get the feature, and how many; SwitchError when that cannot be said."""
         ...
 
-    def turn_off(self, feature: str, reason: str) -> None:
+    def dry_run(self, feature: str) -> str:
+        """Say exactly what `kill` would do, and do nothing; SwitchError when a kill would fail."""
+        ...
+
+    def kill(self, feature: str, reason: str) -> None:
         """Take users off the feature; doing it twice is doing it once. SwitchError when it could not be done."""
+        ...
+
+
+@runtime_checkable
+class Dial(Protocol):
+    """What a switch offers beside, if it can give a release a larger share of the traffic."""
+
+    def promote(self, feature: str, since: float, share: float) -> None:
+        """Raise the share from `since` to `share`, fractions; SwitchError, and nothing changes, where it is another."""
         ...
 
 

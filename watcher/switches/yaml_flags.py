@@ -33,6 +33,7 @@ from ruamel.yaml.events import (
 )
 
 from watcher.errors import ConfigError, SwitchError
+from watcher.model import SwitchState
 
 LARGEST = 1 << 20
 """Bytes; a flags file beyond this is not one."""
@@ -63,15 +64,35 @@ class YamlFlags:
     def __repr__(self) -> str:
         return f"YamlFlags({self.path!r})"
 
-    def is_on(self, feature: str) -> bool:
-        """Tell what `enabled` of the feature says (its percentage is not considered).
+    def read(self, feature: str) -> SwitchState:
+        """Tell what `enabled` and `rollout_percentage` of the feature say.
 
         Raises:
-            SwitchError: the file cannot be read, or does not say so plainly.
+            SwitchError: the file cannot be read, or does not say plainly whether the feature is enabled.
         """
-        return _find(self.path, _read(self.path), feature).on
+        flag = _find(self.path, _read(self.path), feature)
+        share = 1.0 if flag.percentage is None else flag.percentage / 100
+        shown = f"enabled: {str(flag.on).lower()}"
+        shown += "" if flag.percentage is None else f", rollout_percentage: {flag.percentage:g}"
+        return SwitchState(flag.on, share if flag.on else 0.0, shown=shown)
 
-    def turn_off(self, feature: str, reason: str) -> None:
+    def dry_run(self, feature: str) -> str:
+        """Say what a kill would write.
+
+        Raises:
+            SwitchError: a kill would fail: the file, its folder or the flag does not allow it.
+        """
+        flag = _find(self.path, _read(self.path), feature)
+        _check_own(self.path, feature, flag)
+        target = Path(self.path).resolve()
+        if not os.access(target.parent, os.W_OK):
+            raise SwitchError(
+                f"{self.path}: its folder cannot be written; watcher needs that to replace the file", permanent=True
+            )
+        line = f"{self.path}:{flag.line}: features.{feature}.enabled"
+        return f"{line}: true -> false" if flag.on else f"{line} is false already; nothing would be written"
+
+    def kill(self, feature: str, reason: str) -> None:
         """Set `enabled: false` of the feature, and nothing else; a feature that is off is left alone.
 
         The file is replaced as a whole, so a reader sees the old or the new one. When somebody changed it since it was
@@ -90,31 +111,40 @@ class YamlFlags:
             flag = _find(self.path, before, feature)
             if not flag.on:
                 return
-            if flag.shared:
-                raise _wrong(
-                    self.path, feature, f"is shared through the anchor &{flag.shared}: other parts of the file would "
-                    "change with it; write `enabled` out at every feature"
-                )  # fmt: skip
+            _check_own(self.path, feature, flag)
             if _replace(self.path, before, before[: flag.start] + b"false" + before[flag.end :]):
                 break
         else:
             raise _wrong(self.path, feature, f"could not be set: the file was changed by somebody else {TRIES} times")
-        if self.is_on(feature):
+        if self.read(feature).on:
             raise _wrong(self.path, feature, "was set to false, but reads true again: somebody else writes this file")
 
 
 @dataclass(frozen=True)
 class _Enabled:
-    """Where `enabled` of a feature stands, in bytes, and the anchor through which others share it."""
+    """Where `enabled` of a feature stands, in bytes, and the anchor through which others share it.
+
+    `percentage` is its `rollout_percentage`, None where there is none that reads as a number; `line` is 1-based.
+    """
 
     on: bool
     start: int
     end: int
     shared: str | None
+    percentage: float | None
+    line: int
+
+
+def _check_own(path: str, feature: str, flag: _Enabled) -> None:
+    if flag.shared:
+        raise _wrong(
+            path, feature, f"is shared through the anchor &{flag.shared}: other parts of the file would change with "
+            "it; write `enabled` out at every feature"
+        )  # fmt: skip
 
 
 def _wrong(path: str, feature: str, problem: str) -> SwitchError:
-    return SwitchError(f"{path}: features.{feature}.enabled {problem}")
+    return SwitchError(f"{path}: features.{feature}.enabled {problem}", permanent=True)
 
 
 def _read(path: str) -> bytes:
@@ -201,7 +231,20 @@ def _find(path: str, content: bytes, feature: str) -> _Enabled:
                 path, feature, "is written in a way that cannot be edited; write true or false, without quotes"
             )
     mark = len(content) - len(text.encode())
-    return _Enabled(on, mark + len(text[:start].encode()), mark + len(text[:end].encode()), shared)
+    where = (mark + len(text[:start].encode()), mark + len(text[:end].encode()))
+    return _Enabled(on, *where, shared, _percentage(values, feature), event.start_mark.line + 1)
+
+
+def _percentage(values: list[tuple[Keys, NodeEvent]], feature: str) -> float | None:
+    """Return the number after `rollout_percentage`, None where there is none."""
+    target: Keys = ("features", feature, "rollout_percentage")
+    for event in [_resolved(event, values) for keys, event in values if keys == target]:
+        try:
+            found = float(event.value) if isinstance(event, ScalarEvent) else -1.0
+        except ValueError:
+            return None
+        return found if 0 <= found <= 100 else None
+    return None
 
 
 def _resolved(event: NodeEvent, values: list[tuple[Keys, NodeEvent]]) -> NodeEvent:
@@ -231,13 +274,15 @@ def _absent(path: str, values: list[tuple[Keys, NodeEvent]], feature: str) -> Sw
     by_keys = dict(values)
     features = [keys[1] for keys in by_keys if len(keys) == 2 and keys[0] == "features" and keys[1] is not None]
     if not isinstance(by_keys.get(("features",)), MappingStartEvent):
-        return SwitchError(f"{path}: features: expected a mapping of features; is this a flags file?")
+        return SwitchError(f"{path}: features: expected a mapping of features; is this a flags file?", permanent=True)
     if ("features", feature) not in by_keys:
         close = difflib.get_close_matches(feature, features, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there is: {', '.join(features) or 'none'}"
-        return SwitchError(f"{path}: features: there is no feature {feature!r}; {hint}")
+        return SwitchError(f"{path}: features: there is no feature {feature!r}; {hint}", permanent=True)
     if not isinstance(by_keys["features", feature], MappingStartEvent):
-        return SwitchError(f"{path}: features.{feature}: expected a mapping of its own with the key `enabled`")
+        return SwitchError(
+            f"{path}: features.{feature}: expected a mapping of its own with the key `enabled`", permanent=True
+        )
     return _wrong(path, feature, "is missing; write it out as true or false at the feature itself")
 
 

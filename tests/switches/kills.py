@@ -1,0 +1,52 @@
+"""A kill as the daemon performs it: intended in a real journal, carried out and retried by the real outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from watcher.act import Outbox, Switch
+from watcher.journal import Journal, Pending
+from watcher.model import Kill
+
+DECIDED = 1_000_000.0
+
+
+@dataclass
+class Killing:
+    """What became of one decision to kill, and the pauses that retries took (simulated seconds)."""
+
+    entry: Pending
+    pauses: list[float]
+
+    @property
+    def state(self) -> str:
+        return self.entry.state
+
+    @property
+    def error(self) -> str:
+        return self.entry.error or ""
+
+
+def kill(
+    switch: Switch, feature: str, journal: Path, tries: int = 3, after: Callable[[], None] = lambda: None
+) -> Killing:
+    """Decide to kill a feature, and let the outbox try: at most so often, and only while it wants to try again.
+
+    `after` runs after each try. The clock is simulated: pauses between tries take no time.
+    """
+    now, pauses = DECIDED, []
+    with Journal.open(f"sqlite:///{journal}") as store:
+        store.intend([Kill("k", "shop/production/f@1", "any", feature, "errors tripled", now)], now)
+        outbox = Outbox(store, lambda _: switch, {}, stopwatch=lambda: 0.0)
+        for _ in range(tries):
+            outbox.perform(now)
+            after()
+            [entry] = store.actions()
+            if entry.state != "intended":
+                break
+            assert entry.not_before is not None
+            pauses.append(entry.not_before - now)
+            now = entry.not_before
+    return Killing(entry, pauses)

@@ -1,0 +1,141 @@
+"""HTTP as every kill switch speaks it: short waits, no redirects, small answers, and errors that say what to do.
+
+Nothing is repeated here: whether trying again is harmless is known to the outbox, which tries again where an error is
+not `permanent`, and waits as long as the system asked it to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final
+
+import requests
+import urllib3
+
+from watcher.errors import SwitchError
+
+LARGEST: Final = 4 << 20
+"""Bytes of an answer beyond which it is not read on."""
+PATIENCE: Final = (5.0, 10.0)
+"""Seconds to connect, and to wait for each part of an answer."""
+_LONGEST_WORDS: Final = 300
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a system answered: its status, and its words."""
+
+    status: int
+    body: bytes
+
+    def json(self, who: str) -> Any:
+        """Return the body as JSON.
+
+        Raises:
+            SwitchError: it is something else, a login page for example.
+        """
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            page = "a web page" if b"<" in self.body[:200] else "something else"
+            raise SwitchError(f"{who} answered with {page} instead of JSON: is a login in front of it?") from None
+
+
+def ask(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+    accept: Collection[int] = (),
+    ca_file: str | None = None,
+    patience: tuple[float, float] = PATIENCE,
+    secrets: Collection[str] = (),
+) -> Answer:
+    """Send one request and return its answer.
+
+    Args:
+        method: of HTTP.
+        url: from the configuration, and nowhere else.
+        headers: all of them; no credentials are taken from anywhere else.
+        body: sent as it is.
+        accept: statuses that are answers, not errors, beside those of 2xx.
+        ca_file: certificates to trust, instead of the system's.
+        patience: seconds to connect, and to wait for each part of the answer.
+        secrets: never shown in an error.
+
+    Raises:
+        SwitchError: no answer in time, or one that says no; `permanent` where asking again cannot help.
+    """
+    where = f"{method} {url}"
+    late = monotonic() + sum(patience)
+
+    def clean(text: str) -> str:
+        for each in secrets:
+            text = text.replace(each, "<secret>")
+        return text
+
+    def wrong(problem: str, permanent: bool = False) -> SwitchError:
+        return SwitchError(clean(f"{where}: {problem}"), permanent=permanent)
+
+    content = b""
+    # Texts and causes of these hold headers and addresses, so none is chained.
+    try:
+        response = requests.request(
+            method,
+            url,
+            headers=dict(headers),
+            data=body,
+            auth=_no_auth,
+            verify=ca_file or True,
+            timeout=patience,
+            allow_redirects=False,
+            stream=True,
+        )
+        with closing(response):
+            while piece := response.raw.read1(1 << 16, decode_content=True):
+                content += piece
+                if len(content) > LARGEST:
+                    raise wrong(f"answered with more than {LARGEST >> 20} MiB", permanent=True)
+                if monotonic() > late:
+                    raise requests.Timeout
+    except requests.exceptions.SSLError:
+        raise wrong("its certificate is not trusted; name it with ca_file", permanent=True) from None
+    except (requests.Timeout, TimeoutError, urllib3.exceptions.TimeoutError):
+        raise wrong(f"no answer within {sum(patience):g} s") from None
+    except (requests.RequestException, OSError, urllib3.exceptions.HTTPError) as error:
+        raise wrong(f"no answer ({type(error).__name__}): is it running?") from None
+    status = response.status_code
+    if 200 <= status < 300 or status in accept:
+        return Answer(status, content)
+    words = " ".join(clean(content[:_LONGEST_WORDS].decode("utf-8", "replace")).split())
+    raise _refused(clean(where), status, words, _wait(response.headers.get("Retry-After")))
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keep `requests` from adding credentials of a .netrc file in place of ours."""
+    return request
+
+
+def _wait(header: str | None) -> float | None:
+    try:
+        return None if header is None else max(float(header), 0.0)
+    except ValueError:
+        return None  # a date: the outbox has a pace of its own
+
+
+def _refused(where: str, status: int, words: str, wait: float | None) -> SwitchError:
+    said = f"{where}: HTTP {status}{f', {words}' if words else ''}"
+    if 300 <= status < 400:
+        return SwitchError(f"{said}; redirects are not followed: give the final address", permanent=True)
+    if status in (401, 403):
+        return SwitchError(
+            f"{said}; the credentials are not accepted: check the token's file and its rights", permanent=True
+        )
+    if status == 429 or status >= 500:
+        return SwitchError(said, retry_after=wait)
+    return SwitchError(said, permanent=status not in (408, 409, 425))
