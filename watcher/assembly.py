@@ -10,7 +10,7 @@ from typing import Any
 from watcher import intake
 from watcher.act import Alerter, Outbox
 from watcher.alerts import alerter
-from watcher.config import Installation, Metrics, Service, load_installation, parse_moment, parse_share
+from watcher.config import Installation, Metrics, Service, load_installation, parse_moment, parse_share, switch_key
 from watcher.daemon import Daemon
 from watcher.errors import Refused
 from watcher.journal import Journal
@@ -32,8 +32,9 @@ def daemon(config: str) -> Iterator[Daemon]:
     installation = load_installation(config)
     for service in installation.services.values():
         for entry in service.releases:
-            for name, settings in (entry.kill or {}).items():
-                switch(f"{name}:{settings}")
+            key = switch_key(entry)
+            if key is not None:
+                switch(key)
     with Journal.open(installation.journal) as journal:
         source = prometheus(installation.metrics)
         yield Daemon(installation, journal, source, Outbox(journal, switch, _alerters(installation)))

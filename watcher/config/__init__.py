@@ -23,7 +23,7 @@ from watcher.config.installation import (
     SlackSettings,
     load_installation,
 )
-from watcher.config.planning import plan
+from watcher.config.planning import filled_key, plan, switch_key
 from watcher.config.quantities import (
     parse_duration,
     parse_interval,
@@ -45,6 +45,7 @@ __all__ = [
     "SlackSettings",
     "check_rules",
     "describe",
+    "filled_key",
     "load_installation",
     "load_pack",
     "load_rules",
@@ -57,4 +58,5 @@ __all__ = [
     "parse_zone",
     "plan",
     "rule_pack_path",
+    "switch_key",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from watcher.config.installation import Installation, ReleaseEntry, Service
@@ -12,6 +13,15 @@ from watcher.errors import ConfigError
 from watcher.model import Labels, Release, Split, Watch
 
 log = logging.getLogger("watcher")
+
+
+def filled_key(installation: Installation, entry: ReleaseEntry, release: Release) -> str | None:
+    """Return the key of the kill switch of a release, its values where placeholders stand.
+
+    Raises:
+        ConfigError: the switch needs something that the release does not have, such as {previous}.
+    """
+    return _Filling(installation, entry, release).switch()
 
 
 def plan(
@@ -98,13 +108,22 @@ class _Filling:
         return None if pairs is None else self.pairs(pairs, f"arms.{name}")
 
     def switch(self) -> str | None:
-        """Return the key of the kill switch, `name:path` or `name:{canonical JSON}`."""
-        for name, settings in (self.entry.kill or {}).items():
-            if isinstance(settings, str):
-                return f"{name}:{settings}"
-            filled = {
-                key: self.value(value, f"kill.{name}.{key}") if isinstance(value, str) else value
-                for key, value in settings.items()
-            }
-            return f"{name}:{json.dumps(filled, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
-        return None
+        """Return the key of the kill switch."""
+        return switch_key(self.entry, self.value)
+
+
+def switch_key(entry: ReleaseEntry, fill: Callable[[str, str], str] = lambda written, _: written) -> str | None:
+    """Return the key of an entry's kill switch, `name:path` or `name:{canonical JSON}`; None where it has none.
+
+    `fill` puts a value where a placeholder stands, given what is written and the key it stands at; by default
+    placeholders stay, which is enough to read a switch and to check its settings.
+    """
+    for name, settings in (entry.kill or {}).items():
+        if isinstance(settings, str):
+            return f"{name}:{settings}"
+        filled = {
+            key: fill(value, f"kill.{name}.{key}") if isinstance(value, str) else value
+            for key, value in settings.items()
+        }
+        return f"{name}:{json.dumps(filled, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
+    return None
