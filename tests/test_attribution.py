@@ -47,8 +47,8 @@ from watcher.model import (
     Worse,
     labels,
 )
-from watcher.policy import TITLES
 from watcher.switches import switch
+from watcher.telling import TITLES
 from watcher.testing import MemoryAlerter, MemorySource
 
 

@@ -19,14 +19,16 @@ NOUNS = {"model", "errors"}
 CALIBRATION = NOUNS | {"evidence"}
 COMPARISON = CALIBRATION | {"calibration"}
 JUDGE = COMPARISON | {"comparison", "reasons"}
-POLICY = JUDGE | {"judge", "attribution"}
+POLICY = JUDGE | {"judge", "attribution", "telling"}
 LOOK = POLICY | {"policy", "aftermath"}
 CONFIG = NOUNS | {"secrets", "config"}
 ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
-INTAKE = CONFIG | {"journal"}
-CLEARANCE = INTAKE | {"report"}
+INTAKE = CONFIG | LOOK | {"journal"}
+CLEARANCE = CONFIG | {"journal", "report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
-DAEMON = ONEOFF | OUTSIDE | {"oneoff"} | {"intake", "clearance", "nightly", "daemon", "server"}
+DAEMON = (
+    ONEOFF | OUTSIDE | {"oneoff"} | {"intake", "noticing", "afterwards", "clearance", "nightly", "daemon", "server"}
+)
 EVERYTHING = DAEMON | {"assembly", "rehearsal", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
@@ -38,6 +40,7 @@ SEES: dict[str, set[str]] = {
     "reasons": {"model"},
     "judge": JUDGE,
     "attribution": JUDGE,
+    "telling": {"model", "reasons"},
     "policy": POLICY,
     "aftermath": POLICY,
     "look": LOOK,
@@ -49,7 +52,9 @@ SEES: dict[str, set[str]] = {
     "act": NOUNS | {"journal"},
     "report": NOUNS | {"evidence", "reasons", "attribution"},
     "intake": INTAKE,
-    "nightly": INTAKE | LOOK | {"intake", "look"},
+    "nightly": INTAKE | {"intake", "look"},
+    "noticing": INTAKE | {"intake", "look", "releases", "sources"},
+    "afterwards": NOUNS | {"journal", "telling"},
     "clearance": CLEARANCE,
     "daemon": DAEMON,
     "server": DAEMON,

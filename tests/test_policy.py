@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.timeline import EXPOSED, release, watch
 from watcher.model import Alert, Effect, Kill, Mode, Outcome, ReleaseVerdict, Tally, Verdict
-from watcher.policy import AFTERMATH, HELD, Situation, decide, kill_failed
+from watcher.policy import AFTERMATH, HELD, Situation, decide
+from watcher.telling import kill_failed
 
 NOW = EXPOSED + 3600.0
 

@@ -106,10 +106,8 @@ def start_release(config: str, service: str, feature: str, *, now: float, by: st
             previous=given["previous"],
             reversible=not given["not_reversible"],
         )
-        entry = intake.entry_for(owner, given["strategy"])
-        found = intake.take(installation, journal, owner, entry, exposure, f"release start by {by}")
-        assert found is not None
-        return found
+        found = intake.told(installation, journal, owner, exposure, given["strategy"], f"release start by {by}")
+        return found.release or f"{owner.name}/{owner.environment}/{feature}@{exposure.version} waits for exposure"
 
 
 def accept_release(config: str, release: str, rule: str, reason: str, *, now: float, by: str) -> None:
@@ -121,8 +119,7 @@ def accept_release(config: str, release: str, rule: str, reason: str, *, now: fl
 def stop_release(config: str, release: str, reason: str, *, now: float, by: str) -> None:
     """End a watch by hand."""
     with _journal(config) as (_, journal):
-        if not journal.end_release(release, "stopped", f"{reason}, {by}", now):
-            raise Refused(f"{release} is not being watched")
+        intake.stop(journal, release, f"{reason}, {by}", now)
 
 
 def list_releases(config: str) -> list[str]:

@@ -24,8 +24,8 @@ from watcher.config import load_installation
 from watcher.daemon import Daemon as Steps
 from watcher.journal import Journal
 from watcher.model import Kill, Outcome, labels
-from watcher.policy import TITLES
 from watcher.switches import switch
+from watcher.telling import TITLES
 
 pytestmark = pytest.mark.servers
 

@@ -17,6 +17,9 @@ from watcher.errors import ConfigError
 from watcher.model import Alpha, Labels, Mode, Rule, Split, Strategy, labels
 from watcher.secrets import from_environment, secret
 
+LONG_PAST = 28 * DAY
+"""Seconds of history to learn from where there is no control."""
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -65,10 +68,11 @@ class SlackSettings:
 
 @dataclass(frozen=True)
 class Notice:
-    """How watcher learns of a release: exactly one of the three is set."""
+    """How watcher learns of a release: exactly one of the four is set."""
 
     flags_file: Path | None = None
     label: str | None = None
+    switch: bool = False
     http: bool = False
 
 
@@ -89,6 +93,8 @@ class ReleaseEntry:
     split: Split | None = None
     share: float | None = None
     """The treatment's share of the users in a stage of which the notice names none."""
+    promote: tuple[float, ...] = ()
+    """Shares to go through, each once the one before is proven healthy; none: people raise it."""
     kill: Mapping[str, Any] | None = None
     history: float = DAY
     key: str = ""
@@ -231,16 +237,18 @@ def _entry(document: Document, folder: Path, service: str, index: int, raw: Rele
         notice=Notice(
             flags_file=None if notice.flags_file is None else _resolved(folder, notice.flags_file),
             label=notice.label,
+            switch=bool(notice.switch),
             http=bool(notice.http),
         ),
-        features=tuple(notice.features or ((service,) if notice.label else ())),
+        features=tuple(notice.features or ((service,) if notice.label or notice.switch else ())),
         baseline=labels(raw.arms.baseline) if raw.arms else None,
         treatment=labels(raw.arms.treatment) if raw.arms else None,
         focus=labels(raw.focus),
         split=None if raw.split is None else _split(raw.split),
         share=raw.split.share if raw.split and isinstance(raw.split.share, float) else None,
         kill=None if raw.kill is None else {name: _kill(folder, settings) for name, settings in raw.kill.items()},
-        history=raw.history if raw.history is not None else (DAY if raw.arms else 28 * DAY),
+        history=raw.history if raw.history is not None else (DAY if raw.arms else LONG_PAST),
+        promote=tuple(raw.promote),
         key=".".join(map(str, where)),
         line=document.line(*where),
     )

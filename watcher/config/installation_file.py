@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
@@ -105,21 +106,23 @@ class NoticeFile(Strict):
     flags_file: Text | None = Field(None, description="YAML file of feature flags.")
     features: list[Text] | None = Field(None, min_length=1, description="The features to watch.")
     label: LabelName | None = Field(None, description="A label whose new value is a new version.")
+    switch: bool | None = Field(None, description="The kill switch itself, read every few seconds.")
     http: bool | None = Field(None, description="POST /v1/releases or `watcher release start`.")
 
     @model_validator(mode="after")
     def _one_way_of_noticing(self) -> Self:
-        ways = [key for key in ("flags_file", "label", "http") if getattr(self, key) is not None]
+        ways = [key for key in ("flags_file", "label", "switch", "http") if getattr(self, key) is not None]
         if self.features and not ways:
             raise located("is missing: features are noticed in a file of flags", "flags_file")
         if len(ways) != 1:
-            raise located("give exactly one of flags_file, label and http", *ways[1:2])
-        if self.http is False:
-            raise located("leave it out or write true", "http")
+            raise located("give exactly one of flags_file, label, switch and http", *ways[1:2])
+        for key in ("switch", "http"):
+            if getattr(self, key) is False:
+                raise located("leave it out or write true", key)
         if self.flags_file and not self.features:
             raise located("is missing: name the features whose exposure is a release", "features")
         if self.features and (self.http or (self.label and len(self.features) > 1)):
-            raise located("belongs to flags_file; label takes one, http takes what it is told", "features")
+            raise located("belongs to flags_file and switch; label takes one, http takes what it is told", "features")
         return self
 
 
@@ -152,6 +155,15 @@ class SplitFile(Strict):
     ] = Field(description="Who says what the treatment's share should be: notice, switch, or a fixed 5%.")
 
 
+def _step(value: object) -> float:
+    share = parse_share(value)
+    if share == 0.0:
+        raise ValueError("0% is no step")
+    return share
+
+
+Step = Annotated[float, PlainValidator(_step), WithJsonSchema({"type": "string"})]
+
 Kills = Annotated[
     dict[str, Any],
     WithJsonSchema(
@@ -175,7 +187,10 @@ class ReleaseFile(Strict):
     focus: dict[LabelName, str] = Field({}, description="Streams that must be healthy; the others only guard.")
     split: SplitFile | None = None
     kill: Kills | None = None
-    history: Duration | None = Field(None, description="Past to learn from: 24h with arms, 7d without.")
+    promote: list[Step] = Field(
+        [], description="Shares to go through on `healthy`: [5%, 25%, 50%, 100%]. Left out: no."
+    )
+    history: Duration | None = Field(None, description="Past to learn from: 24h with arms, 28d without.")
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
@@ -189,7 +204,19 @@ class ReleaseFile(Strict):
             self._check_split(self.split.share)
         if self.kill is not None:
             self._check_kill(self.kill)
+        if self.notice.switch and not self.kill:
+            raise located("needs a kill switch to read", "notice", "switch")
+        if self.promote:
+            self._check_promote()
         return self
+
+    def _check_promote(self) -> None:
+        if self.strategy == "blue_green" or not self.arms:
+            raise located("needs arms: who has it must be proven as well off as who has not", "promote")
+        if not self.kill:
+            raise located("needs a kill switch that can raise a share, such as haproxy", "promote")
+        if any(after <= before for before, after in pairwise(self.promote)):
+            raise located("must rise from step to step: [5%, 25%, 50%, 100%]", "promote")
 
     def _check_split(self, share: str | float) -> None:
         if not self.arms:

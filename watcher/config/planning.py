@@ -65,6 +65,7 @@ def plan(
         split=entry.split,
         mode=service.mode,
         switch=fill.switch(),
+        promote=entry.promote,
         links=service.links,
         zone=service.zone,
         excluded=(*service.unusual, *excluded),
@@ -73,10 +74,12 @@ def plan(
 
 def _unchecked(split: Split | None, release: Release) -> str | None:
     """Return why the split of a release is not checked, where one is asked for and nobody knows what it should be."""
-    if split is None or (split.share == "notice" and release.stages[0].share is not None):
+    if split is None or split.share == "switch" or release.stages[0].share is not None:
         return None
-    why = "no switch reports its share yet" if split.share == "switch" else "it was noticed without a share"
-    return f"the traffic split of {release.id} is not checked: {why}; write the configured share, such as 5%"
+    return (
+        f"the traffic split of {release.id} is not checked: it was noticed without a share; "
+        "write the configured share, such as 5%"
+    )
 
 
 @dataclass(frozen=True)
