@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.timeline import EXPOSED, release, watch
-from watcher.model import Alert, Effect, Kill, Mode, Outcome, ReleaseVerdict, Tally, Verdict
+from watcher.model import Alert, Effect, Kill, Mode, Outcome, Promote, ReleaseVerdict, Stage, Tally, Verdict
 from watcher.policy import AFTERMATH, HELD, Situation, decide
 from watcher.telling import kill_failed
 
@@ -59,6 +59,8 @@ STOPPED = {
     "assumed": ({}, {"assumed": True}, {}),
     "one_unit": ({}, {"sick_unit": "pod-3"}, {}),
     "quorum": ({}, {"critical": False}, {}),
+    "not_the_cause": ({}, {}, {"cause": False}),
+    "cause_unclear": ({}, {}, {"cause": None}),
 }
 
 
@@ -99,6 +101,70 @@ def test_a_rule_that_rests_on_one_sick_unit_counts_towards_no_quorum():
 def test_nothing_but_regressed_ever_kills(outcome, mode, told):
     decision = decide(watch(mode=mode), verdict(stream(outcome=outcome), outcome=outcome), Situation(NOW, told=told))
     assert kills(decision) == []
+
+
+CANARY = {"promote": (0.05, 0.25, 1.0), "release": release(stages=(Stage(EXPOSED, 0.05),))}
+GOOD = ReleaseVerdict(Outcome.HEALTHY, "It is as good.")
+
+
+def promotions(decision) -> list[Promote]:
+    return [action for action in decision.actions if isinstance(action, Promote)]
+
+
+def test_a_healthy_release_gets_the_next_share_and_only_where_steps_are_configured():
+    decision = decide(watch(**CANARY), GOOD, Situation(NOW, told="watching"))
+    (promote,) = promotions(decision)
+    assert (promote.since, promote.share, promote.feature) == (0.05, 0.25, "checkout")
+    assert "Raising checkout from 5 % to 25 % of the users." in decision.actions[-1].lines
+    assert promotions(decide(watch(), GOOD, Situation(NOW))) == []
+
+
+HELD_BACK = {
+    "not_armed": ({"mode": Mode.RECOMMEND}, {}),
+    "no_switch": ({"switch": None}, {}),
+    "paused": ({}, {"paused": "maintenance until 12:00"}),
+    "metrics_unreadable": ({}, {"problem": "connection refused"}),
+    "stage_not_judged": ({}, {"staged": False}),
+}
+
+
+@pytest.mark.parametrize("name", HELD_BACK)
+def test_each_interlock_alone_stops_a_promotion_and_is_named(name):
+    changed_watch, changed = HELD_BACK[name]
+    decision = decide(watch(**CANARY | changed_watch), GOOD, replace(Situation(NOW, told="watching"), **changed))
+    assert promotions(decision) == []
+    assert [refusal.reason for refusal in decision.refusals] == [name]
+
+
+@given(
+    outcome=st.sampled_from([o for o in Outcome if o is not Outcome.HEALTHY]),
+    share=st.sampled_from([None, 0.0, 0.05, 0.25, 0.997, 1.0]),
+    phase=st.sampled_from(["watching", "killed"]),
+)
+def test_nothing_but_healthy_is_ever_promoted(outcome, share, phase):
+    made = watch(**CANARY | {"release": release(stages=(Stage(EXPOSED, share),))})
+    situation = Situation(NOW, phase=phase, killed_at=NOW - 60 if phase == "killed" else None)
+    assert promotions(decide(made, verdict(stream(outcome=outcome), outcome=outcome), situation)) == []
+
+
+@pytest.mark.parametrize("share", [None, 0.997, 1.0])
+def test_an_unknown_share_and_everybody_have_no_next_step(share):
+    made = watch(**CANARY | {"release": release(stages=(Stage(EXPOSED, share),))})
+    assert promotions(decide(made, GOOD, Situation(NOW))) == []
+
+
+def test_a_watch_with_a_control_lasts_its_horizon_from_the_latest_stage():
+    later = release(stages=(Stage(EXPOSED, 0.05), Stage(NOW - 60, 0.5)))
+    assert decide(watch(release=later, horizon=1800.0), GOOD, Situation(NOW)).phase == "watching"
+    alone = watch(release=later, horizon=1800.0, baseline=None, treatment=None)
+    assert decide(alone, GOOD, Situation(NOW)).phase == "ended"
+
+
+def test_without_arms_a_small_share_says_how_diluted_it_is_seen():
+    made = watch(release=release(stages=(Stage(EXPOSED, 0.05),)), baseline=None, treatment=None)
+    waiting = verdict(stream(outcome=Outcome.INCONCLUSIVE), outcome=Outcome.INCONCLUSIVE)
+    [headline] = decide(made, waiting, Situation(NOW)).actions
+    assert any("an effect on 5 % of the users is seen diluted 20 times" in line for line in headline.lines)
 
 
 def test_a_state_is_told_when_it_changes_and_only_then():

@@ -163,7 +163,12 @@ class Daemon:
         if not self.paused(now):
             tried = {key for key, _ in self.outbox.turn_off(now)}
             if tried:
-                afterwards.report(self.journal, [each for each in self.journal.switched() if each.key in tried], now)
+                entries = [each for each in self.journal.switched() if each.key in tried]
+                afterwards.report(self.journal, entries, now)
+                # What was raised is another stage from now on, not from when the switch is read next.
+                raised = [each.finished_at or now for each in entries if (each.kind, each.state) == ("promote", "done")]
+                if raised:
+                    self.notice(max(raised) + 1.0)
         self.outbox.tell(now)
 
     def retain(self, now: float) -> None:

@@ -168,7 +168,9 @@ def _new_stage(
     if last is not None and last.killed_at is not None:
         return Noticed(release.id)  # what a kill moves is no stage
     if exposure.share is None or exposure.share < EVERYBODY or release.everyone:
-        stages = (*release.stages, Stage(exposure.at, exposure.share))
+        seen = exposure.since if last is None or exposure.since is not None else last.at
+        unsure = 0.0 if seen is None else max(exposure.at - seen, 0.0)
+        stages = (*release.stages, Stage(exposure.at, exposure.share, unsure))
         journal.set_watch(replace(watch, release=replace(release, stages=stages)))
         return Noticed(release.id)
     whole = replace(release, everyone=True, stages=(Stage(exposure.at, exposure.share),))

@@ -47,6 +47,8 @@ class Noticing:
     switches: Callable[[str], Readable]
     silent: dict[str, float] = field(default_factory=dict)
     """When each switch that did not answer may be asked again."""
+    answered: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When each feature was last read, by switch or file, and feature."""
 
     def notice(self, now: float) -> list[str]:
         """Start watches, add stages and end watches for what changed since the last tick; return the new releases."""
@@ -103,24 +105,28 @@ class Noticing:
         notice = entry.notice
         if notice.flags_file is not None:
             key = f"flags/{service.name}/{notice.flags_file}/{','.join(entry.features)}"
-            return self._changes(key, flags_file.read_flags(str(notice.flags_file)), entry.features, now)
+            flags = flags_file.read_flags(str(notice.flags_file))
+            return self._changes(key, {name: flags.get(name, shares.NOBODY) for name in entry.features}, now)
         if notice.label is not None and isinstance(self.source, PrometheusSource):
             return self._versions(service, entry, self.source, notice.label, now)
         features = entry.features if notice.switch else intake.waiting_for(self.journal, service)
         if entry.kill is None or not features:
             return [], {}
         key = f"switch/{service.name}/{entry.strategy.value}/{','.join(features)}"
-        return self._changes(key, self._states(entry, features, now), features, now)
+        return self._changes(key, self._states(entry, features, now), now)
 
     def _changes(
-        self, key: str, states: Mapping[str, SwitchState], features: Collection[str], now: float
+        self, key: str, states: Mapping[str, SwitchState], now: float
     ) -> tuple[list[Exposure], dict[str, Any]]:
+        """Return what changed; of what could not be read, what was read last still holds."""
         known = self.journal.recall(key)
-        before = None if known is None else shares.from_json(known)
-        # Of what cannot be read now, what was read last still holds; what was never read is adopted later.
-        asked = [feature for feature in features if feature in states and (before is None or feature in before)]
-        seen = shares.to_json({**(before or {}), **states})
-        return shares.exposures(before, states, now, asked), {} if seen == known else {key: seen}
+        before = {} if known is None else shares.from_json(known)
+        # What was never read is adopted.
+        told = shares.exposures(before, states, now, [feature for feature in states if feature in before])
+        told = [replace(each, since=self.answered.get((key, each.feature))) for each in told]
+        self.answered.update({(key, feature): now for feature in states})
+        seen = shares.to_json({**before, **states})
+        return told, {} if seen == known else {key: seen}
 
     def _states(self, entry: ReleaseEntry, features: Collection[str], now: float) -> dict[str, SwitchState]:
         found = {}
@@ -163,6 +169,7 @@ class Noticing:
             return []
         key = f"followed/{release.id}"
         was_on, share = self.journal.recall(key), shares.share_of(state)
+        since, self.answered[key, release.feature] = self.answered.get((key, release.feature)), now
         if was_on != state.on:
             self.journal.remember(key, state.on)
         if not state.on:
@@ -173,9 +180,8 @@ class Noticing:
         if release.share is None:
             self._shared(watched, share)
             return []
-        moved = Exposure(
-            release.feature, release.version, now, share, more=share > release.share, fewer=share < release.share
-        )
+        more = share > release.share
+        moved = Exposure(release.feature, release.version, now, share, more=more, fewer=not more, since=since)
         return self._take(service, entry, moved, "switch")
 
     def _shared(self, watched: Watched, share: float) -> None:

@@ -12,7 +12,7 @@ class Exposure:
     `version` is the version or flag revision the users got; `named` tells that somebody named it, rather than that the
     moment stands for it. `serving` is the one of several versions that gets all traffic now, where a switch chooses
     between such, and `previous` the one before. `more` and `fewer` tell that the feature was on before and its share
-    moved; `off` that exposure ended.
+    moved; `off` that exposure ended. `since` is when it was last seen as it was before (None: nobody knows).
     """
 
     feature: str
@@ -26,6 +26,7 @@ class Exposure:
     fewer: bool = False
     reversible: bool = True
     named: bool = True
+    since: float | None = None
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class Stage:
-    """A moment at which exposure changed, and the share of users on the release from then on."""
+    """A moment at which exposure changed, and the share of users on the release from then on.
+
+    It may have changed up to `unsure` seconds before: nobody looked in between.
+    """
 
     at: float
     share: float | None = None
+    unsure: float = 0.0
 
 
 @dataclass(frozen=True)
