@@ -15,6 +15,7 @@ and checking a file) and `yaml_nodes` (its syntax).
 from __future__ import annotations
 
 from watcher.config.installation import (
+    HttpSettings,
     Installation,
     Metrics,
     Notice,
@@ -36,6 +37,7 @@ from watcher.config.quantities import (
 from watcher.config.rule_packs import RulePack, check_rules, describe, load_pack, load_rules, rule_pack_path
 
 __all__ = [
+    "HttpSettings",
     "Installation",
     "Metrics",
     "Notice",
