@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 
 from watcher.config import Installation, ReleaseEntry, Service, plan
 from watcher.errors import Refused
 from watcher.journal import Journal, Watched
-from watcher.model import UNSETTLED, Exposure, Release, Stage
+from watcher.model import UNSETTLED, Deployment, Exposure, Release, Stage
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """What an exposure was found to be: the release it is about, and whether it was not known before."""
+
+    release: str | None
+    new: bool
+
+
+def told(
+    installation: Installation, journal: Journal, service: Service, exposure: Exposure, strategy: str | None, by: str
+) -> Noticed:
+    """Act on an exposure that somebody tells of: start the watch of a release, or find it.
+
+    Args:
+        strategy: how users became exposed; needed where the service has several ways.
+        by: who told, for the record.
+
+    Raises:
+        Refused: no such strategy.
+        ConfigError: the release lacks what its configuration needs ({previous}).
+    """
+    return _noticed(installation, journal, service, entry_for(service, strategy), exposure, by)
+
+
+def deployed(journal: Journal, service: Service, deployment: Deployment, by: str) -> bool:
+    """Record a version that is on servers and waits for exposure; False when it was known already."""
+    key = f"deployed/{service.name}/{service.environment}/{deployment.feature}@{deployment.version}"
+    if journal.recall(key) is not None:
+        return False
+    journal.remember(key, {**asdict(deployment), "by": by})
+    return True
 
 
 def take(
@@ -28,15 +61,21 @@ def take(
     Raises:
         ConfigError: the release lacks what its configuration needs ({previous}).
     """
+    return _noticed(installation, journal, service, entry, exposure, by).release
+
+
+def _noticed(
+    installation: Installation, journal: Journal, service: Service, entry: ReleaseEntry, exposure: Exposure, by: str
+) -> Noticed:
     running = [each for each in journal.watches(active=True) if _same_feature(each, service, exposure)]
     if exposure.off:
         for each in running:
             last = journal.last_look(each.watch.release.id)
             if last is None or last.killed_at is None:
                 journal.end_release(each.watch.release.id, "ended", f"exposure ended ({by})", exposure.at)
-        return running[-1].watch.release.id if running else None
+        return Noticed(running[-1].watch.release.id if running else None, new=False)
     if not exposure.version:
-        return _new_stage(journal, running, exposure)
+        return Noticed(_new_stage(journal, running, exposure), new=False)
     release = Release(
         service=service.name,
         environment=service.environment,
@@ -48,10 +87,10 @@ def take(
         reversible=exposure.reversible,
     )
     past = disturbed(journal, service, release)
-    if journal.add_release(plan(installation, service, entry, release, past), exposure.at, by):
-        for each in running:
-            journal.end_release(each.watch.release.id, "superseded", f"superseded by {release.id}", exposure.at)
-    return release.id
+    new = journal.add_release(plan(installation, service, entry, release, past), exposure.at, by)
+    for each in running if new else ():
+        journal.end_release(each.watch.release.id, "superseded", f"superseded by {release.id}", exposure.at)
+    return Noticed(release.id, new)
 
 
 def disturbed(journal: Journal, service: Service, release: Release) -> tuple[tuple[float, float], ...]:
