@@ -14,7 +14,7 @@ from watcher.config import Installation, Metrics, Service, load_installation, pa
 from watcher.daemon import Daemon
 from watcher.errors import Refused
 from watcher.journal import Journal
-from watcher.model import Exposure
+from watcher.model import Deployment, Exposure
 from watcher.secrets import secret
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
@@ -26,16 +26,19 @@ def daemon(config: str) -> Iterator[Daemon]:
     """Open everything watcher.yaml names; close it at the end.
 
     Raises:
-        ConfigError: the configuration is wrong, or names a switch there is not.
+        ConfigError: the configuration is wrong, names a switch there is not, or an address that is taken.
         Refused: armed where that is not allowed.
     """
+    from watcher.server import serving
+
     installation = load_installation(config)
     for service in installation.services.values():
         for entry in service.releases:
             key = switch_key(entry)
             if key is not None:
                 switch(key)
-    with Journal.open(installation.journal) as journal:
+    # Listening comes first: a second daemon by mistake ends before it touches what the first one does.
+    with Journal.open(installation.journal) as journal, serving(installation, journal):
         source = prometheus(installation.metrics)
         yield Daemon(installation, journal, source, Outbox(journal, switch, _alerters(installation)))
 
@@ -93,6 +96,11 @@ def _journal(config: str) -> Iterator[tuple[Installation, Journal]]:
 def start_release(config: str, service: str, feature: str, *, now: float, by: str, **given: Any) -> str:
     """Record a release that somebody tells of; the daemon takes it up at its next tick.
 
+    A share of 0 % is a version that nobody is exposed to yet: it is recorded, and waits.
+
+    Returns:
+        The release, or what waits.
+
     Raises:
         Refused: no such service or strategy.
     """
@@ -106,8 +114,14 @@ def start_release(config: str, service: str, feature: str, *, now: float, by: st
             previous=given["previous"],
             reversible=not given["not_reversible"],
         )
-        entry = intake.entry_for(owner, given["strategy"])
-        found = intake.take(installation, journal, owner, entry, exposure, f"release start by {by}")
+        teller = f"release start by {by}"
+        if exposure.share == 0:
+            if given["strategy"] is not None:
+                intake.entry_for(owner, given["strategy"])
+            waiting = Deployment(feature, exposure.version, exposure.at, exposure.previous, exposure.reversible)
+            intake.deployed(journal, owner, waiting, teller)
+            return f"{owner.name}/{owner.environment}/{feature}@{exposure.version} waits for exposure"
+        found = intake.told(installation, journal, owner, exposure, given["strategy"], teller).release
         assert found is not None
         return found
 
