@@ -105,6 +105,15 @@ def test_exposure_that_ends_by_other_hands_ends_the_watch(world):
     assert told(world)["ended"] == ["Exposure ended (flags file)."]
 
 
+def test_a_release_told_again_with_another_share_has_a_stage_more(world):
+    installation, journal, service = world
+    for at, share in ((NOW, 0.05), (NOW + 600, 0.25), (NOW + 660, 0.25)):
+        exposure = opened("1.2.0", at=at, share=share)
+        intake.told(installation, journal, service, exposure, "flag", "POST /v1/releases")
+    (watched,) = journal.watches()
+    assert [stage.share for stage in watched.watch.release.stages] == [0.05, 0.25]
+
+
 def test_two_ways_of_noticing_are_one_release_although_one_knows_no_name(world):
     first = take(world, Exposure("new-checkout", "2026-11-20T10:00:00Z", NOW, share=0.05, named=False))
     again = take(world, opened("1.2.0", at=NOW + 60), by="POST /v1/releases")

@@ -26,16 +26,19 @@ def daemon(config: str) -> Iterator[Daemon]:
     """Open everything watcher.yaml names; close it at the end.
 
     Raises:
-        ConfigError: the configuration is wrong, or names a switch there is not.
+        ConfigError: the configuration is wrong, names a switch there is not, or an address that is taken.
         Refused: armed where that is not allowed.
     """
+    from watcher.server import serving
+
     installation = load_installation(config)
     for service in installation.services.values():
         for entry in service.releases:
             key = switch_key(entry)
             if key is not None:
                 switch(key)
-    with Journal.open(installation.journal) as journal:
+    # Listening comes first: a second daemon by mistake ends before it touches what the first one does.
+    with Journal.open(installation.journal) as journal, serving(installation, journal):
         source = prometheus(installation.metrics)
         yield Daemon(installation, journal, source, Outbox(journal, switch, _alerters(installation)))
 
@@ -92,6 +95,11 @@ def _journal(config: str) -> Iterator[tuple[Installation, Journal]]:
 
 def start_release(config: str, service: str, feature: str, *, now: float, by: str, **given: Any) -> str:
     """Record a release that somebody tells of; the daemon takes it up at its next tick.
+
+    A share of 0 % is a version that nobody is exposed to yet: it is recorded, and waits.
+
+    Returns:
+        The release, or what waits.
 
     Raises:
         Refused: no such service or strategy.

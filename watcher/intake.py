@@ -37,15 +37,30 @@ def told(
 ) -> Noticed:
     """Act on what a person or another system says of a release; a share of 0 is a deployment, which waits.
 
+    Args:
+        strategy: how users became exposed; needed where the service has several ways.
+        by: who told, for the record.
+
     Raises:
         Refused: the service has no such strategy, or several and none was named.
         ConfigError: the release lacks what its configuration needs ({previous}).
     """
-    entry = entry_for(service, strategy)
     if exposure.share == 0.0:
-        deployment = Deployment(exposure.feature, exposure.version, exposure.at, exposure.previous, exposure.reversible)
-        return Noticed(None, deployed(journal, service, deployment, by))
+        if strategy is not None:
+            entry_for(service, strategy)
+        waiting = Deployment(exposure.feature, exposure.version, exposure.at, exposure.previous, exposure.reversible)
+        return Noticed(None, deployed(journal, service, waiting, by))
+    entry, known = entry_for(service, strategy), _release_id(service, exposure)
+    for each in journal.watches(active=True):
+        share = each.watch.release.share
+        if each.watch.release.id == known and share is not None and exposure.share not in (None, share):
+            more = (exposure.share or 0.0) > share
+            exposure = replace(exposure, more=more, fewer=not more)
     return take(installation, journal, service, entry, exposure, by)
+
+
+def _release_id(service: Service, exposure: Exposure | Deployment) -> str:
+    return f"{service.name}/{service.environment}/{exposure.feature}@{exposure.version}"
 
 
 def deployed(journal: Journal, service: Service, deployment: Deployment, by: str) -> bool:
@@ -53,7 +68,7 @@ def deployed(journal: Journal, service: Service, deployment: Deployment, by: str
     waiting = _waiting(journal, service)
     if any((each.feature, each.version) == (deployment.feature, deployment.version) for each in waiting):
         return False
-    name = f"{service.name}/{service.environment}/{deployment.feature}@{deployment.version}"
+    name = _release_id(service, deployment)
     if any(each.watch.release.id == name for each in journal.watches()):
         return False
     journal.remember(_key(service), [asdict(each) for each in (*waiting, deployment)[-KEPT:]])
@@ -99,7 +114,7 @@ def take(
     again = _noticed_before(journal, service, exposure, by)
     if again is not None:
         return again
-    return _start(installation, journal, service, entry, _with_deployment(journal, service, exposure), by, running)
+    return _start(installation, journal, service, entry, exposure, by, running)
 
 
 def _start(
@@ -111,6 +126,10 @@ def _start(
     by: str,
     running: Sequence[Watched],
 ) -> Noticed:
+    waiting = _waiting(journal, service)
+    fitting = [each for each in waiting if _fits(each, exposure)]
+    if fitting:
+        exposure = _as_deployed(exposure, fitting[-1])
     release = Release(
         service=service.name,
         environment=service.environment,
@@ -125,6 +144,8 @@ def _start(
     watch = plan(installation, service, entry, release, disturbed(journal, service, release))
     if not journal.add_release(watch, exposure.at, by):
         return Noticed(release.id)
+    if fitting:
+        journal.remember(_key(service), [asdict(each) for each in waiting if each not in fitting])
     beside = [x.watch for x in journal.watches(active=True) if x.watch.release.id != release.id]
     beside = [x for x in beside if (x.release.service, x.release.environment) == (service.name, service.environment)]
     older = [each.watch for each in running]
@@ -201,24 +222,19 @@ def _noticed_before(journal: Journal, service: Service, exposure: Exposure, by: 
     return None
 
 
-def _with_deployment(journal: Journal, service: Service, exposure: Exposure) -> Exposure:
-    """Return an exposure that knows what the deployment said which waited for it; that one waits no more."""
-    waiting = _waiting(journal, service)
-    fitting = [
-        each
-        for each in waiting
-        if each.feature == exposure.feature and (not exposure.named or each.version == exposure.version)
-    ]
-    if not fitting:
-        return exposure
-    latest = fitting[-1]
-    journal.remember(_key(service), [asdict(each) for each in waiting if each not in fitting])
+def _fits(waiting: Deployment, exposure: Exposure) -> bool:
+    """Tell whether an exposure is what a deployment waits for: of its version, or of one that has no name."""
+    return waiting.feature == exposure.feature and (not exposure.named or waiting.version == exposure.version)
+
+
+def _as_deployed(exposure: Exposure, deployment: Deployment) -> Exposure:
+    """Return an exposure that knows what was said of its deployment."""
     return replace(
         exposure,
-        version=latest.version,
+        version=deployment.version,
         named=True,
-        previous=exposure.previous or latest.previous,
-        reversible=exposure.reversible and latest.reversible,
+        previous=exposure.previous or deployment.previous,
+        reversible=exposure.reversible and deployment.reversible,
     )
 
 

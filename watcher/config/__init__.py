@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from watcher.config.installation import (
     LONG_PAST,
+    HttpSettings,
     Installation,
     Metrics,
     Notice,
@@ -38,6 +39,7 @@ from watcher.config.rule_packs import RulePack, check_rules, describe, load_pack
 
 __all__ = [
     "LONG_PAST",
+    "HttpSettings",
     "Installation",
     "Metrics",
     "Notice",

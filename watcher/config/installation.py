@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from watcher.config.installation_file import InstallationFile, MetricsFile, ReleaseFile, ServiceFile, SplitFile
+from watcher.config.installation_file import (
+    HttpFile,
+    InstallationFile,
+    MetricsFile,
+    ReleaseFile,
+    ServiceFile,
+    SplitFile,
+)
 from watcher.config.quantities import DAY, parse_interval, parse_local_day
 from watcher.config.rule_packs import load_rules, rule_pack_path
 from watcher.config.strict_yaml import Document, read
@@ -67,6 +74,29 @@ class SlackSettings:
 
 
 @dataclass(frozen=True)
+class HttpSettings:
+    """Where watcher listens, and who may tell it of releases. Files are read when they are needed."""
+
+    host: str
+    port: int
+    token_file: Path | None = None
+    github_secret_file: Path | None = None
+
+    @property
+    def listen(self) -> str:
+        """The address as it is written: HOST:PORT."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def token(self) -> str | None:
+        """Return the bearer token, read now, where one is configured; errors as `secret`."""
+        return None if self.token_file is None else secret(self.token_file)
+
+    def github_secret(self) -> str | None:
+        """Return the secret of the GitHub webhook, read now, where one is configured; errors as `secret`."""
+        return None if self.github_secret_file is None else secret(self.github_secret_file)
+
+
+@dataclass(frozen=True)
 class Notice:
     """How watcher learns of a release: exactly one of the four is set."""
 
@@ -120,6 +150,8 @@ class Service:
     zone: str = "UTC"
     unusual: tuple[tuple[float, float], ...] = ()
     """Stretches of its past that are not usual: holidays and incidents, epoch seconds."""
+    repository: str | None = None
+    """On GitHub, `owner/name`; None: the one whose name is the service's."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +166,7 @@ class Installation:
     settle: float = 45.0
     alpha: Alpha = field(default_factory=Alpha)
     slack: SlackSettings | None = None
+    http: HttpSettings | None = None
 
 
 def load_installation(path: str | Path) -> Installation:
@@ -153,6 +186,7 @@ def load_installation(path: str | Path) -> Installation:
         settle=raw.settle,
         alpha=Alpha(**raw.alpha.model_dump()),
         slack=None if raw.slack is None else SlackSettings(**_files_resolved(folder, raw.slack.model_dump())),
+        http=None if raw.http is None else _http(folder, raw.http),
         services={name: _service(document, folder, name, service) for name, service in raw.services.items()},
     )
 
@@ -190,6 +224,11 @@ def _metrics(folder: Path, raw: MetricsFile) -> Metrics:
     )
 
 
+def _http(folder: Path, raw: HttpFile) -> HttpSettings:
+    host, port = raw.listen
+    return HttpSettings(host, port, **_files_resolved(folder, raw.model_dump(exclude={"listen"})))
+
+
 def _service(document: Document, folder: Path, name: str, raw: ServiceFile) -> Service:
     rules = _service_rules(document, folder, name, raw.rules)
     for index, entry in enumerate(raw.releases):
@@ -210,6 +249,7 @@ def _service(document: Document, folder: Path, name: str, raw: ServiceFile) -> S
         warm_up=raw.warm_up,
         require_backtest=raw.require_backtest,
         zone=raw.timezone,
+        repository=raw.repository,
         unusual=(*(parse_local_day(day, raw.timezone) for day in raw.holidays), *map(parse_interval, raw.incidents)),
     )
 

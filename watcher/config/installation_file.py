@@ -100,6 +100,38 @@ class SlackFile(Strict):
         return self
 
 
+_LISTEN = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})"
+
+
+def _host_and_port(value: object) -> tuple[str, int]:
+    """Return the two parts of HOST:PORT; an address of IPv6 stands in brackets, and comes without them."""
+    found = re.fullmatch(_LISTEN, value, re.ASCII) if isinstance(value, str) else None
+    if found is None or not 0 < int(found[2]) < 65536:
+        raise ValueError(f"expected HOST:PORT such as 127.0.0.1:8080 or [::1]:8080, found {value!r}")
+    return found[1].strip("[]"), int(found[2])
+
+
+class HttpFile(Strict):
+    """Where watcher listens, and who may tell it of releases."""
+
+    instead: ClassVar[Mapping[str, str]] = {
+        **{key: _in_a_file("token") for key in ("token", "bearer", "bearer_token", "bearer_file", "password")},
+        **{key: _in_a_file("github_secret") for key in ("github_secret", "secret", "secret_file", "webhook_secret")},
+        **dict.fromkeys(("host", "port", "address", "bind"), "write listen: HOST:PORT, such as 127.0.0.1:8080"),
+    }
+    listen: Annotated[
+        tuple[str, int], PlainValidator(_host_and_port), WithJsonSchema({"type": "string", "pattern": f"^{_LISTEN}$"})
+    ] = Field(description="HOST:PORT; plain HTTP, so beyond this machine put a proxy with TLS in front.")
+    token_file: Text | None = Field(None, description="File that holds the bearer token of who may tell of releases.")
+    github_secret_file: Text | None = Field(None, description="File that holds the secret of a GitHub webhook.")
+
+    @model_validator(mode="after")
+    def _somebody_may_tell(self) -> Self:
+        if self.token_file is None and self.github_secret_file is None:
+            raise located("is missing: nobody could tell of a release; give it or github_secret_file", "token_file")
+        return self
+
+
 class NoticeFile(Strict):
     """How watcher learns of a release."""
 
@@ -259,6 +291,9 @@ class ServiceFile(Strict):
     """One service: what is watched, who is told, how far watcher may go."""
 
     environment: Name = "production"
+    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")] | None = Field(
+        None, description="OWNER/NAME on GitHub; left out: the repository called like the service."
+    )
     select: dict[LabelName, str] = Field({}, description="Label values that are ANDed into every selector.")
     rules: list[Text] = Field(min_length=1, description="Rule packs: paths, or names of those that ship.")
     tell: list[Text] = Field([], description='Channels of stakeholders, in quotes: "#support".')
@@ -293,6 +328,7 @@ class InstallationFile(Strict):
     settle: Duration = Field(45.0, description="How long samples of a block may still arrive.")
     alpha: AlphaFile = AlphaFile()
     slack: SlackFile | None = None
+    http: HttpFile | None = Field(None, description="Listen for releases: POST /v1/releases.")
     services: dict[Name, ServiceFile] = Field(min_length=1)
 
     @model_validator(mode="after")
