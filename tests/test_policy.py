@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.timeline import EXPOSED, release, watch
 from watcher.model import Alert, Effect, Kill, Mode, Outcome, ReleaseVerdict, Tally, Verdict
-from watcher.policy import AFTERMATH, HELD, Situation, decide, kill_failed
+from watcher.policy import AFTERMATH, BY_HAND, HELD, Situation, decide, is_by_hand, is_kill, kill_failed
 
 NOW = EXPOSED + 3600.0
 
@@ -136,9 +136,30 @@ def test_a_watch_ends_at_its_horizon_and_says_how():
 
 
 def test_a_kill_that_failed_is_told_urgently_with_what_to_do():
-    headline, detail = kill_failed(watch(), "flags.yaml cannot be written", NOW)
+    (kill,) = kills(decide(watch(), verdict(), Situation(NOW)))
+    headline, detail = kill_failed(kill, watch(), "flags.yaml cannot be written", NOW)
     assert headline.urgent
     assert headline.kind == "headline"
     assert detail.kind == "detail"
-    assert "NOT turned off" in headline.title
+    assert "REGRESSED, and NOT turned off" in headline.title
     assert "by hand" in headline.lines[1]
+
+
+def test_a_kill_by_hand_that_failed_says_who_decided_it_and_accuses_no_release():
+    place = "shop/production/checkout"
+    kill = Kill(f"{place}{BY_HAND}{NOW:.3f}", place, "yaml_flags:flags.yaml", "checkout", "by hand by ana: slow", NOW)
+    (alone,) = kill_failed(kill, None, "flags.yaml cannot be written", NOW)
+    assert (alone.release, alone.kind, alone.urgent) == (kill.key, "headline", True)
+    assert alone.title == f"Kill failed: decided by hand, and NOT turned off: {place}"
+    assert alone.lines[1] == "Decided by hand by ana: slow."
+    headline, detail = kill_failed(replace(kill, release=release().id), watch(), "flags.yaml cannot be written", NOW)
+    assert headline.release == detail.release == release().id
+    assert "REGRESSED" not in headline.title
+
+
+def test_the_key_of_a_kill_says_that_it_is_one_and_that_of_an_alert_about_it_does_not():
+    decision = decide(watch(), verdict(), Situation(NOW))
+    assert [is_kill(action.key) for action in decision.actions] == [isinstance(a, Kill) for a in decision.actions]
+    (kill,) = kills(decision)
+    assert not is_by_hand(kill.key)
+    assert not any(is_kill(alert.key) for alert in kill_failed(kill, watch(), "gone", NOW))

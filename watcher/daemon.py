@@ -19,7 +19,7 @@ from watcher.errors import ConfigError, Refused, SourceError, SourceRefused, Wat
 from watcher.journal import Journal, Watched
 from watcher.look import Source, look, prepare, read_history
 from watcher.model import Calibration, Design, Exposure, Kill, Kind, Look, Mode, Observations, Request, Watch
-from watcher.policy import KILL_KEY, kill_failed
+from watcher.policy import is_by_hand, is_kill, kill_failed
 from watcher.releases import flags_file, version_label
 from watcher.sources.prometheus import PrometheusSource
 
@@ -201,9 +201,12 @@ class Daemon:
         return None if pause is None or pause["until"] <= now else str(pause["reason"])
 
     def act(self, now: float) -> None:
-        """Carry out what is due, but no kill while paused; say so when a kill had to be given up."""
-        done = self.outbox.tell(now) if self.paused(now) else self.outbox.perform(now)
-        killed = {key for key, _ in done if key.endswith(KILL_KEY)}
+        """Carry out what is due, while paused no kill but those that people decided; say so when one is given up."""
+        if self.paused(now):
+            done = [*self.outbox.turn_off(now, is_by_hand), *self.outbox.tell(now)]
+        else:
+            done = self.outbox.perform(now)
+        killed = {key for key, _ in done if is_kill(key)}
         if killed:
             self._report(killed, now)
 
@@ -228,6 +231,7 @@ class Daemon:
 
     def _report(self, keys: set[str] | None, now: float) -> None:
         """Log what became of kills (None: all there ever were), and tell people of those given up; twice is once."""
+        watches = {each.watch.release.id: each.watch for each in self.journal.watches()}
         for entry in self.journal.actions():
             if not isinstance(entry.action, Kill) or (keys is not None and entry.key not in keys):
                 continue
@@ -236,8 +240,8 @@ class Daemon:
                     "kill of %s: %s%s", entry.action.feature, entry.state, f" ({entry.error})" * bool(entry.error)
                 )
             if entry.state == "failed":
-                watch, at = self.journal.watch(entry.release), entry.finished_at or now
-                self.journal.intend(kill_failed(watch, entry.error or "", at), at)
+                watch, at = watches.get(entry.release), entry.finished_at or now
+                self.journal.intend(kill_failed(entry.action, watch, entry.error or "", at), at)
                 self.outbox.tell(now)
 
     def run(self, clock: Callable[[], float]) -> None:

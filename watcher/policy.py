@@ -32,6 +32,9 @@ HELD = 2
 KILL_KEY = "|kill"
 """What the key of a kill ends with: one a release, so that twice is once."""
 
+BY_HAND = "|kill by hand|"
+"""What the key of a kill holds that a person decided, before the moment: each such decision is one of its own."""
+
 AFTERMATH = 600.0
 """Seconds after a kill in which recovery is looked for."""
 
@@ -227,12 +230,36 @@ def _after_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> 
     return Decision(state, state, tuple(actions))
 
 
-def kill_failed(watch: Watch, problem: str, now: float) -> tuple[Alert, ...]:
-    """Return what to say when a kill was given up: people must turn the release off themselves."""
-    title = f"{TITLES['kill_failed']}: {_name(watch)}"
-    lines = (f"{problem}.", f"Turn {watch.release.feature} off by hand.")
-    key = f"{watch.release.id}|kill_failed|{now:.0f}"
-    return tuple(
-        Alert(f"{key}|{kind}", watch.release.id, kind, "kill_failed", title, lines, now, True, watch.links)
-        for kind in _KINDS
-    )
+def is_kill(key: str) -> bool:
+    """Tell whether a key is that of a kill, whoever decided it.
+
+    >>> is_kill("shop/production/cart@2|kill"), is_kill("shop/production/cart|kill by hand|1795168800.000")
+    (True, True)
+    """
+    return key.endswith(KILL_KEY) or is_by_hand(key)
+
+
+def is_by_hand(key: str) -> bool:
+    """Tell whether a key is that of a kill that a person decided."""
+    return BY_HAND in key
+
+
+def kill_failed(kill: Kill, watch: Watch | None, problem: str, now: float) -> tuple[Alert, ...]:
+    """Return what to say when a kill was given up: people must turn the release off themselves.
+
+    Args:
+        kill: what was given up.
+        watch: of the release it was to turn off; None where a person decided to, and no release was being watched.
+        problem: why it was given up.
+        now: epoch seconds.
+    """
+    state = "kill_failed"
+    by_hand = is_by_hand(kill.key)
+    first = "Kill failed: decided by hand, and NOT turned off" if by_hand else TITLES[state]
+    title = f"{first}: {kill.release if watch is None else _name(watch)}"
+    decided = [f"Decided {kill.reason}."] if by_hand else []
+    lines = (f"{problem}.", *decided, f"Turn {kill.feature} off {'where it is kept' if by_hand else 'by hand'}.")
+    # Without a release there is no message to edit: each failure is a headline of its own.
+    about, kinds, links = (kill.key, _KINDS[:1], ()) if watch is None else (kill.release, _KINDS, watch.links)
+    key = f"{about}|{state}|{now:.0f}"
+    return tuple(Alert(f"{key}|{kind}", about, kind, state, title, lines, now, True, links) for kind in kinds)
