@@ -27,7 +27,8 @@ INTAKE = CONFIG | {"journal"}
 CLEARANCE = INTAKE | {"report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
 DAEMON = ONEOFF | OUTSIDE | {"oneoff"} | {"intake", "clearance", "nightly", "daemon", "server"}
-EVERYTHING = DAEMON | {"assembly", "rehearsal", "demo", "testing"}
+DRILL = INTAKE | {"act", "switches", "policy", "report"}
+EVERYTHING = DAEMON | {"assembly", "rehearsal", "drill", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
     "model": set(),
@@ -51,6 +52,7 @@ SEES: dict[str, set[str]] = {
     "intake": INTAKE,
     "nightly": INTAKE | LOOK | {"intake", "look"},
     "clearance": CLEARANCE,
+    "drill": DRILL,
     "daemon": DAEMON,
     "server": DAEMON,
     "assembly": DAEMON,

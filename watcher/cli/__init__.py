@@ -8,7 +8,7 @@ import sys
 import click
 
 from watcher import __version__
-from watcher.cli import installation, judging, rules
+from watcher.cli import flags, installation, judging, rules
 from watcher.cli.answers import exit_code
 
 __all__ = ["cli", "exit_code", "main"]
@@ -31,6 +31,7 @@ for command in (
     installation.release,
     installation.status,
     installation.history,
+    flags.flags,
     rules.rules,
 ):
     cli.add_command(command)
