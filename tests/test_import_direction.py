@@ -26,10 +26,10 @@ ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | LOOK | {"journal"}
 CLEARANCE = CONFIG | {"journal", "report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
-DAEMON = (
-    ONEOFF | OUTSIDE | {"oneoff"} | {"intake", "noticing", "afterwards", "clearance", "nightly", "daemon", "server"}
-)
-EVERYTHING = DAEMON | {"assembly", "rehearsal", "demo", "testing"}
+STEPS = {"intake", "noticing", "afterwards", "clearance", "nightly"}
+DAEMON = ONEOFF | OUTSIDE | STEPS | {"oneoff", "daemon", "server"}
+DRILL = INTAKE | {"act", "switches", "report"}
+EVERYTHING = DAEMON | {"assembly", "rehearsal", "drill", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
     "model": set(),
@@ -56,6 +56,7 @@ SEES: dict[str, set[str]] = {
     "noticing": INTAKE | {"intake", "look", "releases", "sources"},
     "afterwards": NOUNS | {"journal", "telling"},
     "clearance": CLEARANCE,
+    "drill": DRILL,
     "daemon": DAEMON,
     "server": DAEMON,
     "assembly": DAEMON,

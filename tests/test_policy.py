@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.timeline import EXPOSED, release, watch
-from watcher.model import Alert, Effect, Kill, Mode, Outcome, Promote, ReleaseVerdict, Stage, Tally, Verdict
+from watcher.model import BY_HAND, Alert, Effect, Kill, Mode, Outcome, Promote, ReleaseVerdict, Stage, Tally, Verdict
 from watcher.policy import AFTERMATH, HELD, Situation, decide
 from watcher.telling import kill_failed
 
@@ -203,9 +203,22 @@ def test_a_watch_ends_at_its_horizon_and_says_how():
 
 
 def test_a_kill_that_failed_is_told_urgently_with_what_to_do():
-    headline, detail = kill_failed(watch(), "flags.yaml cannot be written", NOW)
+    (kill,) = kills(decide(watch(), verdict(), Situation(NOW)))
+    headline, detail = kill_failed(kill, watch(), "flags.yaml cannot be written", NOW)
     assert headline.urgent
     assert headline.kind == "headline"
     assert detail.kind == "detail"
-    assert "NOT turned off" in headline.title
+    assert "REGRESSED, and NOT turned off" in headline.title
     assert "by hand" in headline.lines[1]
+
+
+def test_a_kill_by_hand_that_failed_says_who_decided_it_and_accuses_no_release():
+    place = "shop/production/checkout"
+    kill = Kill(f"{place}{BY_HAND}{NOW:.3f}", place, "yaml_flags:flags.yaml", "checkout", "by hand by ana: slow", NOW)
+    (alone,) = kill_failed(kill, None, "flags.yaml cannot be written", NOW)
+    assert (alone.release, alone.kind, alone.urgent) == (kill.key, "headline", True)
+    assert alone.title == f"Kill failed: decided by hand, and NOT turned off: {place}"
+    assert alone.lines[1] == "Decided by hand by ana: slow."
+    headline, detail = kill_failed(replace(kill, release=release().id), watch(), "flags.yaml cannot be written", NOW)
+    assert headline.release == detail.release == release().id
+    assert "REGRESSED" not in headline.title

@@ -9,7 +9,7 @@ from typing import Final
 from watcher import telling
 from watcher.errors import JournalError
 from watcher.journal import Journal, Pending
-from watcher.model import Alert, Kill, SwitchState, Watch
+from watcher.model import Alert, Kill, Promote, SwitchState, Watch
 
 log = logging.getLogger("watcher")
 
@@ -29,13 +29,15 @@ def report(journal: Journal, entries: list[Pending], now: float) -> None:
 def tell_of_failures(journal: Journal, entries: list[Pending], now: float) -> None:
     """Intend the alerts of what was given up, and of kills that did not work at the first try."""
     for entry in entries:
-        watch = _watch(journal, entry)
-        if watch is None or entry.error is None or entry.state not in ("failed", "intended"):
+        if entry.error is None or entry.state not in ("failed", "intended"):
             continue
+        watch, action = _watch(journal, entry), entry.action
         at, failed = entry.finished_at or now, entry.state == "failed"
-        if isinstance(entry.action, Kill):
-            journal.intend((telling.kill_failed if failed else telling.kill_delayed)(watch, entry.error, at), at)
-        elif failed:
+        if isinstance(action, Kill) and failed:
+            journal.intend(telling.kill_failed(action, watch, entry.error, at), at)
+        elif isinstance(action, Kill) and watch is not None and not action.by_hand:
+            journal.intend(telling.kill_delayed(watch, entry.error, at), at)
+        elif isinstance(action, Promote) and watch is not None and failed:
             journal.intend(telling.promotion_failed(watch, entry.error, at), at)
 
 

@@ -18,7 +18,7 @@ from watcher.config import Installation, Service
 from watcher.errors import Refused, SourceError, SourceRefused, WatcherError
 from watcher.journal import Journal, Watched
 from watcher.look import Source, look, prepare, read_history
-from watcher.model import Calibration, Design, Kind, Look, Mode, Observations, Request, Watch
+from watcher.model import Calibration, Design, Kill, Kind, Look, Mode, Observations, Promote, Request, Watch
 from watcher.noticing import Noticing, Readable
 from watcher.sources.prometheus import PrometheusSource
 from watcher.switches import switch
@@ -159,16 +159,16 @@ class Daemon:
         return None if pause is None or pause["until"] <= now else str(pause["reason"])
 
     def act(self, now: float) -> None:
-        """Carry out what is due, but no kill while paused; say so when a kill had to be given up."""
-        if not self.paused(now):
-            tried = {key for key, _ in self.outbox.turn_off(now)}
-            if tried:
-                entries = [each for each in self.journal.switched() if each.key in tried]
-                afterwards.report(self.journal, entries, now)
-                # What was raised is another stage from now on, not from when the switch is read next.
-                raised = [each.finished_at or now for each in entries if (each.kind, each.state) == ("promote", "done")]
-                if raised:
-                    self.notice(max(raised) + 1.0)
+        """Carry out what is due, while paused only what people decided; say so when something had to be given up."""
+        done = self.outbox.turn_off(now, _by_hand) if self.paused(now) else self.outbox.turn_off(now)
+        tried = {key for key, _ in done}
+        if tried:
+            entries = [each for each in self.journal.switched() if each.key in tried]
+            afterwards.report(self.journal, entries, now)
+            # What was raised is another stage from now on, not from when the switch is read next.
+            raised = [each.finished_at or now for each in entries if (each.kind, each.state) == ("promote", "done")]
+            if raised:
+                self.notice(max(raised) + 1.0)
         self.outbox.tell(now)
 
     def retain(self, now: float) -> None:
@@ -216,6 +216,10 @@ class Daemon:
         scheduler.add_job(tick, "interval", seconds=every, max_instances=1, coalesce=True, misfire_grace_time=None)
         log.info("watching %s, every %g s", ", ".join(self.installation.services), every)
         scheduler.start()
+
+
+def _by_hand(action: Kill | Promote) -> bool:
+    return isinstance(action, Kill) and action.by_hand
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from watcher import reasons
-from watcher.model import Alert, Outcome, Refusal, ReleaseVerdict, Strategy, Watch
+from watcher.model import Alert, Kill, Outcome, Refusal, ReleaseVerdict, Strategy, Watch
 
 TITLES = {
     "watching": "Watching",
@@ -192,10 +192,24 @@ def kill_delayed(watch: Watch, problem: str, now: float) -> tuple[Alert, ...]:
     return _alerts(watch, "kill_delayed", lines, "kill_delayed", now, True)
 
 
-def kill_failed(watch: Watch, problem: str, now: float) -> tuple[Alert, ...]:
-    """Return what to say when a kill was given up: people must turn the release off themselves."""
-    lines = (f"{problem}.", f"Turn {watch.release.feature} off by hand.")
-    return _alerts(watch, "kill_failed", lines, f"kill_failed|{now:.0f}", now, True)
+def kill_failed(kill: Kill, watch: Watch | None, problem: str, now: float) -> tuple[Alert, ...]:
+    """Return what to say when a kill was given up: people must turn the release off themselves.
+
+    Args:
+        kill: what was given up.
+        watch: of the release it was to turn off; None where a person decided to, and no release was being watched.
+        problem: why it was given up.
+        now: epoch seconds.
+    """
+    state, by_hand = "kill_failed", kill.by_hand
+    first = "Kill failed: decided by hand, and NOT turned off" if by_hand else TITLES[state]
+    title = f"{first}: {kill.release if watch is None else _name(watch)}"
+    decided = [f"Decided {kill.reason}."] if by_hand else []
+    lines = (f"{problem}.", *decided, f"Turn {kill.feature} off {'where it is kept' if by_hand else 'by hand'}.")
+    # Without a release there is no message to edit: each failure is a headline of its own.
+    about, kinds, links = (kill.key, _KINDS[:1], ()) if watch is None else (watch.release.message, _KINDS, watch.links)
+    key = f"{kill.release if watch else kill.key}|{state}|{now:.0f}"
+    return tuple(Alert(f"{key}|{kind}", about, kind, state, title, lines, now, True, links) for kind in kinds)
 
 
 def promotion_failed(watch: Watch, problem: str, now: float) -> tuple[Alert, ...]:
