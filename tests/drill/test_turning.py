@@ -285,7 +285,7 @@ def test_the_status_knows_the_kills_of_all_releases_of_a_flag_and_of_no_other(sh
     release = shop.release()
     mine = by_watcher(shop, "cart")
     shop.journal.intend([mine, by_watcher(shop)], NOW)
-    Outbox(shop.journal, switch, {}).turn_off(NOW, lambda key: key == mine.key)
+    Outbox(shop.journal, switch, {}).turn_off(NOW, lambda action: action.key == mine.key)
     shop.journal.end_release(release, "recovered", "test", NOW + 1)
     shop.kill("once more", now=NOW + 2)
     found = status(shop.flag(), shop.journal)
