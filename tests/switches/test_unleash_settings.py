@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -61,4 +62,12 @@ def test_a_token_that_is_not_there_is_an_error_that_names_its_file_and_nobody_is
     absent = switch(f"unleash:{json.dumps({**GOOD, 'token_file': '/nonexistent/token'})}")
     with pytest.raises(SwitchError, match="/nonexistent/token: the secret cannot be read: No such file") as raised:
         absent.read("new-checkout")
+    assert raised.value.permanent
+
+
+def test_certificates_that_are_not_there_are_not_taken_for_an_unleash_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("*:*.secret")
+    told = {**GOOD, "token_file": str(tmp_path / "token"), "ca_file": "/nonexistent/ca.pem"}
+    with pytest.raises(SwitchError, match=r"ca.pem: there are no certificates .* check ca_file") as raised:
+        switch(f"unleash:{json.dumps(told)}").read("new-checkout")
     assert raised.value.permanent
