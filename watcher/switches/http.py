@@ -7,6 +7,7 @@ not `permanent`, and waits as long as the system asked it to.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ def ask(
     def wrong(problem: str, permanent: bool = False) -> SwitchError:
         return SwitchError(clean(f"{where}: {problem}"), permanent=permanent)
 
+    if ca_file and not os.access(ca_file, os.R_OK):
+        raise SwitchError(f"{ca_file}: there are no certificates that can be read; check ca_file", permanent=True)
     content = b""
     # Texts and causes of these hold headers and addresses, so none is chained.
     try:
