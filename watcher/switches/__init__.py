@@ -13,6 +13,7 @@ from typing import Protocol, cast, runtime_checkable
 
 from watcher.errors import ConfigError
 from watcher.model import SwitchState
+from watcher.switches.command import Command
 from watcher.switches.webhook import Webhook
 from watcher.switches.yaml_flags import YamlFlags
 
@@ -45,6 +46,7 @@ class Dial(Protocol):
 
 
 SWITCHES: dict[str, Callable[[str], Switch]] = {
+    "command": Command,
     "webhook": Webhook,
     "yaml_flags": YamlFlags,
 }
