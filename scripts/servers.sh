@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the servers that tests talk to, where they are missing and this runs as root.
+# Install the servers that tests talk to, and the clients they run, where they are missing and this runs as root.
 #
 # Tests start their own servers, so nothing else may: services are neither started by the installation nor at boot.
 # Without root, or without a network, this says what is missing and succeeds: the tests that need it say that they
@@ -9,9 +9,10 @@ set -euo pipefail
 POLICY=/usr/sbin/policy-rc.d # asked before any service is started; 101 forbids it
 ASIDE=$POLICY.before-watcher
 
-# Each server's Debian package is also the name of its service.
+# Each server's Debian package is also the name of its service; a client's has none.
 missing_packages() {
     command -v prometheus >/dev/null || echo prometheus
+    command -v kubectl >/dev/null || echo kubernetes-client
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
 }
 
@@ -51,7 +52,7 @@ install_packages() {
 disable_at_boot() {
     local service
     for service in "$@"; do
-        if command -v update-rc.d >/dev/null; then
+        if [[ -e /etc/init.d/$service ]] && command -v update-rc.d >/dev/null; then
             update-rc.d "$service" disable
         fi
     done
