@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install the servers that tests talk to, where they are missing: Debian packages where this runs as root, and Unleash
-# into this folder, .servers, where there is npm.
+# Install the servers that tests talk to, and the clients they run, where they are missing: Debian packages where this
+# runs as root, and Unleash into this folder, .servers, where there is npm.
 #
 # Tests start their own servers, so nothing else may: services are neither started by the installation nor at boot.
 # Without root, npm or a network, this says what is missing and succeeds: the tests that need it say that they were
@@ -12,9 +12,10 @@ UNLEASH=7.5.1 # newer ones need more than Node 20
 POLICY=/usr/sbin/policy-rc.d # asked before any service is started; 101 forbids it
 ASIDE=$POLICY.before-watcher
 
-# Each server's Debian package is also the name of its service.
+# Each server's Debian package is also the name of its service; a client's has none.
 missing_packages() {
     command -v prometheus >/dev/null || echo prometheus
+    command -v kubectl >/dev/null || echo kubernetes-client
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
 }
 
@@ -54,7 +55,7 @@ install_packages() {
 disable_at_boot() {
     local service
     for service in "$@"; do
-        if command -v update-rc.d >/dev/null; then
+        if [[ -e /etc/init.d/$service ]] && command -v update-rc.d >/dev/null; then
             update-rc.d "$service" disable
         fi
     done

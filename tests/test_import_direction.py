@@ -48,7 +48,8 @@ SEES: dict[str, set[str]] = {
     "config": CONFIG,
     **dict.fromkeys(OUTSIDE, NOUNS),
     "secrets": {"errors"},
-    "switches": NOUNS | {"secrets"},
+    "clock": set(),
+    "switches": NOUNS | {"secrets", "clock"},
     "act": NOUNS | {"journal"},
     "report": NOUNS | {"evidence", "reasons", "attribution"},
     "intake": INTAKE,
@@ -81,7 +82,7 @@ RANDOM = {"np.random", "numpy.random"}
 IMPURE_CALLS = {"print", "open", "input", "exec", "eval", "__import__"}
 assert all(hasattr(builtins, name) for name in IMPURE_CALLS)
 
-READS_THE_CLOCK = {"cli", "daemon", "server"}
+READS_THE_CLOCK = {"cli", "daemon", "server", "clock"}
 CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns"}
 
 PUBLIC_FUNCTIONS = {"compare", "backtest"} | set(watcher.__all__)
@@ -205,6 +206,9 @@ def test_a_module_imports_only_what_lies_below_it(module: str) -> None:
             "import datetime as dt\nx = dt.datetime.now(dt.UTC)",
             "2: reasons may not read datetime.now",
         ),
+        ("watcher.policy", "from watcher.clock import wall_clock", "policy may not import watcher.clock.wall_clock"),
+        ("watcher.act", "from watcher.clock import wall_clock", "act may not import watcher.clock.wall_clock"),
+        ("watcher.switches.webhook", "import time\nx = time.time()", "2: switches may not read time.time"),
         ("watcher.journal", "import time\nx = time.time()", "2: journal may not read time.time"),
         ("watcher.journal", "import time\nx = f(clock=time.time)", "2: journal may not read time.time"),
         ("watcher.novelty", "", "novelty has no place yet"),

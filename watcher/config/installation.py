@@ -302,10 +302,17 @@ def _kill(folder: Path, settings: Any) -> Any:
     """Return a switch's settings with its files resolved; everything else is the switch's own business."""
     if isinstance(settings, str):
         return settings if "://" in settings else str(_resolved(folder, settings))
-    return {
-        key: str(_resolved(folder, value)) if _names_a_file(key) and isinstance(value, str) else value
-        for key, value in settings.items()
-    }
+    return _kill_settings(folder, settings)
+
+
+def _kill_settings(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(settings)
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found[key] = _kill_settings(folder, value)
+        elif isinstance(value, str) and _names_a_file(key):
+            found[key] = str(_resolved(folder, value))
+    return found
 
 
 def _names_a_file(key: str) -> bool:

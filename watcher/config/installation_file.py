@@ -272,6 +272,8 @@ class ReleaseFile(Strict):
         for key, value in settings.items() if isinstance(settings, dict) else ():
             if key in _SECRET_SETTINGS and not (isinstance(value, str) and VARIABLE.fullmatch(value)):
                 raise located(_in_a_file(key), "kill", name, key)
+            for index, item in enumerate(value) if isinstance(value, list) else ():
+                _check_argument(item, "kill", name, key, index)
 
 
 _SECRET_SETTINGS = frozenset({"token", "bearer", "password", "secret", "api_key", "api_token", "access_token"})
@@ -285,6 +287,14 @@ def _check_placeholder(value: str, *path: Key) -> None:
         raise located(
             f"expected a literal value or exactly one of {known}{closest(value.strip('{}'), PLACEHOLDERS)}", *path
         )
+
+
+def _check_argument(argument: object, *path: Key) -> None:
+    """Find placeholders that are misspelt: other braces within an argument are its own."""
+    for name in re.findall(r"\{(\w+)\}", argument) if isinstance(argument, str) else ():
+        meant = closest(name, PLACEHOLDERS)
+        if name not in PLACEHOLDERS and meant:
+            raise located(f"there is no placeholder {{{name}}}{meant}", *path)
 
 
 class ServiceFile(Strict):

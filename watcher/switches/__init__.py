@@ -13,7 +13,9 @@ from typing import Protocol, cast, runtime_checkable
 
 from watcher.errors import ConfigError
 from watcher.model import SwitchState
+from watcher.switches.command import Command
 from watcher.switches.unleash import Unleash
+from watcher.switches.webhook import Webhook
 from watcher.switches.yaml_flags import YamlFlags
 
 GROUP = "watcher.switches"
@@ -46,6 +48,8 @@ class Dial(Protocol):
 
 SWITCHES: dict[str, Callable[[str], Switch]] = {
     "unleash": Unleash,
+    "command": Command,
+    "webhook": Webhook,
     "yaml_flags": YamlFlags,
 }
 

@@ -91,7 +91,8 @@ def ask(
         response = requests.request(
             method,
             url,
-            headers=dict(headers),
+            # As bytes: what is beyond Latin-1 would be an error that nobody expects.
+            headers={name: value.encode() for name, value in headers.items()},
             data=body,
             auth=_no_auth,
             verify=ca_file or True,
