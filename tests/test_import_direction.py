@@ -23,10 +23,10 @@ POLICY = JUDGE | {"judge", "attribution", "telling"}
 LOOK = POLICY | {"policy", "aftermath"}
 CONFIG = NOUNS | {"secrets", "config"}
 ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
-INTAKE = CONFIG | LOOK | {"journal"}
+INTAKE = CONFIG | LOOK | {"journal", "deployments"}
 CLEARANCE = CONFIG | {"journal", "report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
-STEPS = {"intake", "noticing", "afterwards", "clearance", "nightly"}
+STEPS = {"deployments", "intake", "noticing", "afterwards", "clearance", "nightly"}
 DAEMON = ONEOFF | OUTSIDE | STEPS | {"oneoff", "daemon", "server"}
 DRILL = INTAKE | {"act", "switches", "report"}
 EVERYTHING = DAEMON | {"assembly", "rehearsal", "drill", "demo", "testing"}
@@ -52,6 +52,7 @@ SEES: dict[str, set[str]] = {
     "switches": NOUNS | {"secrets", "clock"},
     "act": NOUNS | {"journal"},
     "report": NOUNS | {"evidence", "reasons", "attribution"},
+    "deployments": CONFIG | {"journal"},
     "intake": INTAKE,
     "nightly": INTAKE | {"intake", "look"},
     "noticing": INTAKE | {"intake", "look", "releases", "sources"},
