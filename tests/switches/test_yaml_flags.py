@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 
 from watcher.errors import ConfigError, SwitchError
 from watcher.switches import switch
-from watcher.switches.yaml_flags import TRIES, YamlFlags
+from watcher.switches.whole_file import TRIES
+from watcher.switches.yaml_flags import YamlFlags
 
 SHOP = """\
 # Flags of the shop.  Ask #releases before touching them.
