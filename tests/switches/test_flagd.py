@@ -25,6 +25,7 @@ from tests.switches.kills import kill
 from tests.switches.other_editors import before_replacing
 from watcher.errors import ConfigError, SwitchError
 from watcher.model import SwitchState
+from watcher.releases.shares import exposures
 from watcher.switches import switch
 from watcher.switches.flagd import Flagd
 from watcher.switches.whole_file import TRIES
@@ -157,7 +158,7 @@ def test_a_disabled_flag_gives_what_the_application_falls_back_to_until_it_is_ki
         assert gets(client, fallback=True) == (True, True)
         assert gets(client, fallback=False) == (False, False)
         state = flagd.read("new-checkout")
-        assert (state.on, state.share) == (True, None)
+        assert (state.on, state.share) == (True, 0.0)
         assert "DISABLED: everybody gets what the application falls back to" in state.shown
         flagd.kill("new-checkout", "")
         assert before_long(lambda: gets(client, fallback=True) == (False, False))
@@ -196,11 +197,13 @@ def test_off_with_and_without_quotes_are_two_variants_to_some_applications(tmp_p
     nobody = EvaluationContext()
     with application(path) as client:
         assert client.get_boolean_value("new-checkout", True, nobody) is True  # there is no variant "off", only a false
-        assert flagd.read("new-checkout").on
+        assert (flagd.read("new-checkout").on, flagd.read("new-checkout").share) == (True, 0.0)
         assert '"off" (which not every reader finds among the variants' in flagd.read("new-checkout").shown
         flagd.kill("new-checkout", "")
         assert before_long(lambda: client.get_boolean_value("new-checkout", True, nobody) is False)
     assert path.read_text() == KILLED_YAML
+    path.write_text(SHOP_YAML.replace("defaultVariant: on ", 'defaultVariant: "on" ').replace(RULES_YAML, " {}"))
+    assert (flagd.read("new-checkout").on, flagd.read("new-checkout").share) == (True, None)
 
 
 def test_the_journal_says_what_the_flag_was_before(file: Path, tmp_path: Path) -> None:
@@ -260,11 +263,15 @@ def test_nothing_gives_users_another_variant() -> None:
         ({"targeting": {"fractional": [["on", {"var": "share"}], ["off", 95]]}}, True, None, None),
         ({"targeting": {"fractional": [[{"if": [True, "on"]}, 5], ["off", 95]]}}, True, None, None),
         ({"targeting": {"$ref": "staff"}}, True, None, None),
-        ({"state": "DISABLED", "defaultVariant": "off"}, True, None, None),
-        ({"defaultVariant": ...}, True, None, None),
-        ({"defaultVariant": None}, True, None, None),
-        ({"defaultVariant": ""}, True, None, None),
-        ({"defaultVariant": "gone"}, True, None, None),
+        ({"state": "DISABLED"}, True, 0.0, None),
+        ({"state": "DISABLED", "defaultVariant": "off"}, True, 0.0, None),
+        ({"state": "DISABLED", "targeting": {"fractional": [["on", 5], ["off", 95]]}}, True, 0.0, None),
+        ({"defaultVariant": ...}, True, 0.0, None),
+        ({"defaultVariant": None}, True, 0.0, None),
+        ({"defaultVariant": ""}, True, 0.0, None),
+        ({"defaultVariant": None, "targeting": {"fractional": [["on", 5], ["off", 95]]}}, True, 0.05, True),
+        ({"defaultVariant": "gone"}, True, 0.0, None),
+        ({"defaultVariant": "gone", "targeting": {"fractional": [["on", 5], ["off", 95]]}}, True, None, None),
     ],
 )  # fmt: skip
 def test_what_a_flag_says(
@@ -430,6 +437,19 @@ def test_a_file_that_is_hard_to_read_is_an_error(tmp_path: Path, name: str, piec
     (tmp_path / name).write_text(piece * times)
     with pytest.raises(SwitchError, match=words):
         Flagd(str(tmp_path / name)).read("f")
+
+
+@pytest.mark.parametrize("before", [{"state": "DISABLED"}, {"defaultVariant": "off"}])
+def test_opening_a_flag_and_closing_it_again_is_noticed_as_a_release_and_its_end(
+    tmp_path: Path, before: dict[str, Any]
+) -> None:
+    closed = state_of(tmp_path, flags(**before))
+    rollout = {"fractional": [["on", 5], ["off", 95]]}
+    opened = state_of(tmp_path, flags(defaultVariant="off", targeting=rollout))
+    [release] = exposures({"f": closed}, {"f": opened}, 0.0, ["f"])
+    assert (release.share, release.more, release.off) == (0.05, False, False)
+    [end] = exposures({"f": opened}, {"f": closed}, 0.0, ["f"])
+    assert end.off
 
 
 def test_the_variant_that_means_off_can_be_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ from tests.switches.launchdarkly_server import (
     LaunchDarklyServer,
 )
 from watcher.errors import ConfigError, SwitchError
+from watcher.releases.shares import exposures
 from watcher.switches import switch
 from watcher.switches.launchdarkly import LaunchDarkly
 from watcher.switches.launchdarkly_api import API_VERSION, LONGEST, SEMANTIC
 
-PATIENCE = (1.0, 0.3)
+PATIENCE = (2.0, 1.0)
 RULES = [
     {"_id": "r", "variation": 0, "clauses": [{"attribute": "email", "op": "endsWith", "values": ["@shop.example"]}]}
 ]
@@ -164,9 +166,13 @@ def test_a_reason_is_cut_to_what_the_api_takes(shop: Shop) -> None:
         ({"prerequisites": [{"key": "cart", "variation": 0}]}, True, None, None, "on, rules, targets or prerequisites"),
         ({"on": False}, False, 0.0, None, "off, everybody gets false, version 1"),
         ({"on": False, "version": 7, "rules": RULES}, False, 0.0, None, "off, everybody gets false, version 7"),
-        ({"on": False, "offVariation": None}, True, None, None, "off, no off variation, version 1 (it has no off"),
-        ({"on": False, "offVariation": 0}, True, None, None, "off, everybody gets true, version 1 (its off variation"),
-        ({"on": False, "archived": True}, True, None, None, "off, everybody gets false, version 1 (it is archived"),
+        ({"on": False, "offVariation": None}, True, 0.0, None, "off, no off variation, version 1 (it has no off"),
+        ({"on": False, "offVariation": 9}, True, 0.0, None, "off, no off variation, version 1 (it has no off"),
+        ({"on": False, "offVariation": 0}, True, 1.0, None, "off, everybody gets true, version 1 (its off variation"),
+        ({"archived": True}, True, 0.0, None, "on, true, version 1 (it is archived"),
+        ({"offVariation": None, "fallthrough": rollout(5_000, 95_000)}, True, 0.05, True, "on, 5 % true, 95 % false"),
+        ({"offVariation": 0, "fallthrough": rollout(5_000, 95_000)}, True, 0.05, True, "on, 5 % true, 95 % false"),
+        ({"on": False, "archived": True}, True, 0.0, None, "off, everybody gets false, version 1 (it is archived"),
     ],
 )  # fmt: skip
 def test_what_a_flag_says(
@@ -186,6 +192,18 @@ def test_the_off_variation_of_a_flag_with_texts_may_be_any_of_them(shop: Shop) -
     assert shop.switch().read("f").shown == 'on, "grey", version 1'
     shop.switch().kill("f", "")
     assert shop.switch().read("f").shown.startswith('off, everybody gets {"colour": "xxxxx')
+
+
+def test_turning_a_flag_on_and_off_is_noticed_as_a_release_and_its_end(shop: Shop) -> None:
+    shop.server.add("f", on=False, fallthrough=rollout(5_000, 95_000))
+    states = [shop.switch().read("f")]
+    for change in ({"on": True}, {"fallthrough": rollout(50_000, 50_000)}, {"on": False}):
+        shop.server.change("f", **change)
+        states.append(shop.switch().read("f"))
+    told = [exposures({"f": was}, {"f": now}, 0.0, ["f"])[0] for was, now in pairwise(states)]
+    assert [(each.share, each.more, each.off) for each in told] == [
+        (0.05, False, False), (0.5, True, False), (0.0, False, True),
+    ]  # fmt: skip
 
 
 def test_the_revision_differs_after_every_change(shop: Shop) -> None:
@@ -288,7 +306,7 @@ def test_a_missing_flag_project_or_environment_is_given_up_at_once(
 
 
 def test_a_kill_whose_answer_is_lost_is_found_done(shop: Shop, proxy: FaultProxy) -> None:
-    proxy.fail(Fault(applied=True, hang=2.0))
+    proxy.fail(Fault(applied=True, hang=4.0))
     killing = shop.kill(shop.switch(proxy.url))
     assert (killing.state, len(killing.pauses)) == ("done", 1)
     assert killing.entry.receipt is not None
@@ -419,7 +437,7 @@ def test_a_declined_request_is_not_waited_for(shop: Shop) -> None:
 def test_a_request_whose_answer_is_lost_is_found_and_not_made_twice(shop: Shop, proxy: FaultProxy) -> None:
     shop.server.required["production"] = True
     proxy.fail(
-        Fault(body=b'{"code": "method_not_allowed", "message": "no"}', status=405), Fault(applied=True, hang=2.0)
+        Fault(body=b'{"code": "method_not_allowed", "message": "no"}', status=405), Fault(applied=True, hang=4.0)
     )
     killing = shop.kill(shop.switch(proxy.url))
     assert (killing.state, len(killing.pauses), len(shop.server.requests)) == ("failed", 1, 1)

@@ -56,7 +56,8 @@ class Flagd:
     def read(self, feature: str) -> SwitchState:
         """Tell whether users get another variant than the off variant, and how many.
 
-        A flag whose users get what the application falls back to counts as on: nobody can say that it is off.
+        A flag whose users get what the application falls back to counts as on, with a share of 0: the flag gives them
+        nothing, and nobody can say that it is off.
 
         Raises:
             SwitchError: the file cannot be read, or does not say plainly what the flag is.
@@ -145,14 +146,13 @@ def _is_off(flag: Flag, off: str) -> bool:
 
 def _share(flag: Flag, off: str) -> tuple[float | None, bool | None]:
     """Return the fraction of users who get another variant, and whether they keep it; None where that is not plain."""
-    if not flag.enabled or not flag.default or flag.doubtful:
-        return None, None
-    if not flag.targeting:
-        return 1.0, None
-    weights = _weights(flag.targeting, flag.variants)
-    total = sum(weights.values())
-    # A fraction is a hash of the user's key: the same user gets the same variant.
-    return ((total - weights.get(off, 0)) / total, True) if total else (None, None)
+    if flag.enabled and flag.targeting:
+        weights = {} if flag.doubtful else _weights(flag.targeting, flag.variants)
+        total = sum(weights.values())
+        # A fraction is a hash of the user's key: the same user gets the same variant.
+        return ((total - weights.get(off, 0)) / total, True) if total else (None, None)
+    given = flag.enabled and flag.default in flag.variants and flag.default != off
+    return (None if flag.doubtful else 1.0) if given else 0.0, None
 
 
 def _weights(targeting: Any, variants: Mapping[str, Any]) -> dict[str, int]:

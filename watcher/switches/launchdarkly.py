@@ -37,20 +37,23 @@ class LaunchDarkly:
     def read(self, feature: str) -> SwitchState:
         """Tell whether users get another variation than the off variation, and how many.
 
-        A flag that is off counts as on where that does not take the feature from users, or nobody can say that it does.
+        A flag that is off counts as on where that does not take the feature from users, or nobody can say that it does;
+        the share is that of the users whom the flag itself gives it.
         The revision is the flag's version in the environment, which LaunchDarkly counts up with every change there.
 
         Raises:
             SwitchError: there is no such flag, project or environment, the token is not accepted, or nobody answers.
         """
         flag, here = self._api.find(feature)
-        if not here.on:
-            doubtful = bool(flag.trap(here))
-            share = None if doubtful else 0.0
-            return SwitchState(doubtful, share, revision=str(here.version), shown=flag.shown(here))
         # A rollout is by a hash of the user's key: the same user gets the same variation.
-        sticky = True if here.fallthrough.rollout is not None and not here.singles_out else None
-        return SwitchState(True, flag.share(here), sticky=sticky, revision=str(here.version), shown=flag.shown(here))
+        sticky = True if here.on and here.fallthrough.rollout is not None and not here.singles_out else None
+        return SwitchState(
+            here.on or bool(flag.trap(here)),
+            flag.share(here),
+            sticky=sticky,
+            revision=str(here.version),
+            shown=flag.shown(here),
+        )
 
     def dry_run(self, feature: str) -> str:
         """Say what a kill would send.

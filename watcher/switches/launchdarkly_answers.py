@@ -143,32 +143,48 @@ class Flag(_Part):
         """Say why users do not lose the feature when the flag is off there; empty when they do."""
         if self.archived or here.archived:
             return "it is archived, and applications get what their code falls back to; restore it in LaunchDarkly"
-        if here.off is None or not 0 <= here.off < len(self.variations):
+        off = self._off(here)
+        if off is None:
             return (
                 "it has no off variation, and applications get what their code falls back to while it is off; "
                 "set its off variation in LaunchDarkly"
             )
-        if self.variations[here.off].value is True:
+        if self.variations[off].value is True:
             return "its off variation is true, so everybody gets the feature while it is off; set another off variation"
         return ""
 
     def share(self, here: Environment) -> float | None:
-        """Return the fraction of users who get another variation than the off variation, None where it is not plain."""
-        if self.trap(here) or here.singles_out:
+        """Return the fraction of users whom the flag gives the feature, None where it is not plain."""
+        if self.archived or here.archived:
+            return 0.0
+        without, rollout = self._without(here), here.fallthrough.rollout
+        if not here.on:
+            return float(self._off(here) not in (None, without))
+        if without is None or here.singles_out:
             return None
-        rollout = here.fallthrough.rollout
         if rollout is None:
-            return None if here.fallthrough.variation is None else float(here.fallthrough.variation != here.off)
+            return None if here.fallthrough.variation is None else float(here.fallthrough.variation != without)
         if rollout.experimentation or sum(each.weight for each in rollout.variations) != WHOLE:
             return None
-        return sum(each.weight for each in rollout.variations if each.variation != here.off) / WHOLE
+        return sum(each.weight for each in rollout.variations if each.variation != without) / WHOLE
+
+    def _off(self, here: Environment) -> int | None:
+        return here.off if here.off is not None and 0 <= here.off < len(self.variations) else None
+
+    def _without(self, here: Environment) -> int | None:
+        """Return the variation of users without the feature: the off variation, where that is not a trap, or false."""
+        if not self.trap(here):
+            return self._off(here)
+        false = [place for place, each in enumerate(self.variations) if each.value is False]
+        return false[0] if len(false) == 1 else None
 
     def shown(self, here: Environment) -> str:
         """Say what users get, in LaunchDarkly's words."""
         trap = self.trap(here)
         if not here.on:
-            off = f"everybody gets {self._value(here.off)}" if here.off is not None else "no off variation"
-            return f"off, {off}, version {here.version}{f' ({trap})' if trap else ''}"
+            off = self._off(here)
+            got = "no off variation" if off is None else f"everybody gets {self._value(off)}"
+            return f"off, {got}, version {here.version}{f' ({trap})' if trap else ''}"
         rollout = here.fallthrough.rollout
         default = (
             ", ".join(f"{each.weight / 1000:g} % {self._value(each.variation)}" for each in rollout.variations)
