@@ -21,6 +21,7 @@ from openfeature.contrib.provider.flagd.config import ResolverType
 from openfeature.contrib.tools.flagd.core import FlagdCore
 from openfeature.evaluation_context import EvaluationContext
 
+from tests.switches.documented import documented
 from tests.switches.kills import kill
 from tests.switches.other_editors import before_replacing
 from watcher.errors import ConfigError, SwitchError
@@ -123,8 +124,8 @@ def gets(client: OpenFeatureClient, feature: str = "new-checkout", fallback: boo
 
 
 def before_long(condition: Callable[[], bool]) -> bool:
-    """Tell whether something comes true within two seconds, ten times as long as the application waits."""
-    for _ in range(100):
+    """Tell whether something comes true within five seconds: the application looks at the file every 0.2."""
+    for _ in range(250):
         if condition():
             return True
         time.sleep(0.02)
@@ -473,6 +474,12 @@ def test_settings_are_a_path_or_an_object() -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             switch(key)
+
+
+def test_the_settings_in_the_documentation_are_taken() -> None:
+    path, named = documented("flagd")
+    assert repr(switch(f"flagd:{path}")) == "Flagd('config/flags.flagd.json')"
+    assert repr(switch(f"flagd:{json.dumps(named)}")) == "Flagd('config/flags.flagd.yaml', off='control')"
 
 
 def test_a_missing_file_may_come_back(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from ldclient import Context, LDClient
 from ldclient.config import Config
 from ldclient.integrations import Files
 
+from tests.switches.documented import documented
 from tests.switches.fault_proxy import Fault, FaultProxy
 from tests.switches.kills import Killing, kill
 from tests.switches.launchdarkly_server import (
@@ -103,7 +104,7 @@ def application(path: Path) -> Iterator[LDClient]:
 
 
 def before_long(condition: Callable[[], bool]) -> bool:
-    for _ in range(150):
+    for _ in range(250):
         if condition():
             return True
         time.sleep(0.02)
@@ -562,3 +563,9 @@ def test_the_stand_in_refuses_what_launchdarkly_refuses(
     )
     assert (answer.status_code, answer.json().get("code")) == (status, code)
     assert shop.changes == ([OFF] if status == 200 else [])
+
+
+def test_the_settings_in_the_documentation_are_taken() -> None:
+    [block] = documented("launchdarkly")
+    made = switch(f"launchdarkly:{json.dumps(block)}")
+    assert repr(made) == "LaunchDarkly('https://app.launchdarkly.com', project='shop', environment='production')"
