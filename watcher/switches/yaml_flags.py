@@ -14,8 +14,6 @@ from __future__ import annotations
 import difflib
 import errno
 import os
-import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +32,7 @@ from ruamel.yaml.events import (
 
 from watcher.errors import ConfigError, SwitchError
 from watcher.model import SwitchState
+from watcher.switches.files import replaced
 
 LARGEST = 1 << 20
 """Bytes; a flags file beyond this is not one."""
@@ -293,36 +292,9 @@ def _replace(path: str, before: bytes, after: bytes) -> bool:
         SwitchError: the folder or the file does not allow it.
     """
     try:
-        target = Path(path).resolve(strict=True)
-        kept = target.stat()
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(after)
-                file.flush()
-                made = os.fstat(file.fileno())
-                if (made.st_uid, made.st_gid) != (kept.st_uid, kept.st_gid):
-                    os.fchown(file.fileno(), kept.st_uid, kept.st_gid)
-                os.fchmod(file.fileno(), stat.S_IMODE(kept.st_mode))
-                os.fsync(file.fileno())
-            if target.read_bytes() != before:
-                return False
-            os.replace(name, target)
-        finally:
-            Path(name).unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        return replaced(path, before, after)
     except OSError as error:
         fix = "mount its folder instead of the file" if error.errno == errno.EBUSY else (
             "watcher needs write access to its folder, and the right to keep the file's owner"
         )  # fmt: skip
         raise SwitchError(f"{path}: the flags file cannot be replaced: {error.strerror}; {fix}") from error
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a replacement in the folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
