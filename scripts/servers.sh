@@ -12,6 +12,7 @@ ASIDE=$POLICY.before-watcher
 # Each server's Debian package is also the name of its service.
 missing_packages() {
     command -v prometheus >/dev/null || echo prometheus
+    [[ -x /usr/sbin/haproxy ]] || command -v haproxy >/dev/null || echo haproxy
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
 }
 

@@ -317,7 +317,7 @@ def test_every_other_byte_of_any_flags_file_is_kept(
 
 def test_a_key_names_a_switch_and_an_unknown_one_lists_what_there_is(file: Path) -> None:
     assert switch(f"yaml_flags:{file}").read("new-checkout").on
-    with pytest.raises(ConfigError, match="no kill switch 'yaml-flags'; there is: yaml_flags"):
+    with pytest.raises(ConfigError, match=r"no kill switch 'yaml-flags'; there is: .*\byaml_flags"):
         switch("yaml-flags:x.yaml")
     with pytest.raises(ConfigError, match="needs a file"):
         switch("yaml_flags")
@@ -337,5 +337,5 @@ def test_another_package_adds_a_switch_by_entry_point(tmp_path: Path, monkeypatc
     assert vars(switch("lights:hall:2")) == {"room": "hall:2"}
     with pytest.raises(ConfigError, match=r"'broken' \(lights_off:No\) cannot be loaded"):
         switch("broken:")
-    with pytest.raises(ConfigError, match="there is: broken, lights, yaml_flags"):
+    with pytest.raises(ConfigError, match=r"there is: broken, .*\blights, .*\byaml_flags"):
         switch("dark:")

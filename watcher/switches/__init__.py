@@ -13,6 +13,7 @@ from typing import Protocol, cast, runtime_checkable
 
 from watcher.errors import ConfigError
 from watcher.model import SwitchState
+from watcher.switches.haproxy import haproxy_switch
 from watcher.switches.yaml_flags import YamlFlags
 
 GROUP = "watcher.switches"
@@ -44,6 +45,7 @@ class Dial(Protocol):
 
 
 SWITCHES: dict[str, Callable[[str], Switch]] = {
+    "haproxy": haproxy_switch,
     "yaml_flags": YamlFlags,
 }
 
