@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,7 +28,6 @@ from types import TracebackType
 
 from tests.servers.shop import free_port, stop_process
 
-_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"  # not everybody has the latter
 _CONFIG = """\
 global
   nbthread 1
@@ -146,7 +145,7 @@ class HAProxyServer:
         return {row[3]: int(row[7]) for row in rows}
 
     def answers(self, path: str, count: int, **headers: str) -> dict[str, int]:
-        """Send so many requests, one after another, and return who answered how many; None answered an error."""
+        """Send so many requests, one after another, and return who answered how many; an error counts by its status."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         found: Counter[str] = Counter()
         for _ in range(count):
@@ -163,9 +162,8 @@ class HAProxyServer:
         os.kill(self.pid, signal.SIGUSR2)
         self.eventually(lambda: self._worker() not in (None, before), "the new worker answers")
 
-    def eventually(self, holds: object, what: str) -> None:
+    def eventually(self, holds: Callable[[], object], what: str) -> None:
         """Wait until something holds, at most 10 seconds."""
-        assert callable(holds)
         for _ in range(500):
             if holds():
                 return
@@ -184,9 +182,14 @@ class HAProxyServer:
         return next((line for line in said.splitlines() if line.startswith("Pid:")), None)
 
 
+def binary() -> str:
+    """Return the path of HAProxy, empty where there is none; not everybody has /usr/sbin on the PATH."""
+    return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin") or ""
+
+
 def missing() -> str | None:
     """Return why no server can be started, None when one can."""
-    return None if shutil.which("haproxy", path=_PATH) else "there is no haproxy binary (Debian: apt install haproxy)"
+    return None if binary() else "there is no haproxy binary (Debian: apt install haproxy)"
 
 
 @contextmanager
@@ -203,7 +206,7 @@ def running(backends: str, live: str = "live none\n") -> Iterator[HAProxyServer]
         (directory / "haproxy.cfg").write_text(config + backends)
         with (directory / "haproxy.log").open("wb") as log:
             command = [
-                str(shutil.which("haproxy", path=_PATH)),
+                binary(),
                 "-W",
                 "-db",
                 "-S",

@@ -110,7 +110,7 @@ class Canary:
             raise
 
     def promote(self, feature: str, since: float, share: float) -> None:
-        """Raise the canary's share from `since` to `share`, in whole weights; at 1 the others get weight 0.
+        """Raise the canary's share from `since` to `share`, in whole weights; at 1 all others get weight 0.
 
         Args:
             feature: not needed.
@@ -131,9 +131,13 @@ class Canary:
         beside = [each for each in backend.servers if each.backup == canary.backup and each != canary]
         others = {each.name: each.weight for each in beside if each.weight > 0}
         counted = {each.name for each in backend.takers} - {self.server}
-        weight, stable = weights_for(share, others, counted)
+        wanted = dict.fromkeys(others, 0)
+        if share < 1:
+            # Kept as it is otherwise: balancing by fixed weights takes a 0, and nothing else.
+            wanted[self.server], stable = weights_for(share, others, counted)
+            wanted |= stable
         self._runtime.check_admin()
-        self._set(backend, {self.server: weight, **stable})
+        self._set(backend, wanted)
         self._save({})
 
     def _now(self) -> tuple[Backend, Server]:

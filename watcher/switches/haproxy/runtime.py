@@ -72,8 +72,18 @@ class Runtime:
             raise self.strange(commands[0])
 
     def grants(self, command: str) -> bool:
-        """Tell whether a command that shows something is answered, rather than refused."""
-        return _SEVERITY.match(self._sent(command)) is None
+        """Tell whether a command that shows something is answered, rather than refused.
+
+        Raises:
+            SwitchError: neither.
+        """
+        try:
+            self.ask(command)
+        except SwitchError as error:
+            if error.permanent:
+                return False
+            raise
+        return True
 
     def check_admin(self) -> None:
         """Raise SwitchError unless the socket has the rights to change servers."""

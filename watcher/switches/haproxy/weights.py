@@ -25,19 +25,15 @@ def weights_for(share: float, others: Mapping[str, int], counted: Collection[str
     (25, {'stable': 75})
     >>> weights_for(0.05, {"a": 50, "b": 50, "c": 50}, {"a", "b", "c"})
     (6, {'a': 38, 'b': 38, 'c': 38})
-    >>> weights_for(1.0, {"stable": 5}, {"stable"})
-    (100, {'stable': 0})
 
     Args:
-        share: a fraction, above 0.
+        share: a fraction between 0 and 1, and neither.
         others: the servers beside the canary, and their weights now, all above 0.
         counted: those of them that take requests now; the others are kept in proportion.
 
     Raises:
         SwitchError: no weights come within half a percent.
     """
-    if share >= 1:
-        return READABLE, dict.fromkeys(others, 0)
     now, most = sum(others[name] for name in counted), max(others.values())
     best: tuple[tuple[bool, float, int], float, int, dict[str, int]] | None = None
     for heaviest in range(1, HEAVIEST + 1):
