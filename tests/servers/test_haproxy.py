@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,6 +27,8 @@ from watcher.switches.haproxy import runtime
 from watcher.switches.haproxy.canary import Canary
 
 pytestmark = pytest.mark.servers
+
+DOCUMENTED = Path(__file__).resolve().parents[2] / "docs" / "switches.md"
 
 BACKENDS = """\
 backend shop
@@ -140,7 +144,7 @@ def test_a_canary_is_read_as_its_part_of_the_weights(haproxy: HAProxyServer) -> 
 def test_a_promotion_is_what_users_get_at_every_step_and_a_kill_ends_it(haproxy: HAProxyServer) -> None:
     dial = canary(haproxy)
     since = 0.05
-    for share, weights in ((0.25, (75, 25)), (0.5, (50, 50)), (1.0, (0, 100))):
+    for share, weights in ((0.25, (75, 25)), (0.5, (50, 50)), (1.0, (0, 50))):
         dial.promote("checkout", since, share)
         since = share
         assert dial.read("checkout").share == share
@@ -331,13 +335,24 @@ def test_a_balance_that_takes_no_weights_but_none_and_all_can_still_be_killed(ha
         assert haproxy.answers(f"/{backend}", 20) == {"stable": 20}
 
 
+def test_a_balance_that_takes_no_weights_but_none_and_all_can_be_given_everything_and_back(
+    haproxy: HAProxyServer,
+) -> None:
+    dial = canary(haproxy, "hashed")
+    dial.promote("checkout", 0.05, 1.0)
+    assert haproxy.answers("/hashed", 20) == {"canary": 20}
+    dial.kill("checkout", "")
+    assert haproxy.weights("hashed") == {"stable": 95, "canary": 0}
+    assert haproxy.answers("/hashed", 20) == {"stable": 20}
+
+
 def test_a_kill_survives_a_reload_with_a_state_file(haproxy: HAProxyServer) -> None:
     off = canary(haproxy, state_file=str(haproxy.state_file))
     off.promote("checkout", 0.05, 1.0)
     haproxy.reload()
-    assert haproxy.weights("shop") == {"stable": 0, "canary": 100}
+    assert haproxy.weights("shop") == {"stable": 0, "canary": 5}
     assert off.dry_run("checkout") == (
-        "shop/stable: weight 0 -> 95, shop/canary: weight 100 -> 0 (weight 100 of 100 (stable 0)); "
+        "shop/stable: weight 0 -> 95, shop/canary: weight 5 -> 0 (weight 5 of 5 (stable 0)); "
         f"saved in {haproxy.state_file}"
     )
     off.kill("checkout", "")
@@ -364,6 +379,20 @@ def test_a_canary_that_is_configured_without_weight_needs_no_state_file(haproxy:
     off.kill("checkout", "")
     haproxy.reload()
     assert off.read("checkout").shown == "weight 0 of 95 (stable 95)"
+
+
+def test_a_weight_that_is_configured_anew_wins_over_the_state_file(haproxy: HAProxyServer) -> None:
+    off = canary(haproxy, state_file=str(haproxy.state_file))
+    off.kill("checkout", "")
+    config = haproxy.directory / "haproxy.cfg"
+    config.write_text(
+        config.read_text().replace("weight 95 check\n  server canary", "weight 90 check\n  server canary")
+    )
+    haproxy.reload()
+    assert haproxy.weights("shop") == {"stable": 90, "canary": 0}
+    config.write_text(config.read_text().replace("weight 5 check", "weight 10 check"))
+    haproxy.reload()
+    assert off.read("checkout").shown == "weight 10 of 100 (stable 90)"
 
 
 def test_users_are_off_even_if_the_state_file_cannot_be_written_and_that_is_said(
@@ -725,3 +754,17 @@ def test_a_map_that_was_set_without_an_answer_is_found_set_and_a_lie_is_not_beli
         proxy.twist(garbage)
         with pytest.raises(SwitchError, match="the answer to `show map` is not HAProxy's"):
             back.read("checkout")
+
+
+def test_haproxy_accepts_the_configurations_that_are_documented(tmp_path: Path) -> None:
+    require(haproxy_server.missing())
+    (tmp_path / "live.map").write_text("live blue\n")
+    found = re.findall(r"^```haproxy\n(.*?)^```", DOCUMENTED.read_text(), re.M | re.S)
+    assert len(found) == 2
+    for number, text in enumerate(found):
+        config = tmp_path / f"{number}.cfg"
+        text = text.replace("/etc/haproxy/maps", str(tmp_path)).replace("group watcher ", "")
+        config.write_text(text)
+        done = subprocess.run([haproxy_server.binary(), "-c", "-f", config], capture_output=True, text=True, timeout=20)
+        assert done.returncode == 0, done.stderr
+        assert "[ALERT]" not in done.stderr

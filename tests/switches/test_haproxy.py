@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from watcher.config import load_installation, switch_key
 from watcher.errors import ConfigError, SwitchError
 from watcher.switches import Switch, switch
 from watcher.switches.haproxy.saved import MapFile, StateFile
 from watcher.switches.haproxy.servers import Server
 from watcher.switches.haproxy.weights import in_order, weights_for
 
+ROOT = Path(__file__).resolve().parents[2]
 STATE = """\
 1
 # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_time_since_last_change
@@ -63,7 +66,7 @@ def test_settings_with_placeholders_are_taken_before_a_release_fills_them() -> N
     made({"socket": "/run/haproxy.sock", "map": "live", "to": "{previous}"})
 
 
-@given(st.floats(0.001, 1.0), st.lists(st.integers(1, 256), min_size=1, max_size=30), st.data())
+@given(st.floats(0.001, 0.999), st.lists(st.integers(1, 256), min_size=1, max_size=30), st.data())
 def test_weights_give_the_share_that_was_asked_for_or_are_refused(
     share: float, weights: list[int], data: st.DataObject
 ) -> None:
@@ -72,14 +75,14 @@ def test_weights_give_the_share_that_was_asked_for_or_are_refused(
     heaviest = np.arange(1, 257)[:, None, None]
     scaled = np.maximum(1, np.rint(np.array([others[name] for name in counted]) * heaviest / max(weights)))
     canaries, total = np.arange(1, 257)[None, :], scaled.sum(axis=2)
-    if share < 1 and (abs(canaries / (canaries + total) - share) >= 0.005).all():
+    if (abs(canaries / (canaries + total) - share) >= 0.005).all():
         with pytest.raises(SwitchError, match="cannot be said in weights"):
             weights_for(share, others, counted)
         return
     canary, stable = weights_for(share, others, counted)
     assert 1 <= canary <= 256
     assert stable.keys() == others.keys()
-    assert all((0 if share == 1 else 1) <= weight <= 256 for weight in stable.values())
+    assert all(1 <= weight <= 256 for weight in stable.values())
     assert abs(canary / (canary + sum(stable[name] for name in counted)) - share) < 0.005
 
 
@@ -206,3 +209,28 @@ def test_a_map_file_that_says_so_already_is_not_touched(tmp_path: Path) -> None:
     before = path.stat()
     MapFile(str(path)).write("live", "blue")
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def documented() -> list[str]:
+    """Return the services of watcher.yaml that the documentation and the rule pack show for HAProxy."""
+    section = (ROOT / "docs" / "switches.md").read_text().partition("\n## haproxy\n")[2].partition("\n## ")[0]
+    pack = re.sub(r"^# ?", "", (ROOT / "rules" / "haproxy.yaml").read_text(), flags=re.M)
+    return [
+        *re.findall(r"^```yaml\n(services:\n.*?)^```", section, re.M | re.S),
+        *re.findall(r"^  (services:\n(?:   +.*\n)+)", pack, re.M),
+    ]
+
+
+def test_three_configurations_are_documented() -> None:
+    assert len(documented()) == 3
+
+
+@pytest.mark.parametrize("text", documented(), ids=["canary", "blue-green", "rule pack"])
+def test_a_configuration_that_is_documented_is_accepted(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "watcher.yaml"
+    path.write_text("journal: sqlite:///watcher.db\nmetrics: {prometheus: http://127.0.0.1:9090}\n" + text)
+    [entry] = load_installation(path).services["shop"].releases
+    key = switch_key(entry)
+    assert key is not None
+    assert key.startswith("haproxy:")
+    switch(key)
