@@ -26,7 +26,8 @@ ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | {"journal"}
 CLEARANCE = INTAKE | {"report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
-DAEMON = ONEOFF | OUTSIDE | {"oneoff"} | {"intake", "clearance", "nightly", "daemon", "server"}
+PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "intake", "clearance", "nightly"}
+DAEMON = PREFLIGHT | {"preflight", "daemon", "server"}
 EVERYTHING = DAEMON | {"assembly", "rehearsal", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
@@ -51,6 +52,7 @@ SEES: dict[str, set[str]] = {
     "intake": INTAKE,
     "nightly": INTAKE | LOOK | {"intake", "look"},
     "clearance": CLEARANCE,
+    "preflight": PREFLIGHT,
     "daemon": DAEMON,
     "server": DAEMON,
     "assembly": DAEMON,

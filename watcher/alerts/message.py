@@ -17,6 +17,7 @@ TEXT = 3000
 _EMOJI = {
     "watching": "👀", "healthy": "✅", "regressed": "🔴", "killed": "⛔",
     "kill_failed": "🚨", "recovered": "💚", "unrecovered": "🚨", "no_data": "⚪", "invalid": "🟠", "ended": "🏁",
+    "preflight": "📋",
 }  # fmt: skip
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
