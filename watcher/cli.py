@@ -459,7 +459,7 @@ def rules_check(packs: tuple[str, ...]) -> None:
     help="Of the answer.",
 )
 def preflight(config: str, release_id: str, form: str, **given: Any) -> None:
-    """Go through the release checklist, before users see RELEASE: can it be rolled back, and would harm be seen?
+    """Go through the checklist of a release: can it be rolled back, and would harm be seen?
 
     RELEASE is a release that watcher knows (see `watcher release list`), or one that nobody has made yet:
     SERVICE/FEATURE or SERVICE/FEATURE@VERSION. Nothing is changed, and nobody is told.

@@ -50,7 +50,7 @@ def test_a_stream_that_was_busy_only_the_day_before_yesterday_is_none(world: Wor
 def test_a_flag_whose_streams_nobody_names_may_drown_in_the_others(world: World) -> None:
     world.without('        focus: {feature: "{feature}"}\n')
     [line] = world.missing("stream")
-    assert (line.status, "may drown in all the others" in line.said) == ("warn", True)
+    assert (line.status, "may drown in all others" in line.said) == ("warn", True)
     assert '`focus: {feature: "{feature}"}`' in line.do
 
 
@@ -59,8 +59,12 @@ def test_arms_that_are_users_of_the_feature_need_no_focus(world: World) -> None:
     world.yaml = TOP + SERVICE + FLAG.replace('baseline: {variant: "off"}, treatment: {variant: "on"}', arms)
     world.without('        focus: {feature: "{feature}"}\n')
     assert [line.said for line in world.lines("stream")] == [
-        'both arms are users of new-checkout: feature="new-checkout",variant="on"'
+        'feature="new-checkout" is measured by Requests that failed, Orders'
     ]
+    world.source.observations = dict.fromkeys(world.source.observations, observed(0.1, traffic=0.0))
+    assert [(line.status, "nothing is measured" in line.do) for line in world.missing("stream")] == [("warn", True)]
+    world.source.down = "it is not there"
+    assert [line.status for line in world.missing("stream")] == ["fail"]
 
 
 def test_a_canary_is_the_whole_service(world: World) -> None:
