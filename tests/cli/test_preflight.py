@@ -1,4 +1,4 @@
-"""`watcher preflight` on the command line, where it needs no server: see tests/servers/test_preflight.py for the rest."""
+"""`watcher preflight` on the command line, where no server answers; tests/servers/test_preflight.py has the rest."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from tests.preflight.world import ALONE, DAY, NOW, PACK, SERVICE, TOP, World, observed
+from watcher import nightly
 from watcher.calibration import SURE
 from watcher.errors import SourceRefused
 from watcher.evidence.season import FROM, WEEKLY
@@ -106,6 +107,13 @@ def test_one_rule_that_is_not_critical_would_turn_nothing_off(world: World) -> N
     assert (line.status, "nothing would be turned off" in line.said) == ("warn", True)
 
 
+def test_a_single_rule_has_to_be_critical_to_turn_anything_off(world: World) -> None:
+    world.pack = PACK.partition("  - {name: orders")[0].replace(", critical: true", "")
+    [line] = world.missing("data")
+    assert line.said.endswith("one rule that is not critical is not enough: two must agree")
+    assert line.do == "mark a rule that may turn a release off alone with `critical: true`"
+
+
 def test_without_a_switch_there_is_nothing_to_say_of_turning_off(world: World) -> None:
     world.without("        kill: {yaml_flags: flags.yaml}\n").without("mode: armed", "mode: observe")
     assert rules(world, observed(0.02, units=1), observed(0.7, units=1)).missing("data") == []
@@ -177,3 +185,14 @@ def test_what_was_learnt_at_exposure_is_not_learnt_again(world: World) -> None:
     before = world.lines("data")
     assert max(length for _, length in world.source.reads_of) == DAY
     assert [line.status for line in before] == ["pass", "warn", "warn"]
+    world.pack = PACK.replace("margin: 10%", "margin: 20%")
+    world.run()
+    assert max(length for _, length in world.source.reads_of) == 3 * DAY
+
+
+def test_what_was_learnt_at_night_is_not_learnt_again(world: World) -> None:
+    alone(world, 2.0)
+    assert nightly.learn(world.installation, world.journal, world.source, NOW) == "shop, blue_green"
+    world.source.reads_of.clear()
+    assert [line.status for line in world.lines("data")] == ["pass", "warn", "warn"]
+    assert max(length for _, length in world.source.reads_of) == DAY

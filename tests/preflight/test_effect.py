@@ -29,7 +29,7 @@ def test_what_is_found_and_how_soon_is_told_of_every_rule(world: World) -> None:
     assert errors.status == "pass"
     assert re.fullmatch(
         r"Requests that failed on new-checkout: \+[\d.]+ % is the least that is found within 24 h; "
-        r"\+50 % \(the margin\) in \d+ min, 2x in \d+ min; proven healthy in \d+ min \(9 times in 10\)",
+        r"\+50 % \(the margin\) in \d+ min, 2x in \d+ min; health proven in \d+ min \(9 times in 10\)",
         errors.said,
     )
     assert "-10 % (the margin) in " in orders.said

@@ -64,12 +64,19 @@ def test_a_share_that_only_the_switch_says_is_taken_from_it(world: World) -> Non
     world.yaml = TOP + SERVICE + CANARY
     world.share, world.switch.on = None, {"new-checkout": 0.05}
     share, *_ = world.lines("exposure")
+    assert world.missing("exposure") == []
     assert share.said == '5 % of the users: version="1.2.0" against version="1.1.0"'
+
+
+def test_a_switch_that_will_say_the_share_says_nothing_while_it_is_off(world: World) -> None:
+    world.yaml, world.share = TOP + SERVICE + CANARY, None
+    [line] = world.missing("exposure")
+    assert line.do == "say it with --share 5%; once users have it, the switch says it"
 
 
 CANARY = """
       - strategy: canary
-        notice: {label: version}
+        notice: {label: version, features: [new-checkout]}
         arms: {baseline: {version: "{previous}"}, treatment: {version: "{version}"}}
         split: {assigned: sessions_total, share: switch}
         kill: {yaml_flags: flags.yaml}
@@ -118,6 +125,14 @@ def test_a_feature_that_the_notice_does_not_name_would_not_be_noticed(world: Wor
     [line] = world.missing("exposure")
     assert line.status == "fail"
     assert line.said.endswith("services.shop.releases.0.notice.features names new-chekout, and not new-checkout")
+
+
+def test_a_version_label_is_noticed_as_a_release_of_what_it_versions(world: World) -> None:
+    world.yaml = TOP + SERVICE + CANARY
+    assert world.missing("exposure") == []
+    [line] = world.without(", features: [new-checkout]").missing("exposure")
+    assert line.said == "a new version is noticed as a release of shop, and not of new-checkout"
+    assert line.do.startswith("ask about shop/shop; or name new-checkout in services.shop.releases.0.notice.features")
 
 
 def test_a_feature_that_users_have_before_its_release_is_told(world: World) -> None:

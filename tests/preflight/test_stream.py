@@ -50,7 +50,7 @@ def test_a_stream_that_was_busy_only_the_day_before_yesterday_is_none(world: Wor
 def test_a_flag_whose_streams_nobody_names_may_drown_in_the_others(world: World) -> None:
     world.without('        focus: {feature: "{feature}"}\n')
     [line] = world.missing("stream")
-    assert (line.status, "may drown in all others" in line.said) == ("warn", True)
+    assert (line.status, "harm to them may drown in all others" in line.said) == ("warn", True)
     assert '`focus: {feature: "{feature}"}`' in line.do
 
 

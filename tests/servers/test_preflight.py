@@ -97,8 +97,9 @@ def test_a_shop_is_checked_before_its_release_once_users_have_it_and_without_its
     before = checked(here.directory, SHOP)
     assert failed(before) <= {"effect"}, before  # of ten seconds of traffic little can be foretold
     assert lines(before, "rollback")[0] == (
-        "pass", f"turning it off: {here.flags}:5: features.new-checkout.enabled is false already; nothing would be written",
-    )  # fmt: skip
+        "pass",
+        f"turning it off: {here.flags}:5: features.new-checkout.enabled is false already; nothing would be written",
+    )
     assert ("pass", '50 % of the users: variant="on" against variant="off"') in lines(before, "exposure")
     assert ("warn", True) in [(status, "they may flip" in said) for status, said in lines(before, "exposure")]
     assert lines(before, "data")[0][1].endswith("measured now in the baseline; nobody is exposed yet")

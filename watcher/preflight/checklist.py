@@ -56,8 +56,8 @@ def run(
         JournalError: the journal cannot be read.
     """
     watch = _watch(installation, service, entry, release, journal)
-    known = {each.watch.release.id for each in journal.watches()}
-    learnt = _learnt(installation, journal, watch, source, now, begun=release.id in known)
+    known = next((each.watch for each in journal.watches() if each.watch.release.id == release.id), None)
+    learnt = _learnt(installation, journal, watch, known, source, now)
     turning = read_switch(watch, switches)
     share = configured_share(watch, turning)
     if share is None and release.strategy is Strategy.BLUE_GREEN:
@@ -67,7 +67,7 @@ def run(
     def lines() -> Iterator[Line]:
         yield from rollback(watch, turning, entry.key, *_clearance(installation, service, journal))
         yield from disable(watch, turning, bool(seen.treated[-1:].any()))
-        yield from exposure(_sharing(watch, share), entry, turning, share, seen, release.id in known)
+        yield from exposure(_sharing(watch, share), entry, turning, share, seen, known is not None)
         yield from metrics(watch.rules)
         yield from data(watch, seen)
         yield from stream(watch, seen)
@@ -96,10 +96,13 @@ def _sharing(watch: Watch, share: float | None) -> Watch:
 
 
 def _learnt(
-    installation: Installation, journal: Journal, watch: Watch, source: Source, now: float, begun: bool
+    installation: Installation, journal: Journal, watch: Watch, known: Watch | None, source: Source, now: float
 ) -> Mapping[str, Calibration]:
-    """Return what is learnt already: at exposure, or in the night before; nothing where it has to be learnt now."""
-    found = journal.calibrations(watch.release.id) if begun else {}
+    """Return what is learnt already: at exposure, or in the night before; nothing where it has to be learnt now.
+
+    What was learnt at exposure is that of the rules of then (`known`: the watch as it began).
+    """
+    found = journal.calibrations(watch.release.id) if known is not None and known.rules == watch.rules else {}
     if found:
         return found
     try:

@@ -17,8 +17,6 @@ DAY = 86_400.0
 MINUTES = reasons.span(LATELY / 60)
 
 CHECK_NAMES = "check its names and labels on the metrics server, and `select` and `arms` in watcher.yaml"
-
-
 REPAIR = "see that `metrics` in watcher.yaml names a server that answers, and run this again"
 
 
@@ -42,7 +40,7 @@ def data(watch: Watch, seen: Measured) -> Iterator[Line]:
     if seen.problem:
         yield Line("data", "fail", f"the past cannot be read: {seen.problem}", REPAIR)
     elif seen.learnt:
-        rules = [rule for rule in watch.rules if rule.required and rule.name in seen.learnt]
+        rules = [rule for rule in required if rule.name in seen.learnt and _control(seen.before[rule.name])]
         yield from _usual(watch, rules, seen.learnt)
         yield from _may_kill(watch, seen.learnt)
 
@@ -155,17 +153,17 @@ def _may_kill(watch: Watch, learnt: Mapping[str, Calibration]) -> Iterator[Line]
     if any(rule.critical for rule in sure) or len(sure) >= 2:
         return
     rules = [rule for rule in watch.rules if rule.name in learnt and learnt[rule.name].assumed]
-    if watch.design is Design.BEFORE_AFTER:
-        apart = min((learnt[rule.name].apart for rule in rules), default=0)
+    if not rules:
+        why = "one rule that is not critical is not enough: two must agree"
+        fix = "mark a rule that may turn a release off alone with `critical: true`"
+    elif watch.design is Design.BEFORE_AFTER:
+        apart = min(learnt[rule.name].apart for rule in rules)
         why = f"the past has room for {apart} placebos that do not overlap, and {SURE} are needed"
         fix = "read a longer past (`history`)"
         if apart:
             fix = f"watch for {reasons.span(apart * watch.horizon / 60 / SURE)} at most (`watch_for`), or {fix}"
-    elif rules:
+    else:
         said = {rule.label: (reasons.learnt(learnt[rule.name]),) for rule in rules}
         why = "; ".join(reasons.assumed(said))
         fix = "name what tells pods or hosts apart in the rule pack (`unit: instance`), or read a longer `history`"
-    else:
-        why = "one rule that is not critical is not enough: two must agree"
-        fix = "mark a rule that may turn a release off alone with `critical: true`"
     yield Line("data", "warn", f"nothing would be turned off on what the rules say: {why}", fix)

@@ -118,12 +118,11 @@ def _told(stream: StreamPlan, plan: Forecast, watch: Watch, diluted: float) -> s
             f"{change_cell(smallest)} of the {100 * diluted:g} % who have it is the least that is found within {lasts}"
         )
     least = "nothing is" if smallest is None else f"{change_cell(smallest)} is the least that is"
-    margin = f"{change_cell(stream.worst_ratio)} (the margin) in {_wait(plan.margin.median)}"
-    double = f"{change_cell(0.5 if stream.rule.worse is Worse.LOWER else 2.0)} in {_wait(plan.double.median)}"
-    proof = f"proven healthy in {_wait(plan.healthy.p90)} (9 times in 10)"
+    margin = f"{change_cell(stream.worst_ratio)} (the margin) {_wait(plan.margin.median)}"
+    double = f"{change_cell(0.5 if stream.rule.worse is Worse.LOWER else 2.0)} {_wait(plan.double.median)}"
+    proof = f"health proven {_wait(plan.healthy.p90)}{' (9 times in 10)' if plan.healthy.p90 is not None else ''}"
     return f"{least} found within {lasts}; {margin}, {double}; {proof}"
 
 
 def _wait(minutes: float | None) -> str:
-    """Return a wait after `in`."""
-    return "no time at all" if minutes is None else reasons.span(minutes)
+    return "never" if minutes is None else f"in {reasons.span(minutes)}"

@@ -15,9 +15,6 @@ from watcher.preflight.measured import Measured
 from watcher.preflight.turning import Turning
 from watcher.report.preflight import Line
 
-ALPHA = 0.05
-"""Of the interval in which an observed share is told."""
-
 
 def exposure(
     watch: Watch, entry: ReleaseEntry, turning: Turning | None, share: float | None, seen: Measured, begun: bool
@@ -45,15 +42,24 @@ def exposure(
 
 def _noticed(watch: Watch, entry: ReleaseEntry, turning: Turning | None, begun: bool) -> Iterator[Line]:
     """Say where the daemon would not notice the release, or users have it before it begins."""
-    feature = watch.release.feature
+    if begun:
+        return
+    feature, named = watch.release.feature, ", ".join(entry.features)
     if entry.notice.flags_file is not None and feature not in entry.features:
         yield Line(
             "exposure",
             "fail",
-            f"nobody would notice: {entry.key}.notice.features names {', '.join(entry.features)}, and not {feature}",
+            f"nobody would notice: {entry.key}.notice.features names {named}, and not {feature}",
             "add it there, and restart the daemon; or check the spelling",
         )
-    if watch.release.strategy is Strategy.FLAG and not begun and turning is not None and turning.share is not None:
+    if entry.notice.label is not None and feature not in entry.features:
+        yield Line(
+            "exposure",
+            "warn",
+            f"a new {entry.notice.label} is noticed as a release of {named}, and not of {feature}",
+            f"ask about {watch.release.service}/{named}; or name {feature} in {entry.key}.notice.features",
+        )
+    if watch.release.strategy is Strategy.FLAG and turning is not None and turning.share is not None:
         shown = turning.state.shown if turning.state is not None else ""
         yield Line(
             "exposure",
@@ -137,6 +143,8 @@ def _observed(watch: Watch, entry: ReleaseEntry, seen: Measured, begun: bool) ->
 def _where_to_say(entry: ReleaseEntry) -> str:
     if entry.notice.flags_file is not None:
         return "say it with --share 5%, or set rollout_percentage in the flags file"
+    if entry.split is not None and entry.split.share == "switch":
+        return "say it with --share 5%; once users have it, the switch says it"
     return f"say it with --share 5%, or for good in {entry.key}: `split: {{assigned: sessions_total, share: 5%}}`"
 
 

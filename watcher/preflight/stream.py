@@ -69,7 +69,9 @@ def _there(watch: Watch, rules: list[Rule], seen: Measured) -> str:
         {value for rule in rules for labels in _streams(watch, rule, seen) for name, value in labels if name in names}
     )
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    return f"measured are: {', '.join(value or 'none' for value in found[:5])}{more}" if found else "nothing is measured"
+    return (
+        f"measured are: {', '.join(value or 'none' for value in found[:5])}{more}" if found else "nothing is measured"
+    )
 
 
 def _unnamed(watch: Watch) -> Line:
@@ -80,6 +82,6 @@ def _unnamed(watch: Watch) -> Line:
     return Line(
         "stream",
         "warn",
-        f"nothing says which streams are those of {watch.release.feature}: what goes wrong there may drown in all others",
+        f"nothing says which streams are those of {watch.release.feature}: harm to them may drown in all others",
         'count by feature (`by: [feature]` in the rule pack), and write `focus: {feature: "{feature}"}`',
     )
