@@ -1,5 +1,5 @@
-# Everything happens inside this folder, in .venv, with one exception: `servers`, and so `test`, installs missing
-# Debian packages when it runs as root.
+# Everything happens inside this folder, in .venv and .servers, with one exception: `servers`, and so `test`, installs
+# missing Debian packages when it runs as root.
 
 PYTHON ?= python3
 JOBS ?= 2
@@ -57,11 +57,11 @@ bench: .venv/.development ## Run the benchmarks, one after another
 bench-quality: .venv/.development ## How good the defaults are: on DATA, a folder of past releases, and on simulations
 	@PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_quality.py $(if $(DATA),--data $(DATA))
 
-servers: ## Install the servers that tests talk to, where they are missing (as root; apt)
+servers: ## Install the servers that tests talk to, where they are missing (npm; as root also apt)
 	@bash scripts/servers.sh
 
-clean: ## Remove .venv and everything else that was built
-	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Remove .venv, .servers and everything else that was built
+	@rm -rf .venv .servers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find watcher tests scripts -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is touched when its step has succeeded, so an interrupted step is done again.

@@ -248,6 +248,15 @@ def test_kills_can_be_done_while_telling_waits(journal: Journal) -> None:
     assert outbox.tell(T) == [("a#slack", "done")]
 
 
+def test_one_kill_can_be_done_while_others_stay_intended(journal: Journal) -> None:
+    switch = FlagSwitch()
+    journal.intend([a_kill("k1"), a_kill("k2")], T)
+    outbox = an_outbox(journal, switch)
+    assert outbox.turn_off(T, lambda action: action.key == "k2") == [("k2", "done")]
+    assert (switch.changes, fate(journal, "k1").state, fate(journal, "k1").attempts) == (1, "intended", 0)
+    assert outbox.turn_off(T) == [("k1", "done")]
+
+
 def test_every_alerter_gets_every_alert_once_whatever_happens_to_the_others(journal: Journal) -> None:
     broken, fine = Channel(troubles=[AlertError("500")] * 3), Channel()
     journal.intend([an_alert("a"), an_alert("d", "detail")], T)

@@ -47,9 +47,9 @@ from watcher.model import (
     Worse,
     labels,
 )
-from watcher.policy import TITLES
 from watcher.switches import switch
-from watcher.testing import MemoryAlerter, MemorySource
+from watcher.telling import TITLES
+from watcher.testing import MemoryAlerter, MemorySource, MemorySwitch
 
 
 def bad(name: str, exposed: float, began: float, **more: object) -> Suspect:
@@ -381,3 +381,32 @@ def test_harm_on_the_units_of_another_release_points_to_that_one() -> None:
     assert found.best == "search@5"
     assert "the units that show the harm are those that have it" in found.ranking[0].reason
     assert {each.release: each.standing for each in found.ranking}["cart@2"] is Standing.ELSEWHERE
+
+
+def test_of_two_armed_releases_only_the_one_the_evidence_points_to_is_killed(tmp_path: Path) -> None:
+    # A switch of everybody at 0 min shows the harm of the flag that came at 30 min.
+    everybody = replace(flag("search", 0), baseline=None, treatment=None, mode=Mode.ARMED)
+    source = ByArms(
+        {
+            "everybody": MemorySource({"errors": ratio(90, treated={30: 0.05}, alone=True)}),
+            "checkout": MemorySource({"errors": ratio(90, treated={30: 0.05})}),
+        }
+    )
+    (tmp_path / "watcher.yaml").write_text(YAML)
+    (tmp_path / "flags.yaml").write_text("features:\n  checkout: {enabled: true}\n  search: {enabled: true}\n")
+    installation, held = load_installation(tmp_path / "watcher.yaml"), MemorySwitch({"search": 1.0, "checkout": 0.5})
+    with Journal.open(installation.journal) as journal:
+        outbox = Outbox(journal, lambda _: held, {}, stopwatch=lambda: 0.0)
+        running = Daemon(installation, journal, source, outbox, switches=lambda _: held)
+        watches = (everybody, replace(flag("checkout", 30), mode=Mode.ARMED))
+        for minute in range(80):
+            now = EXPOSED + minute * MINUTE
+            for made in watches:
+                if made.release.exposed_at <= now:
+                    journal.add_release(made, now, "test")
+            running.step(now)
+        refused = {
+            line.detail["reason"] for line in journal.audit_trail(everybody.release.id) if line.what == "refused"
+        }
+    assert held.kills == ["checkout"]
+    assert refused & {"not_the_cause", "cause_unclear"}

@@ -200,6 +200,50 @@ def test_files_in_the_settings_of_a_switch_are_resolved_and_the_rest_is_its_own(
     assert entry.kill["unleash"]["strict"] is True
 
 
+HTTP = "http: {listen: 127.0.0.1:8080, token_file: /run/secrets/watcher-token, github_secret_file: secrets/github}\n"
+
+
+def test_where_to_listen_and_who_may_tell_is_read(load: Load, tmp_path: Path) -> None:
+    text = SMALL.replace("    rules:", "    repository: acme/shop\n    rules:") + HTTP
+    found = load(text)
+    assert found.http is not None
+    assert (found.http.host, found.http.port, found.http.listen) == ("127.0.0.1", 8080, "127.0.0.1:8080")
+    assert found.http.token_file == Path("/run/secrets/watcher-token")
+    assert found.http.github_secret_file == tmp_path / "secrets" / "github"
+    assert found.services["shop"].repository == "acme/shop"
+
+
+def test_a_release_told_on_the_command_line_needs_no_address(load: Load) -> None:
+    found = load(SMALL)
+    assert (found.http, found.services["shop"].repository) == (None, None)
+    assert found.services["shop"].releases[0].notice.http
+
+
+@pytest.mark.parametrize(
+    ("written", "host", "port"),
+    [("localhost:80", "localhost", 80), ("'[::1]:65535'", "::1", 65535), ("0.0.0.0:1", "0.0.0.0", 1)],
+)
+def test_an_address_is_a_host_and_a_port(load: Load, written: str, host: str, port: int) -> None:
+    found = load(SMALL + HTTP.replace("127.0.0.1:8080", written)).http
+    assert found is not None
+    assert (found.host, found.port, found.listen) == (host, port, written.strip("'"))
+
+
+def test_tokens_are_read_when_they_are_needed_and_no_sooner(load: Load, tmp_path: Path) -> None:
+    found = load(SMALL + HTTP.replace("/run/secrets/watcher-token", "token")).http
+    assert found is not None
+    with pytest.raises(ConfigError, match="No such file"):
+        found.token()
+    (tmp_path / "token").write_text("abc\n")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "github").write_text("def\n")
+    assert (found.token(), found.github_secret()) == ("abc", "def")
+    assert "abc" not in repr(found)
+    only = load(SMALL + "http: {listen: 127.0.0.1:8080, token_file: token}\n").http
+    assert only is not None
+    assert only.github_secret() is None
+
+
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 AT = "services.shop.releases"
@@ -336,6 +380,45 @@ def test_a_past_said_wrongly_is_named_by_file_line_and_key(
     assert said in caught.value.problem
     assert (caught.value.file, caught.value.line) == (str(tmp_path / "watcher.yaml"), 5)
     assert caught.value.key == f"services.shop.{key}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "said"),
+    [
+        ("listen: 127.0.0.1:8080, ", "", "http.listen", "is missing"),
+        ("listen: 127.0.0.1:8080", "listen: 8080", "http.listen", "expected HOST:PORT such as 127.0.0.1:8080"),
+        ("listen: 127.0.0.1:8080", "listen: ':8080'", "http.listen", "expected HOST:PORT"),
+        ("listen: 127.0.0.1:8080", "listen: 127.0.0.1", "http.listen", "expected HOST:PORT"),
+        ("listen: 127.0.0.1:8080", "listen: 127.0.0.1:0", "http.listen", "expected HOST:PORT"),
+        ("listen: 127.0.0.1:8080", "listen: 127.0.0.1:65536", "http.listen", "expected HOST:PORT"),
+        ("listen: 127.0.0.1:8080", "listen: '::1:8080'", "http.listen", "[::1]:8080"),
+        ("listen: 127.0.0.1:8080", "listen: http://127.0.0.1:8080", "http.listen", "expected HOST:PORT"),
+        ("listen: 127.0.0.1:8080", "port: 8080", "http.port", "write listen: HOST:PORT"),
+        ("token_file: /run/secrets/watcher-token", "token: abc", "http.token", "write token_file: PATH"),
+        ("github_secret_file: secrets/github", "secret: abc", "http.secret", "write github_secret_file: PATH"),
+        ("token_file", "tokn_file", "http.tokn_file", "did you mean `token_file`"),
+        (
+            ", token_file: /run/secrets/watcher-token, github_secret_file: secrets/github",
+            "",
+            "http.token_file",
+            "nobody could tell of a release",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_address_is_named(load: Load, old: str, new: str, key: str, said: str) -> None:
+    assert old in HTTP
+    with pytest.raises(ConfigError) as caught:
+        load(SMALL + HTTP.replace(old, new))
+    assert said in caught.value.problem
+    assert (caught.value.line, caught.value.key) == (7, key)
+    assert "abc" not in str(caught.value), "a secret must not be shown"
+
+
+@pytest.mark.parametrize("name", ["shop", "https://github.com/acme/shop", "acme/shop/", "acme /shop"])
+def test_a_repository_is_its_owner_and_its_name(load: Load, name: str) -> None:
+    with pytest.raises(ConfigError, match="must match the pattern") as caught:
+        load(SMALL.replace("    rules:", f"    repository: {name}\n    rules:"))
+    assert (caught.value.line, caught.value.key) == (4, "services.shop.repository")
 
 
 def test_armed_needs_a_kill_switch(load: Load) -> None:

@@ -19,16 +19,18 @@ NOUNS = {"model", "errors"}
 CALIBRATION = NOUNS | {"evidence"}
 COMPARISON = CALIBRATION | {"calibration"}
 JUDGE = COMPARISON | {"comparison", "reasons"}
-POLICY = JUDGE | {"judge", "attribution"}
+POLICY = JUDGE | {"judge", "attribution", "telling"}
 LOOK = POLICY | {"policy", "aftermath"}
 CONFIG = NOUNS | {"secrets", "config"}
 ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
-INTAKE = CONFIG | {"journal"}
-CLEARANCE = INTAKE | {"report"}
+INTAKE = CONFIG | LOOK | {"journal", "deployments"}
+CLEARANCE = CONFIG | {"journal", "report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
-PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "intake", "clearance", "nightly"}
-DAEMON = PREFLIGHT | {"preflight", "daemon", "server"}
-EVERYTHING = DAEMON | {"assembly", "rehearsal", "demo", "testing"}
+STEPS = {"deployments", "intake", "noticing", "afterwards", "clearance", "nightly"}
+PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
+DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server"}
+DRILL = INTAKE | {"act", "switches", "report"}
+EVERYTHING = DAEMON | {"assembly", "rehearsal", "drill", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
     "model": set(),
@@ -39,6 +41,7 @@ SEES: dict[str, set[str]] = {
     "reasons": {"model"},
     "judge": JUDGE,
     "attribution": JUDGE,
+    "telling": {"model", "reasons"},
     "policy": POLICY,
     "aftermath": POLICY,
     "look": LOOK,
@@ -46,13 +49,18 @@ SEES: dict[str, set[str]] = {
     "config": CONFIG,
     **dict.fromkeys(OUTSIDE, NOUNS),
     "secrets": {"errors"},
-    "switches": NOUNS | {"secrets"},
+    "clock": set(),
+    "switches": NOUNS | {"secrets", "clock"},
     "act": NOUNS | {"journal"},
     "report": NOUNS | {"evidence", "reasons", "attribution"},
+    "deployments": CONFIG | {"journal"},
     "intake": INTAKE,
-    "nightly": INTAKE | LOOK | {"intake", "look"},
+    "nightly": INTAKE | {"intake", "look"},
+    "noticing": INTAKE | {"intake", "look", "releases", "sources"},
+    "afterwards": NOUNS | {"journal", "telling"},
     "clearance": CLEARANCE,
     "preflight": PREFLIGHT,
+    "drill": DRILL,
     "daemon": DAEMON,
     "server": DAEMON,
     "assembly": DAEMON,
@@ -77,7 +85,7 @@ RANDOM = {"np.random", "numpy.random"}
 IMPURE_CALLS = {"print", "open", "input", "exec", "eval", "__import__"}
 assert all(hasattr(builtins, name) for name in IMPURE_CALLS)
 
-READS_THE_CLOCK = {"cli", "daemon", "server"}
+READS_THE_CLOCK = {"cli", "daemon", "server", "clock"}
 CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns"}
 
 PUBLIC_FUNCTIONS = {"compare", "backtest"} | set(watcher.__all__)
@@ -201,6 +209,9 @@ def test_a_module_imports_only_what_lies_below_it(module: str) -> None:
             "import datetime as dt\nx = dt.datetime.now(dt.UTC)",
             "2: reasons may not read datetime.now",
         ),
+        ("watcher.policy", "from watcher.clock import wall_clock", "policy may not import watcher.clock.wall_clock"),
+        ("watcher.act", "from watcher.clock import wall_clock", "act may not import watcher.clock.wall_clock"),
+        ("watcher.switches.webhook", "import time\nx = time.time()", "2: switches may not read time.time"),
         ("watcher.journal", "import time\nx = time.time()", "2: journal may not read time.time"),
         ("watcher.journal", "import time\nx = f(clock=time.time)", "2: journal may not read time.time"),
         ("watcher.novelty", "", "novelty has no place yet"),

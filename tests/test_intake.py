@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from watcher import intake
+from watcher import deployments, intake
 from watcher.config import load_installation
 from watcher.errors import Refused
 from watcher.journal import Journal
-from watcher.model import Exposure, Release, Stage, Strategy
+from watcher.model import Deployment, Exposure, Release, Stage, Strategy
 
 NOW = 1_800_000_000.0
 YAML = """
@@ -44,12 +44,21 @@ def take(world, exposure: Exposure, strategy: str = "flag", by: str = "flags fil
     return intake.take(installation, journal, service, intake.entry_for(service, strategy), exposure, by)
 
 
+def told(world) -> dict[str, list[str]]:
+    """What people are told by state, lines but the last outcome."""
+    found: dict[str, list[str]] = {}
+    for entry in world[1].actions():
+        lines = [line for line in entry.action.lines if not line.startswith("Last outcome")]
+        found[entry.action.state] = lines
+    return found
+
+
 def opened(version: str = "r1", at: float = NOW, share: float | None = 0.05) -> Exposure:
     return Exposure("new-checkout", version, at, share=share)
 
 
 def test_a_new_revision_starts_a_watch(world):
-    assert take(world, opened()) == "shop/production/new-checkout@r1"
+    assert take(world, opened()).release == "shop/production/new-checkout@r1"
     (watched,) = world[1].watches(active=True)
     assert watched.watch.release.stages[0].share == 0.05
     assert watched.watch.treatment == (("variant", "on"),)
@@ -63,13 +72,17 @@ def test_one_release_noticed_twice_is_one_release(world):
 
 def test_a_raised_share_is_a_stage_of_the_running_release(world):
     take(world, opened())
-    take(world, Exposure("new-checkout", "", NOW + 600, share=0.5))
+    take(world, Exposure("new-checkout", "r2", NOW + 600, share=0.5, more=True))
     (watched,) = world[1].watches(active=True)
     assert [stage.share for stage in watched.watch.release.stages] == [0.05, 0.5]
 
 
-def test_a_share_of_nothing_that_runs_starts_nothing(world):
-    assert take(world, Exposure("new-checkout", "", NOW, share=0.5)) is None
+def test_a_share_that_is_raised_when_no_watch_runs_any_more_is_a_release(world):
+    assert take(world, Exposure("new-checkout", "r2", NOW, share=0.5, more=True)).release.endswith("@r2")
+
+
+def test_a_share_that_is_lowered_when_no_watch_runs_starts_nothing(world):
+    assert take(world, Exposure("new-checkout", "r2", NOW, share=0.5, fewer=True)).release is None
     assert world[1].watches() == []
 
 
@@ -79,6 +92,9 @@ def test_a_newer_release_supersedes_the_older_and_the_older_says_so(world):
     old, new = world[1].watches()
     assert (old.status, new.status) == ("superseded", "active")
     assert "new-checkout@r2" in old.end_reason
+    said = told(world)
+    assert said["superseded"] == ["Superseded by shop/production/new-checkout@r2."]
+    assert said["watching"] == ["Supersedes shop/production/new-checkout@r1, exposed 60 min earlier."]
 
 
 def test_exposure_that_ends_by_other_hands_ends_the_watch(world):
@@ -86,6 +102,101 @@ def test_exposure_that_ends_by_other_hands_ends_the_watch(world):
     take(world, Exposure("new-checkout", "", NOW + 60, share=0.0, off=True))
     (watched,) = world[1].watches()
     assert (watched.status, watched.end_reason) == ("ended", "exposure ended (flags file)")
+    assert told(world)["ended"] == ["Exposure ended (flags file)."]
+
+
+def test_a_release_told_again_with_another_share_has_a_stage_more(world):
+    installation, journal, service = world
+    for at, share in ((NOW, 0.05), (NOW + 600, 0.25), (NOW + 660, 0.25)):
+        exposure = opened("1.2.0", at=at, share=share)
+        intake.told(installation, journal, service, exposure, "flag", "POST /v1/releases")
+    (watched,) = journal.watches()
+    assert [stage.share for stage in watched.watch.release.stages] == [0.05, 0.25]
+
+
+def test_two_ways_of_noticing_are_one_release_although_one_knows_no_name(world):
+    first = take(world, Exposure("new-checkout", "2026-11-20T10:00:00Z", NOW, share=0.05, named=False))
+    again = take(world, opened("1.2.0", at=NOW + 60), by="POST /v1/releases")
+    assert (again.release, again.new) == (first.release, False)
+    (watched,) = world[1].watches()
+    assert world[1].audit_trail(watched.watch.release.id)[-1].detail["version"] == "1.2.0"
+
+
+def test_a_release_told_of_twice_cannot_be_undone_if_either_says_so(world):
+    take(world, Exposure("new-checkout", "2026-11-20T10:00:00Z", NOW, share=0.05, named=False))
+    take(world, replace(opened("1.2.0", at=NOW + 60), reversible=False), by="POST /v1/releases")
+    assert not world[1].watches()[0].watch.release.reversible
+
+
+@pytest.mark.parametrize("later", [{"at": NOW + 3600}, {"by": "flags file"}])
+def test_the_same_way_of_noticing_or_a_later_time_is_another_release(world, later):
+    take(world, Exposure("new-checkout", "2026-11-20T10:00:00Z", NOW, share=0.05, named=False))
+    exposure = Exposure("new-checkout", "later", later.get("at", NOW + 60), share=0.05, named=False)
+    assert take(world, exposure, by=later.get("by", "switch")).new
+    assert [each.status for each in world[1].watches()] == ["superseded", "active"]
+
+
+def test_releases_of_one_service_at_once_say_so(world):
+    take(world, opened())
+    take(world, Exposure("shop", "1.2", NOW + 720, previous="1.1"), strategy="canary", by="label version")
+    beside = "Also being watched on shop: shop/production/new-checkout@r1 (exposed 12 min earlier)."
+    assert told(world)["watching"] == [beside]
+
+
+def test_when_everybody_has_it_the_watch_goes_on_against_the_past(world):
+    take(world, opened())
+    noticed = take(world, Exposure("new-checkout", "r2", NOW + 7200, share=1.0, more=True))
+    old, new = world[1].watches()
+    assert (old.status, new.status) == ("everyone", "active")
+    assert noticed.release == new.watch.release.id == "shop/production/new-checkout@r1+everyone"
+    assert (new.watch.baseline, new.watch.treatment, new.watch.split) == (None, None, None)
+    assert new.watch.history == 28 * 86_400.0
+    assert new.watch.release.exposed_at == NOW + 7200
+    assert (NOW, NOW + 7200) in new.watch.excluded
+    assert told(world)["everyone"][-1] == "Watched on for 24 h, held against the past of shop."
+    assert {entry.release for entry in world[1].actions()} == {"shop/production/new-checkout@r1"}
+
+
+def test_a_stage_said_twice_is_one(world):
+    take(world, opened())
+    for _ in range(2):
+        take(world, Exposure("new-checkout", "r2", NOW + 600, share=0.5, more=True))
+    assert [stage.share for stage in world[1].watches()[0].watch.release.stages] == [0.05, 0.5]
+
+
+def test_traffic_that_goes_back_to_the_previous_version_ends_the_watch(world):
+    take(world, Exposure("new-checkout", "r1", NOW, share=1.0, previous="blue", serving="green", named=False))
+    take(world, Exposure("new-checkout", "r2", NOW + 60, share=1.0, previous="green", serving="blue", named=False))
+    (watched,) = world[1].watches()
+    assert watched.end_reason == "traffic went back to the previous version (flags file)"
+
+
+def test_a_deployment_waits_for_exposure_and_gives_it_its_name(world):
+    _, journal, service = world
+    waiting = Deployment("new-checkout", "1.2.0", NOW - 3600, previous="1.1.0", reversible=False)
+    assert deployments.noted(journal, service, waiting, "GitHub deployment")
+    assert not deployments.noted(journal, service, waiting, "GitHub deployment")
+    assert (journal.watches(), deployments.waiting_for(journal, service)) == ([], ("new-checkout",))
+    take(world, Exposure("new-checkout", "2026-11-20T10:00:00Z", NOW, share=0.05, named=False))
+    release = journal.watches()[0].watch.release
+    assert (release.version, release.previous, release.reversible) == ("1.2.0", "1.1.0", False)
+    assert deployments.waiting_for(journal, service) == ()
+    assert not deployments.noted(journal, service, waiting, "GitHub deployment")
+
+
+def test_a_deployment_waits_for_its_own_version(world):
+    _, journal, service = world
+    deployments.noted(journal, service, Deployment("shop", "1.3", NOW - 3600), "GitHub deployment")
+    take(world, Exposure("shop", "1.2", NOW, previous="1.1"), strategy="canary", by="label version")
+    assert journal.watches()[0].watch.release.version == "1.2"
+    assert deployments.waiting_for(journal, service) == ("shop",)
+
+
+def test_a_share_of_nothing_told_by_a_person_is_a_deployment(world):
+    installation, journal, service = world
+    noticed = intake.told(installation, journal, service, opened("1.2.0", share=0.0), "flag", "POST /v1/releases")
+    assert (noticed.release, noticed.new) == (None, True)
+    assert deployments.waiting_for(journal, service) == ("new-checkout",)
 
 
 def test_strategies_are_named_when_a_service_has_several(world):
@@ -96,7 +207,7 @@ def test_strategies_are_named_when_a_service_has_several(world):
 
 
 def test_accepting_a_rule_that_is_not_there_names_those_that_are(world):
-    release = take(world, opened())
+    release = take(world, opened()).release
     with pytest.raises(Refused, match="request-errors"):
         intake.accept(world[1], release, "nope", "why", NOW, "ada")
     intake.accept(world[1], release, "request-errors", "new error page", NOW, "ada")
@@ -116,14 +227,14 @@ def disturbed(world, at: float, feature: str = "new-checkout"):
 
 @pytest.mark.parametrize("ended", ["ended", "superseded"])
 def test_the_half_hour_after_another_release_is_not_usual(world, ended: str):
-    journal, release = world[1], take(world, opened())
+    journal, release = world[1], take(world, opened()).release
     journal.end_release(release, ended, "why", NOW + 7200)
     assert disturbed(world, NOW + 10_000) == ((NOW, NOW + HALF_AN_HOUR),)
 
 
 @pytest.mark.parametrize("ended", ["recovered", "unrecovered"])
 def test_what_had_to_be_turned_off_is_not_usual_from_its_exposure_to_the_end_of_its_watch(world, ended: str):
-    journal, release = world[1], take(world, opened())
+    journal, release = world[1], take(world, opened()).release
     journal.end_release(release, ended, "why", NOW + 7200)
     assert disturbed(world, NOW + 10_000) == ((NOW, NOW + 7200),)
 

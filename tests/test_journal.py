@@ -5,15 +5,9 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-import os
-import pwd
 import random
-import shutil
 import signal
-import socket
 import sqlite3
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.servers import postgres_server
+from tests.servers.conftest import require
 from watcher.errors import JournalError
 from watcher.journal import LEASE, SCHEMA, Journal, LookLine
 from watcher.model import (
@@ -54,11 +50,6 @@ from watcher.model import (
     labels,
 )
 
-POSTGRES = max(
-    Path("/usr/lib/postgresql").glob("*/bin"),
-    key=lambda place: int(place.parent.name),
-    default=Path("/usr/lib/postgresql/15/bin"),
-)
 ERRORS = Rule("errors", Kind.RATIO, Selector.parse('requests_total{code=~"5.."}'), Selector.parse("requests_total"))
 LOAD = Rule("load", Kind.GAUGE, Selector.parse("load_seconds"), worse=Worse.HIGHER, by=("feature",), margin=0.1)
 
@@ -135,41 +126,11 @@ def same(found: Observations, given: Observations) -> None:
 # Where the journal lives
 
 
-def _postgres(folder: Path) -> str:
-    def run(*command: str) -> None:
-        subprocess.run([*(("runuser", "-u", "postgres", "--") if os.getuid() == 0 else ()), *command], check=True,
-                       stdout=subprocess.DEVNULL, cwd="/")  # fmt: skip
-
-    if os.getuid() == 0:
-        owner = pwd.getpwnam("postgres")
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    run(str(POSTGRES / "initdb"), "-D", f"{folder}/d", "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8",
-        "--locale=C.UTF-8")  # fmt: skip
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    run(str(POSTGRES / "pg_ctl"), "-D", f"{folder}/d", "-w", "-l", f"{folder}/log", "-o", options, "start")
-    return f"postgresql://postgres@127.0.0.1:{port}/"
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    if not (POSTGRES / "initdb").exists():
-        if os.environ.get("WATCHER_REQUIRE_SERVERS") == "1":
-            pytest.fail("PostgreSQL 15 is not installed")
-        pytest.skip("PostgreSQL 15 is not installed")
-    folder = Path(tempfile.mkdtemp())
-    try:
-        yield _postgres(folder)
-    finally:
-        pid_file = folder / "d" / "postmaster.pid"
-        if pid_file.exists():
-            os.kill(int(pid_file.read_text().split()[0]), signal.SIGINT)
-            deadline = time.monotonic() + 30
-            while pid_file.exists() and time.monotonic() < deadline:
-                time.sleep(0.02)
-        shutil.rmtree(folder, ignore_errors=True)
+    require(postgres_server.missing())
+    with postgres_server.running() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])

@@ -118,7 +118,7 @@ class World:
         service = installation.services["shop"]
         entry = intake.entry_for(service, strategy)
         seen = Exposure("shop", f"v{at:.0f}", at, previous="v1")
-        release = intake.take(installation, self.journal, service, entry, seen, "release start")
+        release = intake.take(installation, self.journal, service, entry, seen, "release start").release
         assert release is not None
         self.source.pasts.clear()
         return self.journal.watch(release)
@@ -167,10 +167,11 @@ def test_other_rules_are_learnt_at_once(world: World):
     assert world.learn(NOW + 120) is None
 
 
-def test_releases_with_a_control_have_nothing_to_learn_at_night(world: World):
+def test_what_a_control_is_followed_by_once_everybody_has_the_release_is_learnt_once_for_all_kinds(world: World):
     world.releases = WITH_ARMS
-    assert world.learn() is None
-    assert world.source.pasts == []
+    assert world.learn() == "shop, flag"
+    assert world.source.days == [28.0, 28.0]
+    assert world.learn(NOW + 60) is None
 
 
 def test_what_could_not_be_read_is_tried_again_after_an_hour(world: World):
@@ -245,9 +246,10 @@ def test_a_release_with_a_control_asks_for_nothing(world: World):
     assert world.source.pasts == []
 
 
-def test_it_is_found_after_kinds_of_release_that_have_a_control(world: World):
+def test_it_is_found_by_kinds_of_release_that_have_no_control(world: World):
     world.releases = WITH_ARMS.rstrip(" \n") + ALONE
-    assert world.learn() == "shop, blue_green"
+    assert world.learn() == "shop, flag"
+    assert world.learn(NOW + 60) is None
     assert sorted(world.ready(world.exposed(NOW + HOUR))) == ["errors", "load"]
     assert world.source.days == [1.0]
 

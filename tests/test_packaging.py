@@ -114,7 +114,7 @@ def test_the_version_is_written_once_and_is_the_newest_of_the_changelog() -> Non
 
 def test_the_command_is_the_main_of_the_command_line() -> None:
     assert pyproject()["project"]["scripts"] == {"watcher": "watcher.cli:main"}
-    module = ast.parse((ROOT / "watcher" / "cli.py").read_text(encoding="utf-8"))
+    module = ast.parse((ROOT / "watcher" / "cli" / "__init__.py").read_text(encoding="utf-8"))
     assert "main" in {node.name for node in module.body if isinstance(node, ast.FunctionDef)}
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.timeline import EXPOSED, release, watch
-from watcher.model import Alert, Effect, Kill, Mode, Outcome, ReleaseVerdict, Tally, Verdict
-from watcher.policy import AFTERMATH, HELD, Situation, decide, kill_failed
+from watcher.model import BY_HAND, Alert, Effect, Kill, Mode, Outcome, Promote, ReleaseVerdict, Stage, Tally, Verdict
+from watcher.policy import AFTERMATH, HELD, Situation, decide
+from watcher.telling import kill_failed
 
 NOW = EXPOSED + 3600.0
 
@@ -58,6 +59,8 @@ STOPPED = {
     "assumed": ({}, {"assumed": True}, {}),
     "one_unit": ({}, {"sick_unit": "pod-3"}, {}),
     "quorum": ({}, {"critical": False}, {}),
+    "not_the_cause": ({}, {}, {"cause": False}),
+    "cause_unclear": ({}, {}, {"cause": None}),
 }
 
 
@@ -100,6 +103,70 @@ def test_nothing_but_regressed_ever_kills(outcome, mode, told):
     assert kills(decision) == []
 
 
+CANARY = {"promote": (0.05, 0.25, 1.0), "release": release(stages=(Stage(EXPOSED, 0.05),))}
+GOOD = ReleaseVerdict(Outcome.HEALTHY, "It is as good.")
+
+
+def promotions(decision) -> list[Promote]:
+    return [action for action in decision.actions if isinstance(action, Promote)]
+
+
+def test_a_healthy_release_gets_the_next_share_and_only_where_steps_are_configured():
+    decision = decide(watch(**CANARY), GOOD, Situation(NOW, told="watching"))
+    (promote,) = promotions(decision)
+    assert (promote.since, promote.share, promote.feature) == (0.05, 0.25, "checkout")
+    assert "Raising checkout from 5 % to 25 % of the users." in decision.actions[-1].lines
+    assert promotions(decide(watch(), GOOD, Situation(NOW))) == []
+
+
+HELD_BACK = {
+    "not_armed": ({"mode": Mode.RECOMMEND}, {}),
+    "no_switch": ({"switch": None}, {}),
+    "paused": ({}, {"paused": "maintenance until 12:00"}),
+    "metrics_unreadable": ({}, {"problem": "connection refused"}),
+    "stage_not_judged": ({}, {"staged": False}),
+}
+
+
+@pytest.mark.parametrize("name", HELD_BACK)
+def test_each_interlock_alone_stops_a_promotion_and_is_named(name):
+    changed_watch, changed = HELD_BACK[name]
+    decision = decide(watch(**CANARY | changed_watch), GOOD, replace(Situation(NOW, told="watching"), **changed))
+    assert promotions(decision) == []
+    assert [refusal.reason for refusal in decision.refusals] == [name]
+
+
+@given(
+    outcome=st.sampled_from([o for o in Outcome if o is not Outcome.HEALTHY]),
+    share=st.sampled_from([None, 0.0, 0.05, 0.25, 0.997, 1.0]),
+    phase=st.sampled_from(["watching", "killed"]),
+)
+def test_nothing_but_healthy_is_ever_promoted(outcome, share, phase):
+    made = watch(**CANARY | {"release": release(stages=(Stage(EXPOSED, share),))})
+    situation = Situation(NOW, phase=phase, killed_at=NOW - 60 if phase == "killed" else None)
+    assert promotions(decide(made, verdict(stream(outcome=outcome), outcome=outcome), situation)) == []
+
+
+@pytest.mark.parametrize("share", [None, 0.997, 1.0])
+def test_an_unknown_share_and_everybody_have_no_next_step(share):
+    made = watch(**CANARY | {"release": release(stages=(Stage(EXPOSED, share),))})
+    assert promotions(decide(made, GOOD, Situation(NOW))) == []
+
+
+def test_a_watch_with_a_control_lasts_its_horizon_from_the_latest_stage():
+    later = release(stages=(Stage(EXPOSED, 0.05), Stage(NOW - 60, 0.5)))
+    assert decide(watch(release=later, horizon=1800.0), GOOD, Situation(NOW)).phase == "watching"
+    alone = watch(release=later, horizon=1800.0, baseline=None, treatment=None)
+    assert decide(alone, GOOD, Situation(NOW)).phase == "ended"
+
+
+def test_without_arms_a_small_share_says_how_diluted_it_is_seen():
+    made = watch(release=release(stages=(Stage(EXPOSED, 0.05),)), baseline=None, treatment=None)
+    waiting = verdict(stream(outcome=Outcome.INCONCLUSIVE), outcome=Outcome.INCONCLUSIVE)
+    [headline] = decide(made, waiting, Situation(NOW)).actions
+    assert any("an effect on 5 % of the users is seen diluted 20 times" in line for line in headline.lines)
+
+
 def test_a_state_is_told_when_it_changes_and_only_then():
     good = verdict(stream(outcome=Outcome.HEALTHY), outcome=Outcome.HEALTHY)
     first = decide(watch(), good, Situation(NOW, told="watching"))
@@ -136,9 +203,22 @@ def test_a_watch_ends_at_its_horizon_and_says_how():
 
 
 def test_a_kill_that_failed_is_told_urgently_with_what_to_do():
-    headline, detail = kill_failed(watch(), "flags.yaml cannot be written", NOW)
+    (kill,) = kills(decide(watch(), verdict(), Situation(NOW)))
+    headline, detail = kill_failed(kill, watch(), "flags.yaml cannot be written", NOW)
     assert headline.urgent
     assert headline.kind == "headline"
     assert detail.kind == "detail"
-    assert "NOT turned off" in headline.title
+    assert "REGRESSED, and NOT turned off" in headline.title
     assert "by hand" in headline.lines[1]
+
+
+def test_a_kill_by_hand_that_failed_says_who_decided_it_and_accuses_no_release():
+    place = "shop/production/checkout"
+    kill = Kill(f"{place}{BY_HAND}{NOW:.3f}", place, "yaml_flags:flags.yaml", "checkout", "by hand by ana: slow", NOW)
+    (alone,) = kill_failed(kill, None, "flags.yaml cannot be written", NOW)
+    assert (alone.release, alone.kind, alone.urgent) == (kill.key, "headline", True)
+    assert alone.title == f"Kill failed: decided by hand, and NOT turned off: {place}"
+    assert alone.lines[1] == "Decided by hand by ana: slow."
+    headline, detail = kill_failed(replace(kill, release=release().id), watch(), "flags.yaml cannot be written", NOW)
+    assert headline.release == detail.release == release().id
+    assert "REGRESSED" not in headline.title

@@ -66,8 +66,6 @@ def test_a_fixed_share_is_that_of_every_stage_that_was_noticed_without_one(load:
 @pytest.mark.parametrize(
     ("share", "noticed", "said"),
     [
-        ("switch", None, "no switch reports its share yet"),
-        ("switch", 0.05, "no switch reports its share yet"),
         ("notice", None, "noticed without a share"),
         ("notice", 0.05, None),
         ("5%", None, None),

@@ -105,9 +105,14 @@ class Outbox:
         clock = self._clock(now)
         return [*self._turn_offs(clock), *self._tellings(clock)]
 
-    def turn_off(self, now: float) -> list[tuple[str, str]]:
-        """Do only the kills and promotions that are due, for a caller who cannot wait until everybody is told."""
-        return list(self._turn_offs(self._clock(now)))
+    def turn_off(self, now: float, which: Callable[[Kill | Promote], bool] = lambda _: True) -> list[tuple[str, str]]:
+        """Do only the kills and promotions that are due, for a caller who cannot wait until everybody is told.
+
+        Args:
+            now: epoch seconds.
+            which: tells whether an action is to be done now; the others stay intended.
+        """
+        return list(self._turn_offs(self._clock(now), which))
 
     def tell(self, now: float) -> list[tuple[str, str]]:
         """Do only the alerts that are due."""
@@ -123,9 +128,13 @@ class Outbox:
 
     # Kills and promotions
 
-    def _turn_offs(self, clock: Clock) -> Iterator[tuple[str, str]]:
+    def _turn_offs(
+        self, clock: Clock, which: Callable[[Kill | Promote], bool] = lambda _: True
+    ) -> Iterator[tuple[str, str]]:
         for entry in self._journal.pending(clock()):
-            if not isinstance(entry.action, Alert) and self._journal.claim(entry.key, clock()):
+            if isinstance(entry.action, Alert) or not which(entry.action):
+                continue
+            if self._journal.claim(entry.key, clock()):
                 yield entry.key, self._switch(entry, entry.action, clock)
 
     def _switch(self, entry: Pending, action: Kill | Promote, clock: Clock) -> str:

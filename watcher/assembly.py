@@ -27,16 +27,19 @@ def daemon(config: str) -> Iterator[Daemon]:
     """Open everything watcher.yaml names; close it at the end.
 
     Raises:
-        ConfigError: the configuration is wrong, or names a switch there is not.
+        ConfigError: the configuration is wrong, names a switch there is not, or an address that is taken.
         Refused: armed where that is not allowed.
     """
+    from watcher.server import serving
+
     installation = load_installation(config)
     for service in installation.services.values():
         for entry in service.releases:
             key = switch_key(entry)
             if key is not None:
                 switch(key)
-    with Journal.open(installation.journal) as journal:
+    # Listening comes first: a second daemon by mistake ends before it touches what the first one does.
+    with Journal.open(installation.journal) as journal, serving(installation, journal):
         source = prometheus(installation.metrics)
         yield Daemon(installation, journal, source, Outbox(journal, switch, _alerters(installation)))
 
@@ -94,6 +97,11 @@ def _journal(config: str) -> Iterator[tuple[Installation, Journal]]:
 def start_release(config: str, service: str, feature: str, *, now: float, by: str, **given: Any) -> str:
     """Record a release that somebody tells of; the daemon takes it up at its next tick.
 
+    A share of 0 % is a version that nobody is exposed to yet: it is recorded, and waits.
+
+    Returns:
+        The release, or what waits.
+
     Raises:
         Refused: no such service or strategy.
     """
@@ -107,10 +115,8 @@ def start_release(config: str, service: str, feature: str, *, now: float, by: st
             previous=given["previous"],
             reversible=not given["not_reversible"],
         )
-        entry = intake.entry_for(owner, given["strategy"])
-        found = intake.take(installation, journal, owner, entry, exposure, f"release start by {by}")
-        assert found is not None
-        return found
+        found = intake.told(installation, journal, owner, exposure, given["strategy"], f"release start by {by}")
+        return found.release or f"{owner.name}/{owner.environment}/{feature}@{exposure.version} waits for exposure"
 
 
 def preflight(config: str, release: str, *, now: float, **given: Any) -> Preflight:
@@ -144,8 +150,7 @@ def accept_release(config: str, release: str, rule: str, reason: str, *, now: fl
 def stop_release(config: str, release: str, reason: str, *, now: float, by: str) -> None:
     """End a watch by hand."""
     with _journal(config) as (_, journal):
-        if not journal.end_release(release, "stopped", f"{reason}, {by}", now):
-            raise Refused(f"{release} is not being watched")
+        intake.stop(journal, release, f"{reason}, {by}", now)
 
 
 def list_releases(config: str) -> list[str]:

@@ -6,22 +6,22 @@ import logging
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from watcher import clearance, intake, nightly
+from watcher import afterwards, clearance, nightly
 from watcher.act import Outbox
 from watcher.attribution import Suspect, suspect
-from watcher.config import Installation, ReleaseEntry, Service
-from watcher.errors import ConfigError, Refused, SourceError, SourceRefused, WatcherError
+from watcher.config import Installation, Service
+from watcher.errors import Refused, SourceError, SourceRefused, WatcherError
 from watcher.journal import Journal, Watched
 from watcher.look import Source, look, prepare, read_history
-from watcher.model import Calibration, Design, Exposure, Kill, Kind, Look, Mode, Observations, Request, Watch
-from watcher.policy import KILL_KEY, kill_failed
-from watcher.releases import flags_file, version_label
+from watcher.model import Calibration, Design, Kill, Kind, Look, Mode, Observations, Promote, Request, Watch
+from watcher.noticing import Noticing, Readable
 from watcher.sources.prometheus import PrometheusSource
+from watcher.switches import switch
 
 log = logging.getLogger("watcher")
 
@@ -48,8 +48,14 @@ class Daemon:
     source: Source
     outbox: Outbox
     on_look: Callable[[Watch, Look], None] | None = None
+    switches: Callable[[str], Readable] = switch
     frozen: dict[str, Mapping[str, Calibration]] = field(default_factory=dict)
     """What was learnt for the releases being watched, as the journal has it: read once."""
+
+    @cached_property
+    def noticing(self) -> Noticing:
+        """What notices releases."""
+        return Noticing(self.installation, self.journal, self.source, self.switches)
 
     def __post_init__(self) -> None:
         """Refuse to start armed where that is not allowed, and free what a dead process left claimed.
@@ -72,7 +78,8 @@ class Daemon:
         """
         for service in self.installation.services.values():
             self._refuse_undecidable(service, now)
-        self._report(None, now)
+        afterwards.tell_of_failures(self.journal, self.journal.switched(), now)
+        self.outbox.tell(now)
 
     def _refuse_undecidable(self, service: Service, now: float) -> None:
         """Read the service's latencies once: better told now than in the middle of the first release."""
@@ -92,6 +99,7 @@ class Daemon:
     def step(self, now: float) -> None:
         """Notice, look, record, act. A failure in one watch does not stop the others."""
         self.notice(now)
+        afterwards.turned_on_again(self.journal, self.noticing.read, now)
         for watched in self.journal.watches(active=True):
             try:
                 self.look(watched, now)
@@ -104,58 +112,8 @@ class Daemon:
 
     def notice(self, now: float) -> None:
         """Start watches, add stages and end watches for what changed since the last tick."""
-        for service in self.installation.services.values():
-            for entry in service.releases:
-                try:
-                    found, memory = self._exposures(service, entry, now)
-                    for exposure in found:
-                        self._take(service, entry, exposure)
-                    # Last: a process that dies before this notices the release again; after it, never.
-                    for key, seen in memory.items():
-                        self.journal.remember(key, seen)
-                except WatcherError as error:
-                    log.warning("cannot notice releases of %s: %s", service.name, error)
-
-    def _take(self, service: Service, entry: ReleaseEntry, exposure: Exposure) -> None:
-        by = "flags file" if entry.notice.flags_file else f"label {entry.notice.label}"
-        try:
-            release = intake.take(self.installation, self.journal, service, entry, exposure, by)
-        except (ConfigError, Refused) as error:
-            log.warning("cannot watch %s of %s: %s", exposure.feature, service.name, error)
-        else:
-            log.info("noticed by %s: %s", by, release or exposure.feature)
-
-    def _exposures(self, service: Service, entry: ReleaseEntry, now: float) -> tuple[list[Exposure], dict[str, Any]]:
-        """Return what became exposed since the last tick, and what to remember of it."""
-        if entry.notice.flags_file is not None:
-            key = f"flags/{service.name}/{entry.notice.flags_file}/{','.join(entry.features)}"
-            known = self.journal.recall(key)
-            flags = flags_file.read_flags(str(entry.notice.flags_file))
-            before = None if known is None else flags_file.from_json(known)
-            found = flags_file.exposures(before, flags, now, entry.features)
-            seen = flags_file.to_json(flags)
-            return found, {} if seen == known else {key: seen}
-        if entry.notice.label is not None and isinstance(self.source, PrometheusSource):
-            return self._versions(service, entry, self.source, entry.notice.label, now)
-        return [], {}
-
-    def _versions(
-        self, service: Service, entry: ReleaseEntry, source: PrometheusSource, label: str, now: float
-    ) -> tuple[list[Exposure], dict[str, Any]]:
-        block = self.installation.block
-        counters = [rule.total for rule in service.rules if rule.total is not None]
-        if not counters:
-            raise ConfigError(f"{service.name}: noticing by label needs a rule that counts a total", key="notice.label")
-        closed = float(np.floor((now - self.installation.settle) / block) * block)
-        key = f"versions/{service.name}/{label}/{','.join(entry.features)}"
-        seen = self.journal.recall(key) or {"closed": 0.0, "known": None}
-        if closed <= seen["closed"]:
-            return [], {}
-        traffic = source.labels_with_traffic(counters[0].where(service.select), label, closed, block)
-        feature = entry.features[0] if entry.features else service.name
-        # Users met the version inside this block; all of it is exposure, and the next is the first to count.
-        found, known = version_label.exposures(seen["known"], traffic, closed, feature)
-        return found, {key: {"closed": closed, "known": known}}
+        self.noticing.notice(now)
+        self.noticing.follow(now)
 
     def look(self, watched: Watched, now: float) -> Look:
         """Look once at one release and record it, intents included, in one transaction."""
@@ -201,11 +159,17 @@ class Daemon:
         return None if pause is None or pause["until"] <= now else str(pause["reason"])
 
     def act(self, now: float) -> None:
-        """Carry out what is due, but no kill while paused; say so when a kill had to be given up."""
-        done = self.outbox.tell(now) if self.paused(now) else self.outbox.perform(now)
-        killed = {key for key, _ in done if key.endswith(KILL_KEY)}
-        if killed:
-            self._report(killed, now)
+        """Carry out what is due, while paused only what people decided; say so when something had to be given up."""
+        done = self.outbox.turn_off(now, _by_hand) if self.paused(now) else self.outbox.turn_off(now)
+        tried = {key for key, _ in done}
+        if tried:
+            entries = [each for each in self.journal.switched() if each.key in tried]
+            afterwards.report(self.journal, entries, now)
+            # What was raised is another stage from now on, not from when the switch is read next.
+            raised = [each.finished_at or now for each in entries if (each.kind, each.state) == ("promote", "done")]
+            if raised:
+                self.notice(max(raised) + 1.0)
+        self.outbox.tell(now)
 
     def retain(self, now: float) -> None:
         """Once a day, let go of looks and observations past their retention; actions and audit stay."""
@@ -225,20 +189,6 @@ class Daemon:
         else:
             if learnt is not None:
                 log.info("learnt what is usual of %s", learnt)
-
-    def _report(self, keys: set[str] | None, now: float) -> None:
-        """Log what became of kills (None: all there ever were), and tell people of those given up; twice is once."""
-        for entry in self.journal.actions():
-            if not isinstance(entry.action, Kill) or (keys is not None and entry.key not in keys):
-                continue
-            if keys is not None:
-                log.warning(
-                    "kill of %s: %s%s", entry.action.feature, entry.state, f" ({entry.error})" * bool(entry.error)
-                )
-            if entry.state == "failed":
-                watch, at = self.journal.watch(entry.release), entry.finished_at or now
-                self.journal.intend(kill_failed(watch, entry.error or "", at), at)
-                self.outbox.tell(now)
 
     def run(self, clock: Callable[[], float]) -> None:
         """Tick until SIGTERM or SIGINT, the first time at once."""
@@ -266,6 +216,10 @@ class Daemon:
         scheduler.add_job(tick, "interval", seconds=every, max_instances=1, coalesce=True, misfire_grace_time=None)
         log.info("watching %s, every %g s", ", ".join(self.installation.services), every)
         scheduler.start()
+
+
+def _by_hand(action: Kill | Promote) -> bool:
+    return isinstance(action, Kill) and action.by_hand
 
 
 @dataclass(frozen=True)

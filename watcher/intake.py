@@ -1,42 +1,99 @@
-"""From "users became exposed" to a watch in the journal: starts, stages, ends, and newer releases superseding older."""
+"""From "users became exposed" to a watch in the journal: starts, stages, ends, and newer releases superseding older.
+
+What is told of these is intended here, too: a watch that ends says how, and one that begins says beside what.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from watcher.config import Installation, ReleaseEntry, Service, plan
+from watcher import deployments, telling
+from watcher.config import LONG_PAST, Installation, ReleaseEntry, Service, plan
 from watcher.errors import Refused
 from watcher.journal import Journal, Watched
-from watcher.model import UNSETTLED, Exposure, Release, Stage
+from watcher.model import UNSETTLED, Deployment, Exposure, Release, Stage
+
+SAME = 900.0
+"""Seconds within which two ways of noticing, one of which names no version, speak of one release."""
+
+EVERYBODY = 0.995
+"""Share of the users from which on nobody is left to be a control."""
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """What became of something noticed: the release it is about (None: nothing is watched), and whether it is new."""
+
+    release: str | None
+    new: bool = False
+
+
+def told(
+    installation: Installation, journal: Journal, service: Service, exposure: Exposure, strategy: str | None, by: str
+) -> Noticed:
+    """Act on what a person or another system says of a release; a share of 0 is a deployment, which waits.
+
+    Args:
+        strategy: how users became exposed; needed where the service has several ways.
+        by: who told, for the record.
+
+    Raises:
+        Refused: the service has no such strategy, or several and none was named.
+        ConfigError: the release lacks what its configuration needs ({previous}).
+    """
+    if exposure.share == 0.0:
+        if strategy is not None:
+            entry_for(service, strategy)
+        waiting = Deployment(exposure.feature, exposure.version, exposure.at, exposure.previous, exposure.reversible)
+        return Noticed(None, deployments.noted(journal, service, waiting, by))
+    entry, known = entry_for(service, strategy), deployments.name_of(service, exposure)
+    for each in journal.watches(active=True):
+        share = each.watch.release.share
+        if each.watch.release.id == known and share is not None and exposure.share not in (None, share):
+            more = (exposure.share or 0.0) > share
+            exposure = replace(exposure, more=more, fewer=not more)
+    return take(installation, journal, service, entry, exposure, by)
 
 
 def take(
     installation: Installation, journal: Journal, service: Service, entry: ReleaseEntry, exposure: Exposure, by: str
-) -> str | None:
+) -> Noticed:
     """Act on an exposure.
 
     A new version or flag revision starts a watch and supersedes the older watch of that feature; a new share is a
-    stage of the running one; the end of exposure ends it, unless watcher itself turned it off and still looks at
-    what follows.
+    stage of the running one, or starts one where none runs any more; the end of exposure, and traffic that went back
+    to the previous version, end it, unless watcher itself turned it off and still looks at what follows.
 
     Args:
         by: who noticed, for the record.
-
-    Returns:
-        The release this is about, None when nothing was running and nothing starts.
 
     Raises:
         ConfigError: the release lacks what its configuration needs ({previous}).
     """
     running = [each for each in journal.watches(active=True) if _same_feature(each, service, exposure)]
-    if exposure.off:
-        for each in running:
-            last = journal.last_look(each.watch.release.id)
-            if last is None or last.killed_at is None:
-                journal.end_release(each.watch.release.id, "ended", f"exposure ended ({by})", exposure.at)
-        return running[-1].watch.release.id if running else None
-    if not exposure.version:
-        return _new_stage(journal, running, exposure)
+    if exposure.off or any(exposure.serving and exposure.serving == x.watch.release.previous for x in running):
+        return _ended(journal, running, exposure, by)
+    if (exposure.more or exposure.fewer) and running:
+        return _new_stage(installation, journal, service, entry, running[-1], exposure, by)
+    if exposure.fewer:
+        return Noticed(None)
+    again = _noticed_before(journal, service, exposure, by)
+    if again is not None:
+        return again
+    return _start(installation, journal, service, entry, exposure, by, running)
+
+
+def _start(
+    installation: Installation,
+    journal: Journal,
+    service: Service,
+    entry: ReleaseEntry,
+    exposure: Exposure,
+    by: str,
+    running: Sequence[Watched],
+) -> Noticed:
+    exposure = deployments.fitted(journal, service, exposure)
     release = Release(
         service=service.name,
         environment=service.environment,
@@ -46,12 +103,86 @@ def take(
         stages=(Stage(exposure.at, exposure.share),),
         previous=exposure.previous,
         reversible=exposure.reversible,
+        named=exposure.named,
     )
-    past = disturbed(journal, service, release)
-    if journal.add_release(plan(installation, service, entry, release, past), exposure.at, by):
-        for each in running:
-            journal.end_release(each.watch.release.id, "superseded", f"superseded by {release.id}", exposure.at)
-    return release.id
+    watch = plan(installation, service, entry, release, disturbed(journal, service, release))
+    if not journal.add_release(watch, exposure.at, by):
+        return Noticed(release.id)
+    deployments.exposed(journal, service, exposure)
+    beside = [x.watch for x in journal.watches(active=True) if x.watch.release.id != release.id]
+    beside = [x for x in beside if (x.release.service, x.release.environment) == (service.name, service.environment)]
+    older = [each.watch for each in running]
+    journal.intend(telling.started(watch, older, [x for x in beside if x not in older], exposure.at), exposure.at)
+    for each in running:
+        _close(journal, each, "superseded", f"superseded by {release.id}", exposure.at)
+    return Noticed(release.id, new=True)
+
+
+def _ended(journal: Journal, running: Sequence[Watched], exposure: Exposure, by: str) -> Noticed:
+    why = "traffic went back to the previous version" if exposure.serving else "exposure ended"
+    for each in running:
+        last = journal.last_look(each.watch.release.id)
+        if last is None or last.killed_at is None:
+            _close(journal, each, "ended", f"{why} ({by})", exposure.at)
+    return Noticed(running[-1].watch.release.id if running else None)
+
+
+def _close(journal: Journal, watched: Watched, status: str, why: str, at: float) -> None:
+    """End a watch and tell how: once, whoever notices."""
+    if journal.end_release(watched.watch.release.id, status, why, at):
+        last = journal.last_look(watched.watch.release.id)
+        journal.intend(telling.closed(watched.watch, status, why, None if last is None else last.verdict, at), at)
+
+
+def _new_stage(
+    installation: Installation,
+    journal: Journal,
+    service: Service,
+    entry: ReleaseEntry,
+    running: Watched,
+    exposure: Exposure,
+    by: str,
+) -> Noticed:
+    """Add a stage; where everybody has it now, close the watch and go on with one against the service's own past."""
+    watch = running.watch
+    release = watch.release
+    if release.share is not None and exposure.share is not None and abs(release.share - exposure.share) < 1e-9:
+        return Noticed(release.id)
+    last = journal.last_look(release.id)
+    if last is not None and last.killed_at is not None:
+        return Noticed(release.id)  # what a kill moves is no stage
+    if exposure.share is None or exposure.share < EVERYBODY or release.everyone:
+        seen = exposure.since if last is None or exposure.since is not None else last.at
+        unsure = 0.0 if seen is None else max(exposure.at - seen, 0.0)
+        stages = (*release.stages, Stage(exposure.at, exposure.share, unsure))
+        journal.set_watch(replace(watch, release=replace(release, stages=stages)))
+        return Noticed(release.id)
+    whole = replace(release, everyone=True, stages=(Stage(exposure.at, exposure.share),))
+    past = (*disturbed(journal, service, whole), (release.exposed_at, exposure.at))
+    journal.add_release(plan(installation, service, for_everyone(entry), whole, past), exposure.at, by)
+    _close(journal, running, "everyone", f"everybody has it now ({by})", exposure.at)
+    return Noticed(whole.id, new=True)
+
+
+def for_everyone(entry: ReleaseEntry) -> ReleaseEntry:
+    """Return how a release is watched once everybody has it: against the service's own past, with nothing to split."""
+    history = max(entry.history, LONG_PAST)
+    return replace(entry, baseline=None, treatment=None, split=None, promote=(), share=None, history=history)
+
+
+def _noticed_before(journal: Journal, service: Service, exposure: Exposure, by: str) -> Noticed | None:
+    """Return the release that somebody else noticed already, where one of the two had no name for it."""
+    for each in journal.watches():
+        known = each.watch.release
+        near = abs(known.exposed_at - exposure.at) <= SAME
+        unnamed = not known.named or not exposure.named
+        if _same_feature(each, service, exposure) and near and unnamed and each.noticed_by != by and not known.everyone:
+            if each.status == "active" and not exposure.reversible:
+                journal.set_watch(replace(each.watch, release=replace(known, reversible=False)))
+            told_of = {"by": by, "version": exposure.version}
+            journal.audit(exposure.at, known.id, "release noticed again", told_of)
+            return Noticed(known.id)
+    return None
 
 
 def disturbed(journal: Journal, service: Service, release: Release) -> tuple[tuple[float, float], ...]:
@@ -80,15 +211,6 @@ def _same_feature(each: Watched, service: Service, exposure: Exposure) -> bool:
     )
 
 
-def _new_stage(journal: Journal, running: list[Watched], exposure: Exposure) -> str | None:
-    if not running:
-        return None
-    watch = running[-1].watch
-    stages = (*watch.release.stages, Stage(exposure.at, exposure.share))
-    journal.set_watch(replace(watch, release=replace(watch.release, stages=stages)))
-    return watch.release.id
-
-
 def entry_for(service: Service, strategy: str | None) -> ReleaseEntry:
     """Return how a service's release of a strategy is watched.
 
@@ -102,6 +224,18 @@ def entry_for(service: Service, strategy: str | None) -> ReleaseEntry:
     if not fitting:
         raise Refused(f"{service.name} has no {strategy} releases in watcher.yaml (it has: {have})")
     raise Refused(f"{service.name} has several kinds of release ({have}): say which with --strategy")
+
+
+def stop(journal: Journal, release_id: str, why: str, at: float) -> None:
+    """End a watch by hand.
+
+    Raises:
+        Refused: it is not being watched.
+    """
+    running = [each for each in journal.watches(active=True) if each.watch.release.id == release_id]
+    if not running:
+        raise Refused(f"{release_id} is not being watched")
+    _close(journal, running[0], "stopped", why, at)
 
 
 def accept(journal: Journal, release_id: str, rule: str, reason: str, at: float, by: str) -> None:

@@ -109,6 +109,7 @@ def look(
     missing = (closed - end) / watch.block
     if problem is not None and missing >= FIRST_BLOCKS and verdict.outcome is not Outcome.REGRESSED:
         verdict = _unreadable(verdict, end, problem)
+    said_beside, cause = _beside(watch, verdict, calibrations, states, beside)
     situation = Situation(
         now=now,
         phase=previous.phase if previous else "watching",
@@ -118,7 +119,9 @@ def look(
         aftermath=said,
         paused=paused,
         problem=problem or _doubt(seen),
-        beside=_beside(watch, verdict, calibrations, states, beside),
+        beside=said_beside,
+        cause=cause,
+        staged=_staged(watch, states),
     )
     decision = decide(watch, verdict, situation)
     return Look(
@@ -144,13 +147,27 @@ def _beside(
     calibrations: Mapping[str, Calibration],
     states: Mapping[str, Any],
     others: Callable[[], Sequence[attribution.Suspect]],
-) -> str:
-    """Return which of the releases the evidence points to, where one regressed beside others."""
+) -> tuple[str, bool | None]:
+    """Return which of the releases the evidence points to, where one regressed beside others.
+
+    Returns:
+        What people are told of it, and whether it is this one (None: the evidence does not say which).
+    """
     if verdict.outcome is not Outcome.REGRESSED:
-        return ""
-    own = attribution.suspect(watch, verdict, calibrations, states)
-    suspects = attribution.placed([own, *others()], attribution.harmed(watch, verdict, states))
-    return attribution.said(attribution.attribute(suspects), own.release)
+        return "", True
+    own, besides = attribution.suspect(watch, verdict, calibrations, states), others()
+    if not besides:
+        return "", True
+    suspects = attribution.placed([own, *besides], attribution.harmed(watch, verdict, states))
+    found = attribution.attribute(suspects)
+    return attribution.said(found, own.release), None if found.best is None else found.best == own.release
+
+
+def _staged(watch: Watch, states: Mapping[str, Any]) -> bool:
+    """Tell whether every required rule has blocks of the present stage: what it says is of that."""
+    present = len(watch.release.stages) - 1
+    required = [rule.name for rule in watch.rules if rule.required]
+    return all(name in states and states[name].get("stage") == present for name in required)
 
 
 def _doubt(seen: Mapping[str, Observations]) -> str | None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from watcher.calibration import LASTS, REMEMBERED, brought_up_to_date, digest
 from watcher.config import Installation, ReleaseEntry, Service, plan
-from watcher.intake import disturbed
+from watcher.intake import disturbed, for_everyone
 from watcher.journal import Journal
 from watcher.look import Source, past, prepare
 from watcher.model import Calibration, Design, Observations, Release, Request, Stage, Watch
@@ -32,17 +32,20 @@ PATIENCE = 3600.0
 def learn(installation: Installation, journal: Journal, source: Source, now: float) -> str | None:
     """Learn what is due for one kind of release of one service; return which, None when nothing is due.
 
-    One at a time, so that releases being watched do not wait for all of them.
+    One at a time, so that releases being watched do not wait for all of them. A release with a control loses it once
+    everybody has it: then it is held against the same past as one that never had any, which is learnt once for both.
 
     Raises:
         SourceError: the history cannot be read; it is tried again in an hour.
         ConfigError: the release cannot be planned.
     """
     for service in installation.services.values():
+        alike: set[str] = set()
         for number, entry in enumerate(service.releases):
-            if entry.baseline is not None:
-                continue
             key, watch = _key(service.name, number), _imagined(installation, service, entry, now)
+            if digest(watch) in alike:
+                continue
+            alike.add(digest(watch))
             record = journal.recall(key)
             if not _due(record, watch, now):
                 continue
@@ -107,7 +110,7 @@ def _imagined(installation: Installation, service: Service, entry: ReleaseEntry,
     closed = float(np.floor((now - installation.settle) / installation.block) * installation.block)
     feature = entry.features[0] if entry.features else service.name
     release = Release(service.name, service.environment, feature, "-", entry.strategy, (Stage(closed),), previous="-")
-    return replace(plan(installation, service, replace(entry, split=None), release), split=None)
+    return plan(installation, service, entry if entry.baseline is None else for_everyone(entry), release)
 
 
 class Past(Mapping[str, Observations]):

@@ -1,4 +1,4 @@
-"""The options of `watcher compare`, `backtest` and `plan`, in groups, and how options are checked and listed."""
+"""The options of the commands: in groups, how they are checked, and how they are listed."""
 
 from __future__ import annotations
 
@@ -242,11 +242,10 @@ PLAN = options(
     click.option("--chart", type=click.Path(dir_okay=False), help="Draw what is found how soon: FILE.png or FILE.svg."),
 )
 
-IN_PACK = {"worse", "margin", "regress_margin", "matures", "objective"}
-ON_FILE = {*IN_PACK, "ratio", "rate", "latency", "gauge", "unit_of_time", "by", "drop_bad_rows"}
-IN_INSTALLATION = {
-    "rules", "ratio", "rate", "latency", "gauge", "alpha", "block", "warm_up", "select", "baseline", "treatment",
-    "history", "prometheus", "bearer_file", "ca_file", "replica_label", "by", "timezone", "exclude",
-}  # fmt: skip
-"""What watcher.yaml says already."""
-ON_SERVER = {"baseline", "treatment", "select", "since", "history", "bearer_file", "ca_file", "replica_label"}
+CONFIG = click.option(
+    "--config",
+    type=click.Path(dir_okay=False),
+    default="watcher.yaml",
+    show_default=True,
+    help="The installation's watcher.yaml.",
+)

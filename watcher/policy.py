@@ -2,29 +2,29 @@
 
 A kill needs all of: a watch in mode armed with a switch; a reversible release; a verdict of regressed by a critical
 rule or by two rules, held over two consecutive blocks, on a learnt dispersion, on more than one sick unit, in a
-comparison that is not broken; no pause; no earlier kill. Each lack is a Refusal with a name, which is shown and
-recorded. Nothing here ever turns a release on.
+comparison that is not broken; evidence that points to no other release; no pause; no earlier kill. A promotion needs
+steps that were configured, health proven at the present share, and metrics that were read. Each lack is a Refusal with
+a name, which is shown and recorded. Nothing here ever turns a release on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from watcher import reasons
 from watcher.model import (
     Action,
-    Alert,
     Design,
     Kill,
     Mode,
     Outcome,
+    Promote,
     Refusal,
     ReleaseVerdict,
     Verdict,
     Watch,
 )
+from watcher.telling import Seen, next_step, transition
 
 HELD = 2
 """Consecutive blocks over which the evidence must stand above its threshold before a kill."""
@@ -42,7 +42,9 @@ class Situation:
 
     `phase` and `told` are from the last look: where the watch stands, and the state people were last told.
     `killed_at` is when the kill was decided. `recovered` is what the blocks since say: None while open. `problem` is
-    why the metrics could not be read at this look. `beside` says which other releases could be the cause of harm.
+    why the metrics could not be read at this look. `beside` says which other releases could be the cause of harm, and
+    `cause` whether the evidence points to this one (None: it does not say which). `staged` tells that what is judged
+    includes the present stage.
     """
 
     now: float
@@ -54,6 +56,8 @@ class Situation:
     paused: str | None = None
     problem: str | None = None
     beside: str = ""
+    cause: bool | None = True
+    staged: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,24 +78,30 @@ def decide(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> Decis
     """
     if situation.phase == "killed":
         return _after_kill(watch, verdict, situation)
-    ended = situation.now >= watch.release.exposed_at + watch.horizon
-    refusals = _refusals(watch, verdict, situation) if verdict.outcome is Outcome.REGRESSED else ()
-    kill = verdict.outcome is Outcome.REGRESSED and not refusals
-    phase = "killed" if kill else "ended" if ended or situation.phase != "watching" else "watching"
+    ended = situation.now >= watch.ends_at
     outcome = verdict.outcome
+    step = next_step(watch) if outcome is Outcome.HEALTHY and not ended else None
+    refusals = _against_kill(watch, verdict, situation) if outcome is Outcome.REGRESSED else ()
+    kill = outcome is Outcome.REGRESSED and not refusals
+    if step is not None:
+        refusals = _against_promotion(watch, situation)
+    phase = "killed" if kill else "ended" if ended or situation.phase != "watching" else "watching"
     state = "killed" if kill else "watching" if outcome is Outcome.INCONCLUSIVE else outcome.value
     actions: list[Action] = []
     if kill:
         actions.append(_kill(watch, verdict, situation))
+    if step is not None and not refusals:
+        actions.append(_promote(watch, verdict, situation, step))
+    seen = Seen(situation.now, bool(situation.told), situation.beside, situation.aftermath)
     if state != situation.told:
-        actions += _tell(watch, verdict, state, situation, refusals)
+        actions += transition(watch, verdict, state, seen, refusals)
     if ended and not kill and situation.phase == "watching":
-        actions += _tell(watch, verdict, "ended", situation, ())
+        actions += transition(watch, verdict, "ended", seen, ())
         state = "ended"
     return Decision(phase, state, tuple(actions), refusals)
 
 
-def _refusals(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> tuple[Refusal, ...]:
+def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> tuple[Refusal, ...]:
     """Return every interlock that stands against a kill."""
     worst = [stream for stream in verdict.streams if stream.outcome is Outcome.REGRESSED]
     held = [stream for stream in worst if stream.held >= HELD]
@@ -119,6 +129,8 @@ def _refusals(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> tu
             bool(sound) and not critical and len(rules) < 2,
             "one rule that is not critical is not enough: two must agree",
         ),
+        ("not_the_cause", situation.cause is False, "the evidence points to another release"),
+        ("cause_unclear", situation.cause is None, "the evidence does not say which of several releases it is"),
     )
     return tuple(Refusal("kill", name, detail) for name, stands, detail in tests if stands)
 
@@ -146,74 +158,31 @@ def _kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> Kill:
     )
 
 
-def _tell(
-    watch: Watch, verdict: ReleaseVerdict, state: str, situation: Situation, refusals: tuple[Refusal, ...]
-) -> list[Action]:
-    """Return the headline edited to the new state, and the transition as a detail below it."""
-    title = f"{TITLES[state]}: {_name(watch)}"
-    urgent = state in {"regressed", "killed", "unrecovered"} or "absent_treatment" in verdict.alarms
-    lines = tuple(_lines(watch, verdict, state, situation, refusals))
-    key = f"{watch.release.id}|{state}|{situation.now:.0f}"
-    # The first message is the headline itself; what comes later edits it and is told below it.
-    kinds = _KINDS if situation.told else _KINDS[:1]
-    return [
-        Alert(f"{key}|{kind}", watch.release.id, kind, state, title, lines, situation.now, urgent, watch.links)
-        for kind in kinds
-    ]
+def _against_promotion(watch: Watch, situation: Situation) -> tuple[Refusal, ...]:
+    """Return every interlock that stands against giving a healthy release a larger share."""
+    tests: tuple[tuple[str, bool, str], ...] = (
+        ("not_armed", watch.mode is not Mode.ARMED, f"mode is {watch.mode.value}"),
+        ("no_switch", watch.switch is None, "no switch is configured"),
+        ("paused", situation.paused is not None, situation.paused or ""),
+        ("metrics_unreadable", situation.problem is not None, situation.problem or ""),
+        ("stage_not_judged", not situation.staged, "health is not proven at the present share yet"),
+    )
+    return tuple(Refusal("promote", name, detail) for name, stands, detail in tests if stands)
 
 
-def _name(watch: Watch) -> str:
-    release = watch.release
-    return f"{release.feature} {release.version} on {release.service}/{release.environment}"
-
-
-_KINDS: tuple[Literal["headline"], Literal["detail"]] = ("headline", "detail")
-
-TITLES = {
-    "watching": "Watching",
-    "healthy": "Healthy, proven",
-    "regressed": "REGRESSED",
-    "killed": "Killed: REGRESSED, turning it off",
-    "kill_failed": "Kill failed: REGRESSED, and NOT turned off",
-    "recovered": "Recovered, turned off",
-    "unrecovered": "Unrecovered: turned off, and NOT better",
-    "no_data": "No data",
-    "invalid": "Invalid comparison",
-    "ended": "Ended watching",
-}
-"""The first words people read, by state."""
-
-
-def _lines(
-    watch: Watch, verdict: ReleaseVerdict, state: str, situation: Situation, refusals: tuple[Refusal, ...]
-) -> list[str]:
-    """Return the body of a message: the worst first, then what watcher does about it."""
-    if state in {"recovered", "unrecovered"}:
-        return [situation.aftermath]
-    lines = [verdict.reason]
-    if state == "ended":
-        minutes = (situation.now - watch.release.exposed_at) / 60
-        lines.insert(0, f"Last outcome after {reasons.span(minutes)}: {verdict.outcome.value}.")
-    others = [s for s in verdict.streams if s.outcome is Outcome.REGRESSED and s.reason not in verdict.reason]
-    lines += [stream.reason for stream in others[:10]]
-    if situation.beside and state in {"regressed", "killed"}:
-        lines.append(situation.beside)
-    if state == "killed":
-        lines.append(f"Turning {watch.release.feature} off. To re-open it, turn the flag on again: a new watch starts.")
-    elif state == "regressed":
-        why = "; ".join(refusal.detail for refusal in refusals)
-        soon = [refusal.reason for refusal in refusals] == ["not_held"]
-        lines.append(
-            f"Turned off if the next block says the same: {why}."
-            if soon
-            else f"Recommended: turn {watch.release.feature} off. Not done automatically: {why}."
-        )
-    elif state == "watching":
-        lines.append(f"Design: {watch.design.value}; rules: {', '.join(rule.label for rule in watch.rules)}.")
-        lines.append(f"Mode {watch.mode.value}; watched for {reasons.span(watch.horizon / 60)}.")
-    return lines + [
-        f"Assumed: {text}." for text in verdict.assumptions[:3] if state in {"healthy", "regressed", "killed"}
-    ]
+def _promote(watch: Watch, verdict: ReleaseVerdict, situation: Situation, step: float) -> Promote:
+    assert watch.switch is not None
+    assert watch.release.share is not None
+    return Promote(
+        key=f"{watch.release.id}|promote|{step:g}",
+        release=watch.release.id,
+        switch=watch.switch,
+        feature=watch.release.feature,
+        since=watch.release.share,
+        share=step,
+        reason=verdict.reason,
+        decided_at=situation.now,
+    )
 
 
 def _after_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> Decision:
@@ -223,16 +192,5 @@ def _after_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> 
     if situation.recovered is None and not late:
         return Decision("killed", situation.told)
     state = "recovered" if situation.recovered else "unrecovered"
-    actions = _tell(watch, verdict, state, situation, ())
-    return Decision(state, state, tuple(actions))
-
-
-def kill_failed(watch: Watch, problem: str, now: float) -> tuple[Alert, ...]:
-    """Return what to say when a kill was given up: people must turn the release off themselves."""
-    title = f"{TITLES['kill_failed']}: {_name(watch)}"
-    lines = (f"{problem}.", f"Turn {watch.release.feature} off by hand.")
-    key = f"{watch.release.id}|kill_failed|{now:.0f}"
-    return tuple(
-        Alert(f"{key}|{kind}", watch.release.id, kind, "kill_failed", title, lines, now, True, watch.links)
-        for kind in _KINDS
-    )
+    seen = Seen(situation.now, bool(situation.told), situation.beside, situation.aftermath)
+    return Decision(state, state, transition(watch, verdict, state, seen, ()))

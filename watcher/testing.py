@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from watcher.errors import AlertError, SourceDown, SwitchError
+from watcher.errors import AlertError, SourceDown, SourceRefused, SwitchError
 from watcher.model import Alert, Arm, Floats, Labels, Observations, Reach, Request, SwitchState
 
 
@@ -43,6 +43,9 @@ class MemorySource:
         """Return the blocks asked for; those that were never written are empty."""
         if self.down is not None:
             raise SourceDown(self.down)
+        unknown = [rule.name for rule in request.rules if rule.name not in self.observations]
+        if unknown:
+            raise SourceRefused(f"nothing is held of {', '.join(unknown)}")
         self.reads += 1
         return {rule.name: _window(self.observations[rule.name], request) for rule in request.rules}
 

@@ -40,6 +40,7 @@ def watcher(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("USER", "ana")
 
     def run(*arguments: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["watcher", *arguments])
@@ -79,6 +80,48 @@ def long_table(folder: Path) -> Path:
     shutil.copy(ROOT / "rules" / "checkout.yaml", folder / "rules")
     all_metrics().to_csv("shop.csv", index=False)
     return folder
+
+
+INSTALLATION = """\
+metrics: {prometheus: http://127.0.0.1:9090}
+services:
+  shop:
+    rules: [checkout]
+    mode: armed
+    releases:
+      - strategy: flag
+        notice: {flags_file: feature-flags.yaml, features: [new-checkout, dark-mode]}
+        arms: {baseline: {variant: "off"}, treatment: {variant: "on"}}
+        kill: {yaml_flags: feature-flags.yaml}
+      - strategy: blue_green
+        notice: {http: true}
+        kill: {haproxy: {socket: /run/haproxy.sock, map: live, to: "{previous}"}}
+  search:
+    environment: staging
+    rules: [http-prometheus]
+    releases:
+      - strategy: canary
+        notice: {label: version}
+        arms: {baseline: {version: "{previous}"}, treatment: {version: "{version}"}}
+        kill: {yaml_flags: gone.yaml}
+"""
+FLAGS = """\
+# Who sees what.
+features:
+  new-checkout:
+    enabled: true   # since Friday
+    rollout_percentage: 5
+  dark-mode: {enabled: false}
+"""
+
+
+@pytest.fixture
+def installation(folder: Path) -> Path:
+    """A working folder with `shop/watcher.yaml`: a flag that is on, one that is off, and one whose file is gone."""
+    (folder / "shop").mkdir()
+    (folder / "shop" / "watcher.yaml").write_text(INSTALLATION)
+    (folder / "shop" / "feature-flags.yaml").write_text(FLAGS)
+    return folder / "shop"
 
 
 def shop(

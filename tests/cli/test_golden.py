@@ -2,8 +2,8 @@
 
 A transcript in `transcripts/` is what a terminal 100 columns wide would show: `$ command`, its output, the lines of
 standard error behind `2>`, and `[exit N]`. Its commands are run in a folder that holds the files of `conftest.py`
-and a few more. What differs from run to run and from machine to machine is replaced: `<seconds>`, `<digest>`,
-`<rules>` and `<here>` (folders), `<version>`.
+and a few more. What differs from run to run and from machine to machine is replaced: `<seconds>`, `<time>`, `<epoch>`,
+`<digest>`, `<rules>` and `<here>` (folders), `<version>`.
 
 To write the transcripts anew after a change that is meant, and then to read the difference:
 
@@ -36,12 +36,14 @@ VOLATILE = (
     (re.compile(r'(digest(?:": "|: | ))[0-9a-f]{12}'), r"\1<digest>"),
     (re.compile(re.escape(str(ROOT / "rules"))), "<rules>"),
     (re.compile(rf"\b{re.escape(__version__)}\b"), "<version>"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"), "<time>"),
+    (re.compile(r"(\|kill by hand\|)[\d.]+"), r"\1<epoch>"),
 )
 
 
 @pytest.fixture
-def examples(files: Path) -> Path:
-    """A working folder with tables of every outcome, and some that are wrong."""
+def examples(files: Path, installation: Path) -> Path:
+    """A working folder with tables of every outcome, some that are wrong, and an installation in `shop/`."""
     shop(worse=1.0).to_csv("fine.csv", index=False)
     shop(worse=1.0, minutes=6, requests=20).to_csv("short.csv", index=False)
     whole = shop()

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.preflight.world import ALONE, FLAG, NOW, SERVICE, TOP, World
+from watcher import deployments
 from watcher.errors import Refused, SourceDown
-from watcher.model import Floats, Release, Selector, Stage, Strategy
+from watcher.model import Deployment, Floats, Release, Selector, Stage, Strategy
 from watcher.preflight import Said, asked
 from watcher.sources.prometheus import PrometheusSource
 
@@ -49,7 +50,10 @@ def ask(world: World, text: str, said: Said | None = None, source: PrometheusSou
 
 @pytest.mark.parametrize("text", ["new-checkout", "shop/new-checkout", "shop/production/new-checkout"])
 def test_a_flag_that_nobody_opened_is_the_next_one_at_the_share_its_file_has_ready(flags: World, text: str) -> None:
-    assert ask(flags, text) == Release("shop", "production", "new-checkout", "next", Strategy.FLAG, (Stage(NOW, 0.05),))
+    found = ask(flags, text)
+    assert found == Release(
+        "shop", "production", "new-checkout", "next", Strategy.FLAG, (Stage(NOW, 0.05),), named=False
+    )
 
 
 def test_what_is_said_of_a_release_counts(flags: World) -> None:
@@ -66,6 +70,21 @@ def test_a_flag_without_a_percentage_is_for_everybody_and_one_at_nought_for_nobo
     assert ask(flags, "shop/new-checkout").stages[0].share is None
     (flags.folder / "flags.yaml").unlink()
     assert ask(flags, "shop/new-checkout").stages[0].share is None
+
+
+def test_what_was_deployed_and_waits_for_exposure_is_what_will_be_released(flags: World) -> None:
+    waiting = Deployment("new-checkout", "1.3.0", NOW - 600, "1.2.0", reversible=False)
+    deployments.noted(flags.journal, flags.installation.services["shop"], waiting, "a test")
+    found = ask(flags, "shop/new-checkout")
+    assert (found.version, found.previous, found.reversible, found.named) == ("1.3.0", "1.2.0", False, True)
+    assert ask(flags, "shop/new-checkout@2.0").version == "2.0"
+    assert deployments.waiting_for(flags.journal, flags.installation.services["shop"]) == ("new-checkout",)
+
+
+def test_where_shares_are_to_be_gone_through_the_first_is_meant(world: World) -> None:
+    steps = "        promote: [2%, 20%, 100%]\n        kill: {yaml_flags: flags.yaml}"
+    world.yaml = TOP + SERVICE + CANARY + steps
+    assert ask(world, "shop@1.2.0", Said(previous="1.1.0")).stages[0].share == 0.02
 
 
 def test_a_release_of_the_journal_is_taken_as_it_is(world: World) -> None:
@@ -135,6 +154,9 @@ def test_a_server_that_is_down_is_named_where_versions_had_to_be_asked(world: Wo
 def test_a_switch_that_goes_back_to_the_previous_asks_for_it(world: World, tmp_path: Path) -> None:
     own = ALONE.replace("{yaml_flags: flags.yaml}", '{yaml_flags: {file: flags.yaml, to: "{previous}"}}')
     world.yaml = TOP + SERVICE + own
+    with pytest.raises(Refused, match="with --previous"):
+        ask(world, "shop/checkout@1.2.0")
+    world.yaml = TOP + SERVICE + ALONE.replace("yaml_flags: flags.yaml", 'command: {kill: ["back", "to={previous}"]}')
     with pytest.raises(Refused, match="with --previous"):
         ask(world, "shop/checkout@1.2.0")
     assert ask(world, "shop/checkout@1.2.0", Said(previous="1.1.0")).previous == "1.1.0"

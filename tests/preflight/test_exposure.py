@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.preflight.world import ALONE, MINUTE, NOW, SERVICE, TOP, World, users
+from tests.preflight.world import ALONE, FLAG, MINUTE, NOW, SERVICE, TOP, World, observed, users
 from watcher.comparison import SPLIT
 from watcher.errors import SourceRefused
 from watcher.model import Stage
@@ -110,6 +110,23 @@ def test_users_who_may_flip_between_versions_are_warned_of(world: World, sticky:
 def test_everybody_at_once_need_not_be_sticky(world: World) -> None:
     world.yaml, world.share, world.switch.sticky = TOP + SERVICE + ALONE, None, None
     assert world.lines("exposure") == [Line("exposure", "pass", "everybody, held against the past: there are no arms")]
+
+
+def test_once_everybody_has_it_a_release_is_held_against_the_past(world: World) -> None:
+    world.without("warm_up: 0s", "warm_up: 0s\n    watch_for: 1h")
+    world.share, world.everyone, world.switch.on = 1.0, True, {"new-checkout": 1.0}
+    whole = observed(0.02, hours=24, features=("",), alone=True, units=1)
+    world.source.observations = {"errors": whole, "orders": whole}
+    found = world.run()
+    assert found.release == "shop/production/new-checkout@1.2.0+everyone"
+    assert "everybody, held against the past: there are no arms" in [line.said for line in found.lines]
+
+
+def test_a_switch_that_is_read_for_releases_notices_the_features_it_names(world: World) -> None:
+    world.yaml = TOP + SERVICE + FLAG.replace("flags_file: flags.yaml,", "switch: true,")
+    assert world.missing("exposure") == []
+    [line] = world.without("features: [new-checkout]", "features: [quick-pay]").missing("exposure")
+    assert line.said.startswith("nobody would notice: services.shop.releases.0.notice.features names quick-pay")
 
 
 def test_a_share_without_arms_is_diluted_and_the_traffic_that_takes_is_its_square(world: World) -> None:

@@ -159,6 +159,7 @@ class World:
     share: float | None = 0.5
     reversible: bool = True
     version: str = "1.2.0"
+    everyone: bool = False
     exposed_at: float = NOW
     earlier: tuple[Stage, ...] = ()
     """Stages before the present one."""
@@ -196,7 +197,15 @@ class World:
         strategy = service.releases[0].strategy
         stages = (*self.earlier, Stage(self.exposed_at, self.share))
         return Release(
-            "shop", "production", FEATURE, self.version, strategy, stages, "1.1.0", reversible=self.reversible
+            "shop",
+            "production",
+            FEATURE,
+            self.version,
+            strategy,
+            stages,
+            "1.1.0",
+            self.reversible,
+            everyone=self.everyone,
         )
 
     def run(self) -> Preflight:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import prometheus_server
+from tests.servers import prometheus_server, unleash_server
 from tests.servers.prometheus_server import PrometheusServer
+from tests.servers.unleash_server import UnleashServer
 
 
 def require(problem: str | None) -> None:
@@ -39,4 +40,12 @@ def strict_prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prom
     """A server that gives up on every query after one millisecond."""
     require(prometheus_server.missing())
     with prometheus_server.running(tmp_path_factory.mktemp("strict"), "--query.timeout=1ms") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def unleash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnleashServer]:
+    """One real server for all tests of the group "unleash"; each test has flags of its own names."""
+    require(unleash_server.missing())
+    with unleash_server.running(tmp_path_factory.mktemp("unleash")) as server:
         yield server

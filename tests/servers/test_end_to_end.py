@@ -24,8 +24,8 @@ from watcher.config import load_installation
 from watcher.daemon import Daemon as Steps
 from watcher.journal import Journal
 from watcher.model import Kill, Outcome, labels
-from watcher.policy import TITLES
 from watcher.switches import switch
+from watcher.telling import TITLES
 
 pytestmark = pytest.mark.servers
 
@@ -249,6 +249,55 @@ def test_a_release_told_on_the_command_line_is_taken_up_by_the_running_daemon(id
         assert watched.noticed_by.startswith("release start by ")
         assert watched.watch.release.stages[0].share == 0.05
         assert journal.looks(watched.watch.release.id)
+
+
+def by_hand(here: Installation, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run `watcher flags kill new-checkout ...` beside the daemon."""
+    command = [sys.executable, "-m", "watcher", "flags", "kill", "new-checkout", "--config", str(here.config), *more]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.xdist_group("idle")
+def test_a_person_turns_a_release_off_beside_the_running_daemon_which_then_ends_its_watch(idle: Installation) -> None:
+    idle.daemon.start()
+    idle.open_release()
+    idle.eventually(idle.is_watched, "the release was noticed")
+    with FileWrites(idle.flags) as flag:
+        drill = by_hand(idle, "--dry-run")
+        assert (drill.returncode, idle.flags.read_bytes()) == (0, idle.opened)
+        killed = by_hand(idle, "--confirm", "new-checkout", "--reason", "payments time out")
+        assert (killed.returncode, killed.stderr) == (0, "")
+        assert killed.stdout.startswith("new-checkout is off (was: enabled: true, rollout_percentage: 50)\n")
+
+        def ended() -> bool:
+            with idle.journal() as journal:
+                return [each.status for each in journal.watches()] == ["ended"]
+
+        idle.eventually(ended, "the daemon noticed that the exposure ended")
+    assert [content for _, content in flag.writes] == [idle.turned_off]
+    [kill] = idle.kills()
+    assert (kill.state, kill.attempts) == ("done", 1)
+    assert alarms(idle) == []
+
+
+@pytest.mark.xdist_group("idle")
+def test_the_daemon_finishes_a_kill_by_hand_that_failed_for_the_moment_even_while_kills_are_paused(
+    idle: Installation,
+) -> None:
+    with idle.journal() as journal:
+        journal.remember("pause", {"until": time.time() + 600, "reason": "a migration"})
+    idle.daemon.start()
+    idle.open_release()
+    idle.eventually(idle.is_watched, "the release was noticed")
+    away = idle.flags.rename(idle.flags.with_suffix(".away"))
+    failed = by_hand(idle, "--confirm", "new-checkout")
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert "the flags file cannot be read" in failed.stderr
+    assert "tries again for 10 minutes" in failed.stderr
+    away.rename(idle.flags)
+    idle.eventually(lambda: idle.flags.read_bytes() == idle.turned_off, "the daemon turned the flag off")
+    idle.eventually(lambda: [kill.state for kill in idle.kills()] == ["done"], "the kill was recorded")
+    assert alarms(idle) == []
 
 
 VERSIONS = """\

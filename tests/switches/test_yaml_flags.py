@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from tests.switches.other_editors import before_replacing
 from watcher.errors import ConfigError, SwitchError
 from watcher.switches import switch
-from watcher.switches.yaml_flags import TRIES, YamlFlags
+from watcher.switches.whole_file import TRIES
+from watcher.switches.yaml_flags import YamlFlags
 
 SHOP = """\
 # Flags of the shop.  Ask #releases before touching them.
@@ -186,20 +187,6 @@ def test_an_owner_that_cannot_be_kept_stops_the_change(file: Path, monkeypatch: 
     assert os.listdir(file.parent) == [file.name]
 
 
-def before_replacing(monkeypatch: pytest.MonkeyPatch, edit: Callable[[int], object], times: int) -> None:
-    """Let somebody edit the file after the switch has read it and prepared its replacement."""
-    real, done = os.fsync, 0
-
-    def fsync(handle: int) -> None:
-        nonlocal done
-        real(handle)
-        if stat.S_ISREG(os.fstat(handle).st_mode) and done < times:
-            done += 1
-            edit(done)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-
-
 def test_an_edit_made_meanwhile_is_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def edit(_: int) -> None:
         file.write_text("# Raised by Ana\n" + file.read_text().replace("percentage: 5\n", "percentage: 25\n"))
@@ -317,7 +304,7 @@ def test_every_other_byte_of_any_flags_file_is_kept(
 
 def test_a_key_names_a_switch_and_an_unknown_one_lists_what_there_is(file: Path) -> None:
     assert switch(f"yaml_flags:{file}").read("new-checkout").on
-    with pytest.raises(ConfigError, match="no kill switch 'yaml-flags'; there is: yaml_flags"):
+    with pytest.raises(ConfigError, match=r"no kill switch 'yaml-flags'; there is: .*yaml_flags"):
         switch("yaml-flags:x.yaml")
     with pytest.raises(ConfigError, match="needs a file"):
         switch("yaml_flags")
@@ -337,5 +324,5 @@ def test_another_package_adds_a_switch_by_entry_point(tmp_path: Path, monkeypatc
     assert vars(switch("lights:hall:2")) == {"room": "hall:2"}
     with pytest.raises(ConfigError, match=r"'broken' \(lights_off:No\) cannot be loaded"):
         switch("broken:")
-    with pytest.raises(ConfigError, match="there is: broken, lights, yaml_flags"):
+    with pytest.raises(ConfigError, match=r"there is: broken, .*lights, .*yaml_flags"):
         switch("dark:")

@@ -17,7 +17,8 @@ TEXT = 3000
 _EMOJI = {
     "watching": "👀", "healthy": "✅", "regressed": "🔴", "killed": "⛔",
     "kill_failed": "🚨", "recovered": "💚", "unrecovered": "🚨", "no_data": "⚪", "invalid": "🟠", "ended": "🏁",
-    "preflight": "📋",
+    "kill_delayed": "🚨", "turned_on": "🚨", "not_raised": "🟠",
+    "everyone": "🏁", "superseded": "🏁", "stopped": "🏁", "preflight": "📋",
 }  # fmt: skip
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 

@@ -19,9 +19,10 @@ def countable(watch: Watch, rule: Rule, ends: Floats) -> Flags:
     begins = ends - watch.block
     counted = begins >= watch.release.exposed_at + watch.warm_up + rule.matures - 1e-6
     for stage in watch.release.stages:
-        counted &= (begins >= stage.at - 1e-6) | (ends <= stage.at + 1e-6)
+        before = ends <= stage.at - stage.unsure + 1e-6
+        counted &= (begins >= stage.at - 1e-6) | before
         if rule.kind is Kind.RATE:
-            counted &= (begins >= stage.at + rule.matures - 1e-6) | (ends <= stage.at + 1e-6)
+            counted &= (begins >= stage.at + rule.matures - 1e-6) | before
     return counted
 
 

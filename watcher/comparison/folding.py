@@ -27,7 +27,11 @@ def fold_methods(
 ) -> tuple[EvidenceState, Track]:
     """Fold the blocks that count, stage by stage, by every method; a series, by all its blocks."""
     if methods.on_series and not methods.by_unit:
-        return fold_series(methods, observations, state, counted)
+        state, track = fold_series(methods, observations, state, counted)
+        # The evidence of a series runs on; that it is healthy has to be earned at each stage.
+        for stage, blocks in by_stage(methods.watch, observations.ends, counted):
+            state = replace(state, stage=stage, staged=len(blocks) + (state.staged if stage == state.stage else 0))
+        return state, track
     track = Track.empty(len(state.streams), int(counted.sum()))
     at = 0
     for stage, blocks in by_stage(methods.watch, observations.ends, counted):

@@ -21,7 +21,7 @@ def fold_series(
     """Fold all blocks of a series; the track is of the ones that count."""
     track = Track.empty(len(state.streams), int(counted.sum()))
     if not state.parts:
-        return replace(state, staged=state.staged + int(counted.sum())), track
+        return state, track
     residual, noise = _residuals(methods, observations, state.streams)
     # A block inside which users were exposed is neither before nor after.
     residual[:, observations.ends - methods.watch.block < methods.watch.release.exposed_at - 1e-6] = np.nan
@@ -47,7 +47,7 @@ def fold_series(
                 track.harm[:, b] = np.where(louder, harm, track.harm[:, b])
                 track.onset[:, b] = np.where(louder, since, track.onset[:, b])
         parts.append(replace(part, state=own))
-    return replace(state, parts=tuple(parts), staged=state.staged + int(counted.sum())), track
+    return replace(state, parts=tuple(parts)), track
 
 
 def series_snapshot(methods: Methods, state: EvidenceState, alpha: float) -> Snapshot | None:

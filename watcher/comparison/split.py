@@ -44,9 +44,8 @@ def split_rule(watch: Watch) -> Rule | None:
 
 
 def _shares(watch: Watch) -> tuple[float | None, ...]:
-    """Return the configured share of each stage; what only a switch knows is not known here."""
-    told = watch.split is not None and watch.split.share == "notice"
-    return tuple(stage.share if told else None for stage in watch.release.stages)
+    """Return the configured share of each stage, whoever said it: the notice, the configuration or the switch."""
+    return tuple(stage.share for stage in watch.release.stages)
 
 
 def fold_split(

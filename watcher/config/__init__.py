@@ -15,6 +15,8 @@ and checking a file) and `yaml_nodes` (its syntax).
 from __future__ import annotations
 
 from watcher.config.installation import (
+    LONG_PAST,
+    HttpSettings,
     Installation,
     Metrics,
     Notice,
@@ -36,6 +38,8 @@ from watcher.config.quantities import (
 from watcher.config.rule_packs import RulePack, check_rules, describe, load_pack, load_rules, rule_pack_path
 
 __all__ = [
+    "LONG_PAST",
+    "HttpSettings",
     "Installation",
     "Metrics",
     "Notice",

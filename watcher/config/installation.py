@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from watcher.config.installation_file import InstallationFile, MetricsFile, ReleaseFile, ServiceFile, SplitFile
+from watcher.config.installation_file import (
+    HttpFile,
+    InstallationFile,
+    MetricsFile,
+    ReleaseFile,
+    ServiceFile,
+    SplitFile,
+)
 from watcher.config.quantities import DAY, parse_interval, parse_local_day
 from watcher.config.rule_packs import load_rules, rule_pack_path
 from watcher.config.strict_yaml import Document, read
@@ -16,6 +23,9 @@ from watcher.config.yaml_nodes import Key
 from watcher.errors import ConfigError
 from watcher.model import Alpha, Labels, Mode, Rule, Split, Strategy, labels
 from watcher.secrets import from_environment, secret
+
+LONG_PAST = 28 * DAY
+"""Seconds of history to learn from where there is no control."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +74,35 @@ class SlackSettings:
 
 
 @dataclass(frozen=True)
+class HttpSettings:
+    """Where watcher listens, and who may tell it of releases. Files are read when they are needed."""
+
+    host: str
+    port: int
+    token_file: Path | None = None
+    github_secret_file: Path | None = None
+
+    @property
+    def listen(self) -> str:
+        """The address as it is written: HOST:PORT."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def token(self) -> str | None:
+        """Return the bearer token, read now, where one is configured; errors as `secret`."""
+        return None if self.token_file is None else secret(self.token_file)
+
+    def github_secret(self) -> str | None:
+        """Return the secret of the GitHub webhook, read now, where one is configured; errors as `secret`."""
+        return None if self.github_secret_file is None else secret(self.github_secret_file)
+
+
+@dataclass(frozen=True)
 class Notice:
-    """How watcher learns of a release: exactly one of the three is set."""
+    """How watcher learns of a release: exactly one of the four is set."""
 
     flags_file: Path | None = None
     label: str | None = None
+    switch: bool = False
     http: bool = False
 
 
@@ -89,6 +123,8 @@ class ReleaseEntry:
     split: Split | None = None
     share: float | None = None
     """The treatment's share of the users in a stage of which the notice names none."""
+    promote: tuple[float, ...] = ()
+    """Shares to go through, each once the one before is proven healthy; none: people raise it."""
     kill: Mapping[str, Any] | None = None
     history: float = DAY
     key: str = ""
@@ -114,6 +150,8 @@ class Service:
     zone: str = "UTC"
     unusual: tuple[tuple[float, float], ...] = ()
     """Stretches of its past that are not usual: holidays and incidents, epoch seconds."""
+    repository: str | None = None
+    """On GitHub, `owner/name`; None: the one whose name is the service's."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +166,7 @@ class Installation:
     settle: float = 45.0
     alpha: Alpha = field(default_factory=Alpha)
     slack: SlackSettings | None = None
+    http: HttpSettings | None = None
 
 
 def load_installation(path: str | Path) -> Installation:
@@ -147,6 +186,7 @@ def load_installation(path: str | Path) -> Installation:
         settle=raw.settle,
         alpha=Alpha(**raw.alpha.model_dump()),
         slack=None if raw.slack is None else SlackSettings(**_files_resolved(folder, raw.slack.model_dump())),
+        http=None if raw.http is None else _http(folder, raw.http),
         services={name: _service(document, folder, name, service) for name, service in raw.services.items()},
     )
 
@@ -184,6 +224,11 @@ def _metrics(folder: Path, raw: MetricsFile) -> Metrics:
     )
 
 
+def _http(folder: Path, raw: HttpFile) -> HttpSettings:
+    host, port = raw.listen
+    return HttpSettings(host, port, **_files_resolved(folder, raw.model_dump(exclude={"listen"})))
+
+
 def _service(document: Document, folder: Path, name: str, raw: ServiceFile) -> Service:
     rules = _service_rules(document, folder, name, raw.rules)
     for index, entry in enumerate(raw.releases):
@@ -204,6 +249,7 @@ def _service(document: Document, folder: Path, name: str, raw: ServiceFile) -> S
         warm_up=raw.warm_up,
         require_backtest=raw.require_backtest,
         zone=raw.timezone,
+        repository=raw.repository,
         unusual=(*(parse_local_day(day, raw.timezone) for day in raw.holidays), *map(parse_interval, raw.incidents)),
     )
 
@@ -231,16 +277,18 @@ def _entry(document: Document, folder: Path, service: str, index: int, raw: Rele
         notice=Notice(
             flags_file=None if notice.flags_file is None else _resolved(folder, notice.flags_file),
             label=notice.label,
+            switch=bool(notice.switch),
             http=bool(notice.http),
         ),
-        features=tuple(notice.features or ((service,) if notice.label else ())),
+        features=tuple(notice.features or ((service,) if notice.label or notice.switch else ())),
         baseline=labels(raw.arms.baseline) if raw.arms else None,
         treatment=labels(raw.arms.treatment) if raw.arms else None,
         focus=labels(raw.focus),
         split=None if raw.split is None else _split(raw.split),
         share=raw.split.share if raw.split and isinstance(raw.split.share, float) else None,
         kill=None if raw.kill is None else {name: _kill(folder, settings) for name, settings in raw.kill.items()},
-        history=raw.history if raw.history is not None else (DAY if raw.arms else 28 * DAY),
+        history=raw.history if raw.history is not None else (DAY if raw.arms else LONG_PAST),
+        promote=tuple(raw.promote),
         key=".".join(map(str, where)),
         line=document.line(*where),
     )
@@ -254,10 +302,17 @@ def _kill(folder: Path, settings: Any) -> Any:
     """Return a switch's settings with its files resolved; everything else is the switch's own business."""
     if isinstance(settings, str):
         return settings if "://" in settings else str(_resolved(folder, settings))
-    return {
-        key: str(_resolved(folder, value)) if _names_a_file(key) and isinstance(value, str) else value
-        for key, value in settings.items()
-    }
+    return _kill_settings(folder, settings)
+
+
+def _kill_settings(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(settings)
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found[key] = _kill_settings(folder, value)
+        elif isinstance(value, str) and _names_a_file(key):
+            found[key] = str(_resolved(folder, value))
+    return found
 
 
 def _names_a_file(key: str) -> bool:

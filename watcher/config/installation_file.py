@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
@@ -99,27 +100,61 @@ class SlackFile(Strict):
         return self
 
 
+_LISTEN = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})"
+
+
+def _host_and_port(value: object) -> tuple[str, int]:
+    """Return the two parts of HOST:PORT; an address of IPv6 stands in brackets, and comes without them."""
+    found = re.fullmatch(_LISTEN, value, re.ASCII) if isinstance(value, str) else None
+    if found is None or not 0 < int(found[2]) < 65536:
+        raise ValueError(f"expected HOST:PORT such as 127.0.0.1:8080 or [::1]:8080, found {value!r}")
+    return found[1].strip("[]"), int(found[2])
+
+
+class HttpFile(Strict):
+    """Where watcher listens, and who may tell it of releases."""
+
+    instead: ClassVar[Mapping[str, str]] = {
+        **{key: _in_a_file("token") for key in ("token", "bearer", "bearer_token", "bearer_file", "password")},
+        **{key: _in_a_file("github_secret") for key in ("github_secret", "secret", "secret_file", "webhook_secret")},
+        **dict.fromkeys(("host", "port", "address", "bind"), "write listen: HOST:PORT, such as 127.0.0.1:8080"),
+    }
+    listen: Annotated[
+        tuple[str, int], PlainValidator(_host_and_port), WithJsonSchema({"type": "string", "pattern": f"^{_LISTEN}$"})
+    ] = Field(description="HOST:PORT; plain HTTP, so beyond this machine put a proxy with TLS in front.")
+    token_file: Text | None = Field(None, description="File that holds the bearer token of who may tell of releases.")
+    github_secret_file: Text | None = Field(None, description="File that holds the secret of a GitHub webhook.")
+
+    @model_validator(mode="after")
+    def _somebody_may_tell(self) -> Self:
+        if self.token_file is None and self.github_secret_file is None:
+            raise located("is missing: nobody could tell of a release; give it or github_secret_file", "token_file")
+        return self
+
+
 class NoticeFile(Strict):
     """How watcher learns of a release."""
 
     flags_file: Text | None = Field(None, description="YAML file of feature flags.")
     features: list[Text] | None = Field(None, min_length=1, description="The features to watch.")
     label: LabelName | None = Field(None, description="A label whose new value is a new version.")
+    switch: bool | None = Field(None, description="The kill switch itself, read every few seconds.")
     http: bool | None = Field(None, description="POST /v1/releases or `watcher release start`.")
 
     @model_validator(mode="after")
     def _one_way_of_noticing(self) -> Self:
-        ways = [key for key in ("flags_file", "label", "http") if getattr(self, key) is not None]
+        ways = [key for key in ("flags_file", "label", "switch", "http") if getattr(self, key) is not None]
         if self.features and not ways:
             raise located("is missing: features are noticed in a file of flags", "flags_file")
         if len(ways) != 1:
-            raise located("give exactly one of flags_file, label and http", *ways[1:2])
-        if self.http is False:
-            raise located("leave it out or write true", "http")
+            raise located("give exactly one of flags_file, label, switch and http", *ways[1:2])
+        for key in ("switch", "http"):
+            if getattr(self, key) is False:
+                raise located("leave it out or write true", key)
         if self.flags_file and not self.features:
             raise located("is missing: name the features whose exposure is a release", "features")
         if self.features and (self.http or (self.label and len(self.features) > 1)):
-            raise located("belongs to flags_file; label takes one, http takes what it is told", "features")
+            raise located("belongs to flags_file and switch; label takes one, http takes what it is told", "features")
         return self
 
 
@@ -152,6 +187,15 @@ class SplitFile(Strict):
     ] = Field(description="Who says what the treatment's share should be: notice, switch, or a fixed 5%.")
 
 
+def _step(value: object) -> float:
+    share = parse_share(value)
+    if share == 0.0:
+        raise ValueError("0% is no step")
+    return share
+
+
+Step = Annotated[float, PlainValidator(_step), WithJsonSchema({"type": "string"})]
+
 Kills = Annotated[
     dict[str, Any],
     WithJsonSchema(
@@ -175,7 +219,10 @@ class ReleaseFile(Strict):
     focus: dict[LabelName, str] = Field({}, description="Streams that must be healthy; the others only guard.")
     split: SplitFile | None = None
     kill: Kills | None = None
-    history: Duration | None = Field(None, description="Past to learn from: 24h with arms, 7d without.")
+    promote: list[Step] = Field(
+        [], description="Shares to go through on `healthy`: [5%, 25%, 50%, 100%]. Left out: no."
+    )
+    history: Duration | None = Field(None, description="Past to learn from: 24h with arms, 28d without.")
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
@@ -189,7 +236,19 @@ class ReleaseFile(Strict):
             self._check_split(self.split.share)
         if self.kill is not None:
             self._check_kill(self.kill)
+        if self.notice.switch and not self.kill:
+            raise located("needs a kill switch to read", "notice", "switch")
+        if self.promote:
+            self._check_promote()
         return self
+
+    def _check_promote(self) -> None:
+        if self.strategy == "blue_green" or not self.arms:
+            raise located("needs arms: who has it must be proven as well off as who has not", "promote")
+        if not self.kill:
+            raise located("needs a kill switch that can raise a share, such as haproxy", "promote")
+        if any(after <= before for before, after in pairwise(self.promote)):
+            raise located("must rise from step to step: [5%, 25%, 50%, 100%]", "promote")
 
     def _check_split(self, share: str | float) -> None:
         if not self.arms:
@@ -213,6 +272,8 @@ class ReleaseFile(Strict):
         for key, value in settings.items() if isinstance(settings, dict) else ():
             if key in _SECRET_SETTINGS and not (isinstance(value, str) and VARIABLE.fullmatch(value)):
                 raise located(_in_a_file(key), "kill", name, key)
+            for index, item in enumerate(value) if isinstance(value, list) else ():
+                _check_argument(item, "kill", name, key, index)
 
 
 _SECRET_SETTINGS = frozenset({"token", "bearer", "password", "secret", "api_key", "api_token", "access_token"})
@@ -228,10 +289,21 @@ def _check_placeholder(value: str, *path: Key) -> None:
         )
 
 
+def _check_argument(argument: object, *path: Key) -> None:
+    """Find placeholders that are misspelt: other braces within an argument are its own."""
+    for name in re.findall(r"\{(\w+)\}", argument) if isinstance(argument, str) else ():
+        meant = closest(name, PLACEHOLDERS)
+        if name not in PLACEHOLDERS and meant:
+            raise located(f"there is no placeholder {{{name}}}{meant}", *path)
+
+
 class ServiceFile(Strict):
     """One service: what is watched, who is told, how far watcher may go."""
 
     environment: Name = "production"
+    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")] | None = Field(
+        None, description="OWNER/NAME on GitHub; left out: the repository called like the service."
+    )
     select: dict[LabelName, str] = Field({}, description="Label values that are ANDed into every selector.")
     rules: list[Text] = Field(min_length=1, description="Rule packs: paths, or names of those that ship.")
     tell: list[Text] = Field([], description='Channels of stakeholders, in quotes: "#support".')
@@ -266,6 +338,7 @@ class InstallationFile(Strict):
     settle: Duration = Field(45.0, description="How long samples of a block may still arrive.")
     alpha: AlphaFile = AlphaFile()
     slack: SlackFile | None = None
+    http: HttpFile | None = Field(None, description="Listen for releases: POST /v1/releases.")
     services: dict[Name, ServiceFile] = Field(min_length=1)
 
     @model_validator(mode="after")

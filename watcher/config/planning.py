@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from watcher.config.installation import Installation, ReleaseEntry, Service
 from watcher.config.installation_file import PLACEHOLDERS
@@ -13,6 +15,13 @@ from watcher.errors import ConfigError
 from watcher.model import Labels, Release, Split, Watch
 
 log = logging.getLogger("watcher")
+
+Fill = Callable[[str, str], str]
+"""Puts values where placeholders stand, given what is written and the key it stands at."""
+
+_PLACEHOLDER = re.compile("|".join(rf"\{{{name}\}}" for name in PLACEHOLDERS))
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
+"""What means the same inside of a path, a name, JSON or anything else that a longer argument may be."""
 
 
 def filled_key(installation: Installation, entry: ReleaseEntry, release: Release) -> str | None:
@@ -65,6 +74,7 @@ def plan(
         split=entry.split,
         mode=service.mode,
         switch=fill.switch(),
+        promote=entry.promote,
         links=service.links,
         zone=service.zone,
         excluded=(*service.unusual, *excluded),
@@ -73,10 +83,12 @@ def plan(
 
 def _unchecked(split: Split | None, release: Release) -> str | None:
     """Return why the split of a release is not checked, where one is asked for and nobody knows what it should be."""
-    if split is None or (split.share == "notice" and release.stages[0].share is not None):
+    if split is None or split.share == "switch" or release.stages[0].share is not None:
         return None
-    why = "no switch reports its share yet" if split.share == "switch" else "it was noticed without a share"
-    return f"the traffic split of {release.id} is not checked: {why}; write the configured share, such as 5%"
+    return (
+        f"the traffic split of {release.id} is not checked: it was noticed without a share; "
+        "write the configured share, such as 5%"
+    )
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,26 @@ class _Filling:
             raise self.error(f"the release {self.release.id} has no {{{name}}}{hint}", key)
         return known
 
+    def argument(self, written: str, key: str) -> str:
+        """Fill an item of a list, an argument of a command: there, placeholders may stand within longer text.
+
+        Whatever a value holds, it stays within its one argument. What it could still do is turn that into an option, or
+        mean something to whoever reads the longer text: neither is let through.
+        """
+
+        def known(found: re.Match[str]) -> str:
+            value = self.value(found[0], key)
+            alone = found[0] == written
+            if alone and (value.startswith("-") or not value.isprintable()):
+                problem = "an argument may not begin with -, as options do, nor hold what cannot be printed"
+                raise self.error(f"{found[0]} is {value!r}: {problem}", key)
+            if not alone and not _PLAIN.fullmatch(value):
+                problem = "only letters, digits and . _ + ~ - may stand within an argument; make it one of its own"
+                raise self.error(f"{found[0]} is {value!r}: {problem}", key)
+            return value
+
+        return _PLACEHOLDER.sub(known, written)
+
     def pairs(self, pairs: Labels, key: str) -> Labels:
         return tuple((label, self.value(value, f"{key}.{label}")) for label, value in pairs)
 
@@ -109,21 +141,30 @@ class _Filling:
 
     def switch(self) -> str | None:
         """Return the key of the kill switch."""
-        return switch_key(self.entry, self.value)
+        return switch_key(self.entry, self.value, self.argument)
 
 
-def switch_key(entry: ReleaseEntry, fill: Callable[[str, str], str] = lambda written, _: written) -> str | None:
+def _as_written(written: str, _: str) -> str:
+    return written
+
+
+def switch_key(entry: ReleaseEntry, fill: Fill = _as_written, argument: Fill = _as_written) -> str | None:
     """Return the key of an entry's kill switch, `name:path` or `name:{canonical JSON}`; None where it has none.
 
-    `fill` puts a value where a placeholder stands, given what is written and the key it stands at; by default
+    `fill` puts a value where a placeholder stands, and `argument` does so within the items of lists; by default
     placeholders stay, which is enough to read a switch and to check its settings.
     """
+
+    def filled(value: Any, key: str, fill: Fill) -> Any:
+        if isinstance(value, Mapping):
+            return {name: filled(each, f"{key}.{name}", fill) for name, each in value.items()}
+        if isinstance(value, list):
+            return [filled(each, f"{key}.{index}", argument) for index, each in enumerate(value)]
+        return fill(value, key) if isinstance(value, str) else value
+
     for name, settings in (entry.kill or {}).items():
         if isinstance(settings, str):
             return f"{name}:{settings}"
-        filled = {
-            key: fill(value, f"kill.{name}.{key}") if isinstance(value, str) else value
-            for key, value in settings.items()
-        }
-        return f"{name}:{json.dumps(filled, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
+        known = filled(settings, f"kill.{name}", fill)
+        return f"{name}:{json.dumps(known, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
     return None

@@ -18,8 +18,22 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from watcher.errors import SourceRefused
-from watcher.model import Arm, Floats, Kind, Labels, Matcher, Observations, Request, Rule, Selector, Watch, labels
-from watcher.releases.flags_file import Flag, read_flags
+from watcher.model import (
+    Arm,
+    Floats,
+    Kind,
+    Labels,
+    Matcher,
+    Observations,
+    Request,
+    Rule,
+    Selector,
+    SwitchState,
+    Watch,
+    labels,
+)
+from watcher.releases.flags_file import read_flags
+from watcher.releases.shares import share_of
 
 MINUTE = 60.0
 FEATURES = ("search-suggestions", "quick-pay", "new-checkout")
@@ -80,7 +94,7 @@ class Shop:
         self.now = self.start
         self._rng = np.random.default_rng(self.seed)
         self._cells = {key: np.zeros((self.minutes + DELAYS.size, *_SHAPE)) for key in _KEYS}
-        self._flags: tuple[bytes, Mapping[str, Flag]] = (b"", {})
+        self._flags: tuple[bytes, Mapping[str, SwitchState]] = (b"", {})
 
     def advance(self, to: float) -> None:
         """Let users come until then, epoch seconds on a whole minute."""
@@ -101,7 +115,7 @@ class Shop:
         content = self.flags_file.read_bytes()
         if content != self._flags[0]:
             self._flags = (content, read_flags(str(self.flags_file)))
-        on = np.array([self._flags[1][feature].share for feature in FEATURES])
+        on = np.array([share_of(self._flags[1][feature]) for feature in FEATURES])
         return np.stack([1 - on, on], axis=1)
 
     def _live(self, minute: int) -> None:

@@ -30,8 +30,9 @@ _SWITCHED: Final[Mapping[str, TypeAdapter[Any]]] = {"kill": KILL, "promote": PRO
 _UNFINISHED: Final = ACTIONS.c.state.in_(("intended", "claimed"))
 
 
-def intend(connection: Connection, actions: Iterable[Action], at: float) -> None:
-    """Add the actions whose keys are new."""
+def intend(connection: Connection, actions: Iterable[Action], at: float) -> int:
+    """Add the actions whose keys are new; return how many were."""
+    added = 0
     for action in actions:
         kind = "kill" if isinstance(action, Kill) else "promote" if isinstance(action, Promote) else action.kind
         row = {
@@ -43,10 +44,13 @@ def intend(connection: Connection, actions: Iterable[Action], at: float) -> None
             "attempts": 0,
             "created_at": at,
         }
-        if insert_new(connection, ACTIONS, [row]) and kind in _SWITCHED:
+        new = insert_new(connection, ACTIONS, [row])
+        added += new
+        if new and kind in _SWITCHED:
             told = asdict(action)
             detail = {name: told[name] for name in told if name not in ("release", "decided_at")}
             note(connection, at, action.release, f"{kind} intended", detail)
+    return added
 
 
 def address(connection: Connection, key: str, alerters: Sequence[str], now: float) -> None:
@@ -75,6 +79,12 @@ def entries(connection: Connection, release: str | None) -> list[Pending]:
     """List all rows, or those of one release, oldest first."""
     query = select(ACTIONS).order_by(ACTIONS.c.id)
     return _entries(connection, query if release is None else query.where(ACTIONS.c.release == release))
+
+
+def switched(connection: Connection, since: float | None) -> list[Pending]:
+    """List what turns something, oldest first; with `since` only what was finished then or later."""
+    query = select(ACTIONS).where(ACTIONS.c.kind.in_(_SWITCHED)).order_by(ACTIONS.c.id)
+    return _entries(connection, query if since is None else query.where(ACTIONS.c.finished_at >= since))
 
 
 def _entries(connection: Connection, query: Select[Any]) -> list[Pending]:

@@ -208,10 +208,15 @@ class Journal:
 
     # The outbox
 
-    def intend(self, actions: Sequence[Action], at: float) -> None:
-        """Record actions that no look decided; a key that is known already is not intended again."""
+    def intend(self, actions: Sequence[Action], at: float) -> int:
+        """Record actions that no look decided; return how many are new: a known key is not intended again."""
         with self._writing() as connection:
-            outbox.intend(connection, actions, at)
+            return outbox.intend(connection, actions, at)
+
+    def switched(self, finished_since: float | None = None) -> list[Pending]:
+        """List kills and promotions, oldest first: all, or those that were finished since then."""
+        with self._reading() as connection:
+            return outbox.switched(connection, finished_since)
 
     def address(self, key: str, alerters: Sequence[str], now: float) -> None:
         """Turn an alert into one delivery per alerter, keyed `<alert key>#<alerter>`, each with a fate of its own."""

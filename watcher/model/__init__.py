@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from watcher.model.calibration import PER_STREAM, Calibration, as_streams
 from watcher.model.exposures import Deployment, Exposure, SwitchState
-from watcher.model.look import Action, Alert, Kill, Look, Promote, Reach, Refusal
+from watcher.model.look import BY_HAND, Action, Alert, Kill, Look, Promote, Reach, Refusal
 from watcher.model.observations import Arm, Observations
 from watcher.model.selectors import Matcher, Selector, parse_matchers
 from watcher.model.verdict import Effect, Needs, QuantileShift, ReleaseVerdict, Tally, Verdict
@@ -19,6 +19,7 @@ from watcher.model.watch import UNSETTLED, Alpha, Release, Request, Rule, Split,
 from watcher.model.words import Design, Flags, Floats, Kind, Labels, Mode, Outcome, Strategy, Worse, labels
 
 __all__ = [
+    "BY_HAND",
     "PER_STREAM",
     "UNSETTLED",
     "Action",

@@ -10,8 +10,9 @@ class Exposure:
     """Something noticed: users of a feature became exposed, or more or fewer of them than before.
 
     `version` is the version or flag revision the users got; `named` tells that somebody named it, rather than that the
-    moment stands for it. `more` and `fewer` tell that the feature was on before and its share moved; `off` that
-    exposure ended.
+    moment stands for it. `serving` is the one of several versions that gets all traffic now, where a switch chooses
+    between such, and `previous` the one before. `more` and `fewer` tell that the feature was on before and its share
+    moved; `off` that exposure ended. `since` is when it was last seen as it was before (None: nobody knows).
     """
 
     feature: str
@@ -19,11 +20,13 @@ class Exposure:
     at: float
     share: float | None = None
     previous: str | None = None
+    serving: str = ""
     off: bool = False
     more: bool = False
     fewer: bool = False
     reversible: bool = True
     named: bool = True
+    since: float | None = None
 
 
 @dataclass(frozen=True)

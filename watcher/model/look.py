@@ -27,6 +27,10 @@ class Alert:
     links: Labels = ()
 
 
+BY_HAND = "|kill by hand|"
+"""What the key of a kill holds that a person decided, before the moment: each such decision is one of its own."""
+
+
 @dataclass(frozen=True)
 class Reach:
     """Where an alerter would tell people, asked without telling them anything.
@@ -49,6 +53,11 @@ class Kill:
     feature: str
     reason: str
     decided_at: float = 0.0
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a person decided it."""
+        return BY_HAND in self.key
 
 
 @dataclass(frozen=True)

@@ -50,15 +50,23 @@ class Rule:
 
 @dataclass(frozen=True)
 class Stage:
-    """A moment at which exposure changed, and the share of users on the release from then on."""
+    """A moment at which exposure changed, and the share of users on the release from then on.
+
+    It may have changed up to `unsure` seconds before: nobody looked in between.
+    """
 
     at: float
     share: float | None = None
+    unsure: float = 0.0
 
 
 @dataclass(frozen=True)
 class Release:
-    """Users becoming exposed to a change."""
+    """Users becoming exposed to a change.
+
+    `named` tells that somebody named the version, rather than that a moment stands for it. `everyone` is the part of a
+    release from when everybody has it: there is no control any more.
+    """
 
     service: str
     environment: str
@@ -68,11 +76,23 @@ class Release:
     stages: tuple[Stage, ...]
     previous: str | None = None
     reversible: bool = True
+    named: bool = True
+    everyone: bool = False
 
     @property
     def id(self) -> str:
-        """`service/environment/feature@version`."""
+        """`service/environment/feature@version`, and `+everyone` from when everybody has it."""
+        return self.message + "+everyone" * self.everyone
+
+    @property
+    def message(self) -> str:
+        """The release whose one message people read: both parts of it share one."""
         return f"{self.service}/{self.environment}/{self.feature}@{self.version}"
+
+    @property
+    def share(self) -> float | None:
+        """The share of users in the present stage; None where nobody says."""
+        return self.stages[-1].share
 
     @property
     def exposed_at(self) -> float:
@@ -137,6 +157,8 @@ class Watch:
     mode: Mode = Mode.OBSERVE
     switch: str | None = None
     """Key of the kill switch, `name:target`; None when there is none."""
+    promote: tuple[float, ...] = ()
+    """Shares of the users to go through, each once the one before is proven healthy; none: people do that."""
     accepted: Labels = ()
     """Rules whose harm a person accepted as intended, with the reason: they no longer count as regressed."""
     links: Labels = ()
@@ -145,6 +167,12 @@ class Watch:
     def design(self) -> Design:
         """Concurrent when there is a control, before_after otherwise."""
         return Design.BEFORE_AFTER if self.baseline is None else Design.CONCURRENT
+
+    @property
+    def ends_at(self) -> float:
+        """When the watch is over: its horizon after the latest stage (after exposure, where there is no control)."""
+        latest = self.release.exposed_at if self.design is Design.BEFORE_AFTER else self.release.stages[-1].at
+        return latest + self.horizon
 
     @property
     def alpha_in_effect(self) -> float:

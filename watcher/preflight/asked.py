@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from watcher.config import Installation, ReleaseEntry, Service
+from watcher import deployments
+from watcher.config import Installation, ReleaseEntry, Service, switch_key
 from watcher.errors import ConfigError, Refused, SourceError
 from watcher.intake import entry_for
 from watcher.journal import Journal
 from watcher.look import Source
-from watcher.model import Release, Stage
+from watcher.model import Exposure, Release, Stage
 from watcher.preflight.measured import LATELY
 from watcher.releases.flags_file import read_flags
 from watcher.sources.prometheus import PrometheusSource
@@ -34,7 +35,7 @@ class Said:
 def asked(
     installation: Installation, journal: Journal, source: Source, text: str, said: Said, now: float
 ) -> tuple[Service, ReleaseEntry, Release]:
-    """Return a release, and how it is watched.
+    """Return a release, and how it is watched: of a deployment that waits for exposure, what was said of it.
 
     Args:
         installation: its services.
@@ -60,18 +61,20 @@ def asked(
     if not feature or len(where) > 2 or (len(where) == 2 and where[1] != service.environment):
         raise Refused(f"{text!r} names no release; write {service.name}/FEATURE, or {service.name}/FEATURE@VERSION")
     entry = _entry(service, feature, said.strategy)
-    version, previous = _versions(installation, service, entry, source, (text, version, said.previous), now)
     closed = float(np.floor((now - installation.settle) / installation.block) * installation.block)
-    share = said.share if said.share is not None else _in_file(entry, feature)
+    meant = Exposure(feature, version, closed, previous=said.previous, reversible=said.reversible, named=bool(version))
+    meant = deployments.fitted(journal, service, meant)
+    version, previous = _versions(installation, service, entry, source, (text, meant.version, meant.previous), now)
     release = Release(
         service=service.name,
         environment=service.environment,
         feature=feature,
         version=version or NEXT,
         strategy=entry.strategy,
-        stages=(Stage(closed, share),),
+        stages=(Stage(closed, said.share if said.share is not None else _share(entry, feature)),),
         previous=previous,
-        reversible=said.reversible,
+        reversible=meant.reversible,
+        named=bool(version),
     )
     return service, entry, release
 
@@ -94,17 +97,15 @@ def _entry(service: Service, feature: str, strategy: str | None) -> ReleaseEntry
     return naming[0] if len(naming) == 1 else entry_for(service, strategy)
 
 
-def _in_file(entry: ReleaseEntry, feature: str) -> float | None:
-    """Return the share that the flags file has ready for a feature, on or off; None where it has none."""
-    if entry.notice.flags_file is None:
-        return None
-    try:
-        flag = read_flags(str(entry.notice.flags_file)).get(feature)
-    except ConfigError:
-        return None  # the switch, or the line about who notices, has more to say of that
-    if flag is None:
-        return None
-    return 1.0 if flag.rollout_percentage is None else (flag.rollout_percentage / 100 or None)
+def _share(entry: ReleaseEntry, feature: str) -> float | None:
+    """Return the share that is ready for a feature: in the flags file, on or off, or the first to be gone through."""
+    ready = None
+    if entry.notice.flags_file is not None:
+        # What is wrong with the file, its switch has more to say of.
+        with suppress(ConfigError):
+            flag = read_flags(str(entry.notice.flags_file)).get(feature)
+            ready = None if flag is None else flag.share or None
+    return ready if ready is not None else next(iter(entry.promote), None)
 
 
 def _versions(
@@ -137,10 +138,9 @@ def _versions(
 
 def _placeholders(entry: ReleaseEntry) -> set[str]:
     """Return which of {version} and {previous} the entry asks for."""
-    settings: Any = next(iter((entry.kill or {}).values()), {})
-    values = {value for pairs in (entry.baseline, entry.treatment, entry.focus) for _, value in pairs or ()}
-    values |= set() if isinstance(settings, str) else {value for value in settings.values() if isinstance(value, str)}
-    return {name for name in ("version", "previous") if f"{{{name}}}" in values}
+    values = [value for pairs in (entry.baseline, entry.treatment, entry.focus) for _, value in pairs or ()]
+    asks = " ".join([*values, switch_key(entry) or ""])
+    return {name for name in ("version", "previous") if f"{{{name}}}" in asks}
 
 
 def _version_label(entry: ReleaseEntry) -> str | None:

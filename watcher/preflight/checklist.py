@@ -9,7 +9,7 @@ from watcher import clearance, nightly
 from watcher.act import Alerter
 from watcher.config import Installation, ReleaseEntry, Service, plan
 from watcher.errors import SourceError
-from watcher.intake import disturbed
+from watcher.intake import disturbed, for_everyone
 from watcher.journal import Journal
 from watcher.look import Source
 from watcher.model import Calibration, Mode, Release, Stage, Strategy, Watch
@@ -55,6 +55,7 @@ def run(
         ConfigError: the configuration is wrong, or needs something that the release does not have.
         JournalError: the journal cannot be read.
     """
+    entry = for_everyone(entry) if release.everyone else entry
     watch = _watch(installation, service, entry, release, journal)
     known = next((each.watch for each in journal.watches() if each.watch.release.id == release.id), None)
     learnt = _learnt(installation, journal, watch, known, source, now)
@@ -86,13 +87,12 @@ def _watch(
 
 
 def _sharing(watch: Watch, share: float | None) -> Watch:
-    """Return the watch as if the notice had told the configured share, which then is what the split is held against."""
+    """Return the watch with the configured share, whoever says it: that is what the split is held against."""
     if watch.split is None or share is None or not 0.0 < share < 1.0:
         return watch
     *earlier, last = watch.release.stages
     stages: tuple[Stage, ...] = (*earlier, replace(last, share=share))
-    split = replace(watch.split, share="notice")
-    return replace(watch, split=split, release=replace(watch.release, stages=stages))
+    return replace(watch, release=replace(watch.release, stages=stages))
 
 
 def _learnt(

@@ -45,7 +45,8 @@ def _noticed(watch: Watch, entry: ReleaseEntry, turning: Turning | None, begun: 
     if begun:
         return
     feature, named = watch.release.feature, ", ".join(entry.features)
-    if entry.notice.flags_file is not None and feature not in entry.features:
+    listed = entry.notice.flags_file is not None or (entry.notice.switch and bool(entry.features))
+    if listed and feature not in entry.features:
         yield Line(
             "exposure",
             "fail",

@@ -23,7 +23,7 @@ def alert(watch: Watch, found: Preflight, now: float) -> Alert | None:
     )
     return Alert(
         key=f"{release.id}|preflight",
-        release=release.id,
+        release=release.message,
         kind="detail",
         state="preflight",
         title=f"Preflight: {', '.join(counts)}: {release.feature} {release.version} on "

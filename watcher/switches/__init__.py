@@ -13,6 +13,11 @@ from typing import Protocol, cast, runtime_checkable
 
 from watcher.errors import ConfigError
 from watcher.model import SwitchState
+from watcher.switches.command import Command
+from watcher.switches.flagd import Flagd
+from watcher.switches.launchdarkly import LaunchDarkly
+from watcher.switches.unleash import Unleash
+from watcher.switches.webhook import Webhook
 from watcher.switches.yaml_flags import YamlFlags
 
 GROUP = "watcher.switches"
@@ -44,6 +49,11 @@ class Dial(Protocol):
 
 
 SWITCHES: dict[str, Callable[[str], Switch]] = {
+    "command": Command,
+    "flagd": Flagd,
+    "launchdarkly": LaunchDarkly,
+    "unleash": Unleash,
+    "webhook": Webhook,
     "yaml_flags": YamlFlags,
 }
 

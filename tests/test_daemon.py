@@ -1,0 +1,317 @@
+"""Days of a daemon on a memory world: what is exposed, promoted, killed, turned on again, and what people are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.timeline import EXPOSED, MINUTE
+from watcher import deployments, intake
+from watcher.act import DECISION_TTL, Outbox
+from watcher.comparison import SPLIT
+from watcher.config import load_installation
+from watcher.daemon import Daemon
+from watcher.journal import Journal, Watched
+from watcher.model import Deployment, Exposure, Kill, Observations, Outcome, Promote, Request
+from watcher.testing import MemoryAlerter, MemorySource, MemorySwitch, counts
+
+BEFORE, AFTER = 600, 900
+"""Minutes that are measured before and after exposure."""
+
+PACK = """
+pack: shop
+unit: instance
+rules:
+  - {name: errors, title: Requests that failed, kind: ratio, bad: errors_total, total: requests_total, critical: true}
+"""
+YAML = """
+journal: sqlite:///watcher.db
+metrics: {{prometheus: http://127.0.0.1:9090}}
+settle: 0s
+services:
+  shop:
+    rules: [rules.yaml]
+    mode: {mode}
+    watch_for: 5h
+    warm_up: 0s
+    releases:
+      - strategy: canary
+        notice: {{{notice}}}
+        arms: {{baseline: {{version: "{{previous}}"}}, treatment: {{version: "{{version}}"}}}}
+        split: {{assigned: requests_total, share: switch}}
+        kill: {{yaml_flags: flags.yaml}}
+        promote: [5%, 25%, 50%, 100%]
+        history: 10h
+"""
+
+
+def measured(*, bad_from: float = np.inf) -> Observations:
+    """Requests and errors of three units an arm; the treatment fails five times as often from a minute on."""
+    rng = np.random.default_rng(5)
+    minutes = np.arange(-BEFORE + 1, AFTER + 1)
+    rate = np.where(minutes > bad_from, 0.05, 0.01)
+    total = np.full((3, minutes.size), 4000)
+    on = np.where(minutes > 0, total, 0)
+    ends = EXPOSED + MINUTE * minutes
+    return counts(ends, (rng.binomial(total, 0.01), total), (rng.binomial(on, rate), on))
+
+
+@dataclass
+class Metrics(MemorySource):
+    """Errors as they were made up, and users as the switch divided them: `shares` by minute."""
+
+    shares: dict[int, float] = field(default_factory=dict)
+
+    def observe(self, request: Request) -> dict[str, Observations]:
+        """Return the blocks asked for."""
+        rules = tuple(rule for rule in request.rules if rule.name != SPLIT)
+        found = super().observe(replace(request, rules=rules))
+        if len(rules) < len(request.rules):
+            minutes = np.round((request.ends - EXPOSED) / MINUTE).astype(int)
+            on = np.array([1000 * self.shares.get(minute, 0.0) for minute in minutes.tolist()]).round()
+            found[SPLIT] = counts(request.ends, (1000 - on, 1000 - on), (on, on))
+        return found
+
+    history = observe
+
+
+@dataclass
+class World:
+    """An installation whose metrics, switch and messages are in memory, and whose clock goes a minute a tick."""
+
+    folder: Path
+    journal: Journal
+    source: Metrics
+    switch: MemorySwitch = field(default_factory=MemorySwitch)
+    alerter: MemoryAlerter = field(default_factory=MemoryAlerter)
+    mode: str = "armed"
+    notice: str = "http: true"
+    minute: int = 0
+
+    def daemon(self) -> Daemon:
+        """Start anew, as after a restart."""
+        (self.folder / "rules.yaml").write_text(PACK)
+        (self.folder / "watcher.yaml").write_text(YAML.format(mode=self.mode, notice=self.notice))
+        found = load_installation(self.folder / "watcher.yaml")
+        outbox = Outbox(self.journal, lambda _: self.switch, {"memory": self.alerter}, stopwatch=lambda: 0.0)
+        return Daemon(found, self.journal, self.source, outbox, switches=lambda _: self.switch)
+
+    @property
+    def now(self) -> float:
+        return EXPOSED + self.minute * MINUTE
+
+    def expose(self, version: str = "1.2", feature: str = "shop", share: float = 0.05) -> str:
+        """Give a version traffic, and tell watcher of it."""
+        self.switch.on[feature] = share
+        found = load_installation(self.folder / "watcher.yaml")
+        exposure = Exposure(feature, version, self.now, previous="1.1")
+        noticed = intake.told(found, self.journal, found.services["shop"], exposure, None, "POST /v1/releases")
+        assert noticed.release is not None
+        return noticed.release
+
+    def run(self, daemon: Daemon, minutes: int) -> None:
+        """Let minutes pass, one tick each."""
+        for _ in range(minutes):
+            self.minute += 1
+            self.source.shares[self.minute] = self.switch.on.get("shop", 0.0)
+            daemon.step(self.now)
+
+    def active(self) -> list[Watched]:
+        return self.journal.watches(active=True)
+
+    def said(self, state: str) -> list[str]:
+        """The details and headlines of a state, as people got them."""
+        return [alert.title for alert in self.alerter.delivered if alert.state == state]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with Journal.open(f"sqlite:///{tmp_path}/watcher.db") as journal:
+        made = World(tmp_path, journal, Metrics({"errors": measured()}))
+        made.daemon()
+        yield made
+
+
+def test_a_healthy_canary_is_promoted_step_by_step_until_everybody_has_it(world: World) -> None:
+    daemon = world.daemon()
+    release = world.expose()
+    while len(world.journal.watches()) < 2:
+        assert world.minute < 200
+        world.run(daemon, 1)
+    assert world.switch.promotions == [("shop", 0.25), ("shop", 0.5), ("shop", 1.0)]
+    first, second = world.journal.watches()
+    stages = [stage.share for stage in first.watch.release.stages]
+    assert (first.watch.release.id, stages, first.status) == (release, [0.05, 0.25, 0.5], "everyone")
+    assert (second.watch.release.id, second.watch.baseline) == (f"{release}+everyone", None)
+    # Each share was proven healthy on blocks of its own.
+    starts = [stage.at for stage in first.watch.release.stages] + [second.watch.release.exposed_at]
+    assert min(np.diff(starts)) >= 4 * MINUTE
+    assert first.end_reason == "everybody has it now (switch)"
+    last = world.journal.last_look(release)
+    assert last is not None
+    assert last.verdict.outcome is Outcome.HEALTHY
+    assert "5 % is configured" not in " ".join(last.verdict.assumptions)
+    kills = [entry for entry in world.journal.switched() if isinstance(entry.action, Kill)]
+    assert kills == []
+
+
+def test_each_promotion_is_recorded_before_it_is_done(world: World) -> None:
+    daemon = world.daemon()
+    release = world.expose()
+    world.run(daemon, 60)
+    entries = [entry for entry in world.journal.switched() if isinstance(entry.action, Promote)]
+    assert entries[0].key == f"{release}|promote|0.25"
+    assert entries[0].state == "done"
+    assert [line.what for line in world.journal.audit_trail(release)][:3] == [
+        "release noticed",
+        "promote intended",
+        "promote done",
+    ]
+
+
+def test_without_being_armed_a_larger_share_is_recommended(world: World) -> None:
+    world.mode = "recommend"
+    daemon = world.daemon()
+    world.expose()
+    world.run(daemon, 60)
+    assert world.switch.promotions == []
+    [headline] = [each for each in world.alerter.delivered if each.state == "healthy" and each.kind == "headline"]
+    assert any("Recommended: raise shop from 5 % to 25 % of the users" in line for line in headline.lines)
+
+
+def test_a_canary_that_regresses_at_a_later_stage_is_killed_and_never_raised_again(world: World) -> None:
+    world.source = Metrics({"errors": measured(bad_from=8)})
+    daemon = world.daemon()
+    world.expose()
+    world.run(daemon, 30)
+    assert world.switch.kills == ["shop"]
+    assert "shop" not in world.switch.on
+    killed = next(e.finished_at for e in world.journal.switched() if isinstance(e.action, Kill))
+    assert killed is not None
+    assert 8 < (killed - EXPOSED) / MINUTE <= 14
+    promoted = [e.finished_at for e in world.journal.switched() if isinstance(e.action, Promote)]
+    assert promoted
+    assert all(at is not None and at < killed for at in promoted)
+
+
+def test_a_share_that_somebody_else_moved_is_not_raised_by_an_older_decision(world: World) -> None:
+    daemon = world.daemon()
+    release = world.expose()
+    world.run(daemon, 2)
+    promote = Promote(f"{release}|promote|0.25", release, "yaml_flags:x", "shop", 0.05, 0.25, "healthy", world.now)
+    world.journal.intend([promote], world.now)
+    world.switch.on["shop"] = 0.01
+    world.run(daemon, 1)
+    assert world.switch.on == {"shop": 0.01}
+    assert world.said("not_raised") == [
+        "Not raised: healthy, but the share could not be changed: shop 1.2 on shop/production"
+    ]
+
+
+def test_what_somebody_turned_off_ends_and_is_told_and_nothing_turns_it_on(world: World) -> None:
+    daemon = world.daemon()
+    release = world.expose()
+    world.run(daemon, 3)
+    del world.switch.on["shop"]
+    world.run(daemon, 60)
+    (watched,) = world.journal.watches()
+    assert (watched.status, watched.end_reason) == ("ended", "exposure ended (switch)")
+    assert world.said("ended") == ["Ended watching: shop 1.2 on shop/production"] * 2
+    assert world.switch.on == {}
+    assert world.journal.last_look(release) is not None
+
+
+def test_a_release_turned_on_again_within_minutes_of_its_kill_is_told_at_once_and_once(world: World) -> None:
+    world.source = Metrics({"errors": measured(bad_from=3)})
+    daemon = world.daemon()
+    world.expose()
+    while not world.switch.kills:
+        assert world.minute < 30
+        world.run(daemon, 1)
+    world.run(daemon, 4)
+    world.switch.on["shop"] = 0.05
+    world.run(daemon, 5)
+    assert len(world.said("turned_on")) == 2
+    told = next(alert for alert in world.alerter.delivered if alert.state == "turned_on")
+    assert told.urgent
+    assert told.lines[0].startswith("shop is on again (5 % in memory), ")
+    assert world.switch.kills == ["shop"]
+
+
+def test_a_kill_that_does_not_work_at_once_is_told_at_once_and_again_when_it_is_given_up(world: World) -> None:
+    world.source = Metrics({"errors": measured(bad_from=3)})
+    daemon = world.daemon()
+    world.expose()
+    world.run(daemon, 3)
+    world.switch.broken = "flags.example does not answer"
+    while not world.said("kill_delayed"):
+        assert world.minute < 15
+        world.run(daemon, 1)
+    world.run(daemon, int(DECISION_TTL / MINUTE) + 2)
+    assert len(world.said("kill_delayed")) == 2
+    assert len(world.said("kill_failed")) == 2
+    assert world.switch.kills == []
+
+
+def test_a_switch_that_does_not_answer_is_asked_once_a_minute_and_holds_up_nothing(world: World) -> None:
+    daemon = world.daemon()
+    world.expose()
+    world.switch.broken = "flags.example does not answer"
+    asked = []
+    reading = world.switch.read
+    world.switch.read = lambda feature: (asked.append(world.now), reading(feature))[1]  # type: ignore[method-assign]
+    for second in range(0, 300, 15):
+        daemon.step(EXPOSED + second)
+    assert len(asked) <= 5
+    assert len(world.active()) == 1
+
+
+def test_a_switch_that_can_be_read_is_where_releases_are_noticed(world: World) -> None:
+    world.notice = "switch: true, features: [shop]"
+    daemon = world.daemon()
+    world.switch.on["shop"] = 0.0
+    world.run(daemon, 1)
+    found = load_installation(world.folder / "watcher.yaml")
+    waiting = Deployment("shop", "1.2", world.now, previous="1.1")
+    deployments.noted(world.journal, found.services["shop"], waiting, "GitHub deployment")
+    world.run(daemon, 1)
+    assert world.journal.watches() == []
+    world.switch.on["shop"] = 0.05
+    world.run(daemon, 1)
+    (watched,) = world.active()
+    assert (watched.watch.release.id, watched.noticed_by) == ("shop/production/shop@1.2", "switch")
+    assert watched.watch.release.stages[0].share == 0.05
+
+
+def test_a_deployment_told_by_http_starts_when_the_switch_gives_it_traffic(world: World) -> None:
+    daemon = world.daemon()
+    found = load_installation(world.folder / "watcher.yaml")
+    waiting = Deployment("shop", "1.2", world.now, previous="1.1")
+    deployments.noted(world.journal, found.services["shop"], waiting, "GitHub deployment")
+    world.run(daemon, 5)
+    assert world.journal.watches() == []
+    world.switch.on["shop"] = 0.05
+    world.run(daemon, 1)
+    (watched,) = world.active()
+    assert watched.watch.release.id == "shop/production/shop@1.2"
+
+
+def test_what_is_on_when_watcher_first_looks_is_adopted(world: World) -> None:
+    world.notice = "switch: true, features: [shop]"
+    world.switch.on["shop"] = 0.05
+    world.run(world.daemon(), 3)
+    assert world.journal.watches() == []
+
+
+def test_after_a_restart_nothing_is_noticed_promoted_or_told_twice(world: World) -> None:
+    world.expose()
+    for _ in range(60):
+        world.run(world.daemon(), 1)
+    assert world.switch.promotions[0] == ("shop", 0.25)
+    assert len(set(world.switch.promotions)) == len(world.switch.promotions)
+    titles = [(alert.key) for alert in world.alerter.delivered]
+    assert len(titles) == len(set(titles))

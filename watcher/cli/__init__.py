@@ -1,0 +1,66 @@
+"""The command line: parses and prints, nothing else. Heavy libraries load only when a command needs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from watcher import __version__
+from watcher.cli import flags, installation, judging, preflight, rules
+from watcher.cli.answers import exit_code
+
+__all__ = ["cli", "exit_code", "main"]
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "WATCHER", "max_content_width": 100}
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="watcher")
+def cli() -> None:
+    """Watch a release from the moment users are exposed: prove it healthy, or say it regressed and turn it off."""
+
+
+for command in (
+    judging.compare,
+    judging.backtest,
+    judging.plan,
+    preflight.preflight,
+    installation.run,
+    installation.demo,
+    installation.release,
+    installation.status,
+    installation.history,
+    flags.flags,
+    rules.rules,
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; whatever unexpected happens exits with 2, never with 1 (which means regressed)."""
+    sys.exit(_code())
+
+
+def _code() -> int:
+    from watcher.errors import WatcherError
+
+    try:
+        # Outside its own main, click returns the code of an Exit; commands return nothing.
+        return int(cli(prog_name="watcher", standalone_mode=False) or 0)
+    except SystemExit as stop:
+        # The daemon's own end is 0; click's, when nobody reads the answer any more, is 1.
+        return 2 if stop.code else 0
+    except click.Abort:
+        click.echo("stopped", err=True)
+    except click.ClickException as error:
+        error.show()
+    except WatcherError as error:
+        click.echo(f"watcher: {error}", err=True)
+    except Exception as error:
+        # One of the two places for it: a crash must not read as a regression.
+        if os.environ.get("WATCHER_DEBUG"):
+            raise
+        click.echo(f"watcher: unexpected {type(error).__name__}: {error} (WATCHER_DEBUG=1 shows where)", err=True)
+    return 2

@@ -1,0 +1,67 @@
+"""The answer of a comparison: printed in the format asked for, written to a file, and as an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from watcher.oneoff import Comparison, Comparisons
+
+
+def answer(found: Comparison | Comparisons, given: dict[str, Any]) -> None:
+    """Print the answer in the format asked for, and exit with its code."""
+    if not given["quiet"] or given["output"]:
+        text = _formatted(found, given["format"], given["explain"], bool(given["output"]))
+        if given["output"]:
+            write(given["output"], text)
+        if not given["quiet"]:
+            click.echo(text, nl=False)
+    raise click.exceptions.Exit(exit_code(found.outcome.value, given["fail_on"]))
+
+
+def write(path: str, text: str) -> None:
+    """Write an answer to a file; click says it when that fails."""
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.FileError(path, error.strerror) from error
+
+
+def _formatted(found: Comparison | Comparisons, form: str, explain: bool, plain: bool) -> str:
+    import json
+
+    parts = list(found) if isinstance(found, Sequence) else [found]
+    if form == "json":
+        return json.dumps(found.to_json(), indent=2) + "\n"
+    if form == "jsonl":
+        return "".join(json.dumps(part.to_json()) + "\n" for part in parts)
+    from watcher.report.cells import word
+
+    if form == "markdown":
+        from watcher.report import markdown
+
+        first = f"**{word(found.outcome)}** {markdown.escaped(found.reason)}\n\n" if len(parts) > 1 else ""
+        return first + "\n".join(markdown.render(part.findings) for part in parts)
+    from watcher.report import terminal
+
+    first = f"{word(found.outcome)}  {found.reason}\n\n" if len(parts) > 1 else ""
+    return first + "\n".join(
+        terminal.text(part.explained() if explain else part.findings, explain=explain, plain=plain) for part in parts
+    )
+
+
+def exit_code(outcome: str, fail_on: str) -> int:
+    """Return 0 healthy, 1 regressed, 3 undecided; `--fail-on` forgives what it says.
+
+    >>> exit_code("inconclusive", "inconclusive"), exit_code("inconclusive", "regressed"), exit_code("no_data", "never")
+    (3, 0, 0)
+    """
+    if outcome == "healthy" or fail_on == "never":
+        return 0
+    if outcome == "regressed":
+        return 1
+    return 0 if fail_on == "regressed" and outcome == "inconclusive" else 3

@@ -1,0 +1,228 @@
+"""What people are told of a release, and when: every message, from the first to how it ended.
+
+A release has one headline, which is edited as its state changes, and details below it. Both parts of a release that
+everybody has in the end share that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from watcher import reasons
+from watcher.model import Alert, Kill, Outcome, Refusal, ReleaseVerdict, Strategy, Watch
+
+TITLES = {
+    "watching": "Watching",
+    "healthy": "Healthy, proven",
+    "regressed": "REGRESSED",
+    "killed": "Killed: REGRESSED, turning it off",
+    "kill_delayed": "Kill delayed: REGRESSED, and NOT turned off yet",
+    "kill_failed": "Kill failed: REGRESSED, and NOT turned off",
+    "recovered": "Recovered, turned off",
+    "unrecovered": "Unrecovered: turned off, and NOT better",
+    "turned_on": "Turned ON AGAIN after the kill",
+    "not_raised": "Not raised: healthy, but the share could not be changed",
+    "no_data": "No data",
+    "invalid": "Invalid comparison",
+    "ended": "Ended watching",
+    "superseded": "Superseded",
+    "stopped": "Stopped watching",
+    "everyone": "Everyone has it",
+}
+"""The first words people read, by state."""
+
+_REOPEN = {
+    Strategy.FLAG: "turn the flag on again: a new watch starts",
+    Strategy.CANARY: "deploy a mended version and give it traffic: a new watch starts",
+    Strategy.BLUE_GREEN: "switch over again: a new watch starts",
+}
+
+_KINDS: tuple[Literal["headline", "detail"], Literal["headline", "detail"]] = ("headline", "detail")
+
+NEAR = 0.005
+"""Difference of two shares that whole-numbered weights may make."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a message needs beside the verdict.
+
+    `before` tells that people have had a message of this watch, `beside` which other releases could be the cause of
+    harm, and `aftermath` what the blocks since a kill say.
+    """
+
+    now: float
+    before: bool = False
+    beside: str = ""
+    aftermath: str = ""
+
+
+def next_step(watch: Watch) -> float | None:
+    """Return the share that comes next; None where people raise it, or nobody says what it is now."""
+    now = watch.release.share
+    return None if now is None else next((step for step in watch.promote if step > now + NEAR), None)
+
+
+def transition(
+    watch: Watch, verdict: ReleaseVerdict, state: str, seen: Seen, refusals: Sequence[Refusal]
+) -> tuple[Alert, ...]:
+    """Return the headline edited to a new state, and the transition as a detail below it.
+
+    The first message is the headline itself; what comes later edits it and is told below it.
+    """
+    urgent = state in {"regressed", "killed", "unrecovered"} or "absent_treatment" in verdict.alarms
+    lines = tuple(_lines(watch, verdict, state, seen, refusals))
+    return _alerts(
+        watch, state, lines, f"{state}|{seen.now:.0f}", seen.now, urgent, _KINDS if seen.before else _KINDS[:1]
+    )
+
+
+def _alerts(
+    watch: Watch,
+    state: str,
+    lines: tuple[str, ...],
+    key: str,
+    now: float,
+    urgent: bool,
+    kinds: Sequence[Literal["headline", "detail"]] = _KINDS,
+) -> tuple[Alert, ...]:
+    release, title = watch.release, f"{TITLES[state]}: {_name(watch)}"
+    return tuple(
+        Alert(f"{release.id}|{key}|{kind}", release.message, kind, state, title, lines, now, urgent, watch.links)
+        for kind in kinds
+    )
+
+
+def _name(watch: Watch) -> str:
+    release = watch.release
+    whom = ", for everyone" * release.everyone
+    return f"{release.feature} {release.version} on {release.service}/{release.environment}{whom}"
+
+
+def _lines(watch: Watch, verdict: ReleaseVerdict, state: str, seen: Seen, refusals: Sequence[Refusal]) -> list[str]:
+    """Return the body of a message: the worst first, then what watcher does about it."""
+    if state in {"recovered", "unrecovered"}:
+        return [seen.aftermath]
+    lines = [verdict.reason]
+    if state == "ended":
+        minutes = (seen.now - watch.release.exposed_at) / 60
+        lines.insert(0, f"Last outcome after {reasons.span(minutes)}: {verdict.outcome.value}.")
+    others = [s for s in verdict.streams if s.outcome is Outcome.REGRESSED and s.reason not in verdict.reason]
+    lines += [stream.reason for stream in others[:10]]
+    if seen.beside and state in {"regressed", "killed"}:
+        lines.append(seen.beside)
+    if state == "killed":
+        lines.append(f"Turning {watch.release.feature} off. To re-open it, {_REOPEN[watch.release.strategy]}.")
+    elif state == "regressed":
+        lines.append(_not_killed(watch, refusals))
+    elif state == "healthy":
+        lines += _raising(watch, refusals)
+    elif state == "watching":
+        lines += _watching(watch)
+    return lines + [
+        f"Assumed: {text}." for text in verdict.assumptions[:3] if state in {"healthy", "regressed", "killed"}
+    ]
+
+
+def _not_killed(watch: Watch, refusals: Sequence[Refusal]) -> str:
+    why = "; ".join(refusal.detail for refusal in refusals)
+    if [refusal.reason for refusal in refusals] == ["not_held"]:
+        return f"Turned off if the next block says the same: {why}."
+    if {"not_the_cause", "cause_unclear"} & {refusal.reason for refusal in refusals}:
+        return f"Not turned off: {why}. Please look, and decide."
+    return f"Recommended: turn {watch.release.feature} off. Not done automatically: {why}."
+
+
+def _raising(watch: Watch, refusals: Sequence[Refusal]) -> list[str]:
+    """Return what is done, or recommended, about the share of a healthy release."""
+    step, now = next_step(watch), watch.release.share
+    if step is None or now is None:
+        return []
+    target = f"{watch.release.feature} from {100 * now:.3g} % to {100 * step:.3g} %"
+    if not refusals:
+        return [f"Raising {target} of the users."]
+    why = "; ".join(refusal.detail for refusal in refusals)
+    return [f"Recommended: raise {target} of the users. Not done automatically: {why}."]
+
+
+def _watching(watch: Watch) -> list[str]:
+    """Return how a release is watched, and what that cannot see."""
+    share, alone = watch.release.share, watch.baseline is None
+    lines = [
+        f"Design: {watch.design.value}; rules: {', '.join(rule.label for rule in watch.rules)}.",
+        f"Mode {watch.mode.value}; watched for {reasons.span(watch.horizon / 60)}.",
+    ]
+    if alone and share is not None and 0 < share < 1 - NEAR:
+        lines.append(
+            f"Nothing tells apart who has it: an effect on {100 * share:.3g} % of the users is seen diluted "
+            f"{1 / share:.3g} times, over everybody; count by variant, and name it in `arms`."
+        )
+    return lines
+
+
+def started(watch: Watch, older: Sequence[Watch], beside: Sequence[Watch], now: float) -> tuple[Alert, ...]:
+    """Return what to say when a release starts that supersedes others, or begins beside others of its service."""
+    lines = [f"Supersedes {each.release.id}, {_since(each, now)}." for each in older]
+    if beside:
+        others = ", ".join(f"{each.release.id} ({_since(each, now)})" for each in beside)
+        lines.append(f"Also being watched on {watch.release.service}: {others}.")
+    return _alerts(watch, "watching", tuple(lines), "started", now, False, _KINDS[1:]) if lines else ()
+
+
+def _since(watch: Watch, now: float) -> str:
+    return f"exposed {reasons.span(max(now - watch.release.exposed_at, 0.0) / 60)} earlier"
+
+
+def closed(watch: Watch, status: str, why: str, verdict: ReleaseVerdict | None, now: float) -> tuple[Alert, ...]:
+    """Return what to say when a watch ends because something else happened: how, and what was known by then."""
+    minutes = max(now - watch.release.exposed_at, 0.0) / 60
+    last = "not looked at yet." if verdict is None else f"{verdict.outcome.value}. {verdict.reason}"
+    lines = [f"{why[:1].upper()}{why[1:]}.", f"Last outcome after {reasons.span(minutes)}: {last}"]
+    if status == "everyone":
+        further = reasons.span(watch.horizon / 60)
+        lines.append(f"Watched on for {further}, held against the past of {watch.release.service}.")
+    return _alerts(watch, status, tuple(lines), status, now, False)
+
+
+def kill_delayed(watch: Watch, problem: str, now: float) -> tuple[Alert, ...]:
+    """Return what to say when a kill did not work at the first try, and is tried again."""
+    lines = (f"{problem}.", f"It is being tried again; to be quicker, turn {watch.release.feature} off by hand.")
+    return _alerts(watch, "kill_delayed", lines, "kill_delayed", now, True)
+
+
+def kill_failed(kill: Kill, watch: Watch | None, problem: str, now: float) -> tuple[Alert, ...]:
+    """Return what to say when a kill was given up: people must turn the release off themselves.
+
+    Args:
+        kill: what was given up.
+        watch: of the release it was to turn off; None where a person decided to, and no release was being watched.
+        problem: why it was given up.
+        now: epoch seconds.
+    """
+    state, by_hand = "kill_failed", kill.by_hand
+    first = "Kill failed: decided by hand, and NOT turned off" if by_hand else TITLES[state]
+    title = f"{first}: {kill.release if watch is None else _name(watch)}"
+    decided = [f"Decided {kill.reason}."] if by_hand else []
+    lines = (f"{problem}.", *decided, f"Turn {kill.feature} off {'where it is kept' if by_hand else 'by hand'}.")
+    # Without a release there is no message to edit: each failure is a headline of its own.
+    about, kinds, links = (kill.key, _KINDS[:1], ()) if watch is None else (watch.release.message, _KINDS, watch.links)
+    key = f"{kill.release if watch else kill.key}|{state}|{now:.0f}"
+    return tuple(Alert(f"{key}|{kind}", about, kind, state, title, lines, now, True, links) for kind in kinds)
+
+
+def promotion_failed(watch: Watch, problem: str, now: float) -> tuple[Alert, ...]:
+    """Return what to say when a share could not be raised: it stays, and people may raise it."""
+    lines = (f"{problem}.", "The share stays as it is; raise it by hand if it should be more: a new stage begins.")
+    return _alerts(watch, "not_raised", lines, f"not_raised|{now:.0f}", now, False, _KINDS[1:])
+
+
+def turned_on(watch: Watch, shown: str, minutes: float, now: float) -> tuple[Alert, ...]:
+    """Return what to say when somebody, or a tool, turned a release on again that watcher had turned off."""
+    said = f" ({shown})" if shown else ""
+    lines = (
+        f"{watch.release.feature} is on again{said}, {reasons.span(minutes)} after it was turned off.",
+        "Not by watcher, which never turns anything on: look for a deploy tool that restores what it knows.",
+    )
+    return _alerts(watch, "turned_on", lines, "turned_on", now, True)
