@@ -153,7 +153,7 @@ class Outbox:
     def _off(self, switch: Switch, kill: Kill, too_old: bool) -> dict[str, str]:
         before = switch.read(kill.feature)
         if not before.on:
-            return {"read_back": "off", "note": "already off"}
+            return {"read_back": "off", "note": "already off", **({"after": before.shown} if before.shown else {})}
         if too_old:
             raise SwitchError(
                 f"decision too old: {kill.feature} is still on, and was to be turned off by {kill.switch} more than "

@@ -15,6 +15,7 @@ from watcher.errors import ConfigError
 from watcher.model import SwitchState
 from watcher.switches.command import Command
 from watcher.switches.flagd import Flagd
+from watcher.switches.haproxy import haproxy_switch
 from watcher.switches.launchdarkly import LaunchDarkly
 from watcher.switches.unleash import Unleash
 from watcher.switches.webhook import Webhook
@@ -51,6 +52,7 @@ class Dial(Protocol):
 SWITCHES: dict[str, Callable[[str], Switch]] = {
     "command": Command,
     "flagd": Flagd,
+    "haproxy": haproxy_switch,
     "launchdarkly": LaunchDarkly,
     "unleash": Unleash,
     "webhook": Webhook,

@@ -72,6 +72,46 @@ def check_replaceable(path: str) -> None:
         )
 
 
+def replaced(path: str | Path, before: bytes | None, after: bytes) -> bool:
+    """Replace a file's content, keeping its owner and its mode; False when it is no longer `before`.
+
+    Args:
+        path: a symbolic link is followed: what it points at is replaced, the link stays.
+        before: what the file held when it was read; None replaces whatever is there, or makes the file.
+        after: what it will hold.
+
+    Raises:
+        OSError: the folder or the file does not allow it; EBUSY where the file itself is mounted.
+    """
+    target = Path(os.path.realpath(path, strict=before is not None))
+    kept = target.stat() if target.exists() else None
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(after)
+            file.flush()
+            _made_like(file.fileno(), kept)
+            os.fsync(file.fileno())
+        if before is not None and target.read_bytes() != before:
+            return False
+        os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    _sync_folder(target.parent)
+    return True
+
+
+def _made_like(file: int, kept: os.stat_result | None) -> None:
+    """Give a new file the owner and the mode of the one it replaces, and a later time."""
+    made = os.fstat(file)
+    if kept is not None and made.st_mtime_ns <= kept.st_mtime_ns:
+        # Readers that poll take a file for new only when its time has grown, whatever the clocks say.
+        os.utime(file, ns=(made.st_atime_ns, kept.st_mtime_ns + _LATER))
+    if kept is not None and (made.st_uid, made.st_gid) != (kept.st_uid, kept.st_gid):
+        os.fchown(file, kept.st_uid, kept.st_gid)
+    os.fchmod(file, 0o644 if kept is None else stat.S_IMODE(kept.st_mode))
+
+
 def _replace(path: str, before: bytes, after: bytes) -> bool:
     """Replace a file's content; False when it is no longer `before`.
 
@@ -79,33 +119,12 @@ def _replace(path: str, before: bytes, after: bytes) -> bool:
         SwitchError: the folder or the file does not allow it.
     """
     try:
-        target = Path(path).resolve(strict=True)
-        kept = target.stat()
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(after)
-                file.flush()
-                made = os.fstat(file.fileno())
-                if made.st_mtime_ns <= kept.st_mtime_ns:
-                    # Readers that poll take a file for new only when its time has grown, whatever the clocks say.
-                    os.utime(file.fileno(), ns=(made.st_atime_ns, kept.st_mtime_ns + _LATER))
-                if (made.st_uid, made.st_gid) != (kept.st_uid, kept.st_gid):
-                    os.fchown(file.fileno(), kept.st_uid, kept.st_gid)
-                os.fchmod(file.fileno(), stat.S_IMODE(kept.st_mode))
-                os.fsync(file.fileno())
-            if target.read_bytes() != before:
-                return False
-            os.replace(name, target)
-        finally:
-            Path(name).unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        return replaced(path, before, after)
     except OSError as error:
         fix = "mount its folder instead of the file" if error.errno == errno.EBUSY else (
             "watcher needs write access to its folder, and the right to keep the file's owner"
         )  # fmt: skip
         raise SwitchError(f"{path}: the flags file cannot be replaced: {error.strerror}; {fix}") from error
-    return True
 
 
 def _sync_folder(folder: Path) -> None:
