@@ -27,7 +27,8 @@ INTAKE = CONFIG | LOOK | {"journal", "deployments"}
 CLEARANCE = CONFIG | {"journal", "report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
 STEPS = {"deployments", "intake", "noticing", "afterwards", "clearance", "nightly"}
-DAEMON = ONEOFF | OUTSIDE | STEPS | {"oneoff", "daemon", "server"}
+PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
+DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server"}
 DRILL = INTAKE | {"act", "switches", "report"}
 EVERYTHING = DAEMON | {"assembly", "rehearsal", "drill", "demo", "testing"}
 
@@ -58,6 +59,7 @@ SEES: dict[str, set[str]] = {
     "noticing": INTAKE | {"intake", "look", "releases", "sources"},
     "afterwards": NOUNS | {"journal", "telling"},
     "clearance": CLEARANCE,
+    "preflight": PREFLIGHT,
     "drill": DRILL,
     "daemon": DAEMON,
     "server": DAEMON,
