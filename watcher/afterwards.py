@@ -23,9 +23,9 @@ def report(journal: Journal, entries: list[Pending], now: float) -> None:
         if not isinstance(entry.action, Alert):
             error = f" ({entry.error})" if entry.error else ""
             log.warning("%s of %s: %s%s", entry.kind, entry.action.feature, entry.state, error)
-        watch = _watch(journal, entry) if entry.state == "done" and entry.kind == "kill" else None
-        if watch is not None:
-            journal.intend(telling.kill_done(watch, entry.receipt or {"read_back": "off"}, now), now)
+        watch, action = _watch(journal, entry), entry.action
+        if watch is not None and isinstance(action, Kill) and entry.state == "done":
+            journal.intend(telling.kill_done(action, watch, entry.receipt or {"read_back": "off"}, now), now)
     tell_of_failures(journal, entries, now)
 
 

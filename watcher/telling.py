@@ -18,6 +18,7 @@ TITLES = {
     "healthy": "Healthy, proven",
     "regressed": "REGRESSED",
     "killed": "Killed: REGRESSED, turning it off",
+    "off": "Turned off",
     "kill_delayed": "Kill delayed: REGRESSED, and NOT turned off yet",
     "kill_failed": "Kill failed: REGRESSED, and NOT turned off",
     "recovered": "Recovered, turned off",
@@ -186,12 +187,12 @@ def closed(watch: Watch, status: str, why: str, verdict: ReleaseVerdict | None, 
     return _alerts(watch, status, tuple(lines), status, now, False)
 
 
-def kill_done(watch: Watch, receipt: Mapping[str, str], now: float) -> tuple[Alert, ...]:
+def kill_done(kill: Kill, watch: Watch, receipt: Mapping[str, str], now: float) -> tuple[Alert, ...]:
     """Return what to say when a kill took effect: what its switch says now, and what it said before."""
-    lines = [f"{watch.release.feature} is off, read back: {receipt.get('after') or receipt['read_back']}."]
-    if receipt.get("before"):
-        lines.append(f"Before: {receipt['before']}.")
-    return _alerts(watch, "killed", tuple(lines), "kill_done", now, False, _KINDS[1:])
+    lines = [f"{kill.feature} is off, read back: {receipt.get('after') or receipt['read_back']}."]
+    lines += [f"Before: {receipt['before']}."] if receipt.get("before") else []
+    lines += [f"Decided {kill.reason}."] if kill.by_hand else []
+    return _alerts(watch, "off", tuple(lines), f"off|{kill.key}", now, False, _KINDS[1:])
 
 
 def kill_delayed(watch: Watch, problem: str, now: float) -> tuple[Alert, ...]:
