@@ -136,6 +136,20 @@ def test_the_same_way_of_noticing_or_a_later_time_is_another_release(world, late
     assert [each.status for each in world[1].watches()] == ["superseded", "active"]
 
 
+def test_a_revision_that_comes_back_is_another_release(world):
+    for at in (NOW, NOW + 7200):
+        assert take(world, Exposure("new-checkout", "r7", at, share=0.05, named=False)).new
+        take(world, Exposure("new-checkout", "r8", at + 60, share=0.0, off=True, named=False))
+    assert [each.watch.release.version for each in world[1].watches()] == ["r7", f"r7-{NOW + 7200:.0f}"]
+
+
+def test_what_is_noticed_again_after_a_crash_is_the_running_release(world):
+    exposure = Exposure("new-checkout", "r7", NOW, share=0.05, named=False)
+    first, again = take(world, exposure), take(world, replace(exposure, at=NOW + 15))
+    assert (again.release, again.new) == (first.release, False)
+    assert len(world[1].watches()) == 1
+
+
 def test_releases_of_one_service_at_once_say_so(world):
     take(world, opened())
     take(world, Exposure("shop", "1.2", NOW + 720, previous="1.1"), strategy="canary", by="label version")

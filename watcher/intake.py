@@ -94,6 +94,10 @@ def _start(
     running: Sequence[Watched],
 ) -> Noticed:
     exposure = deployments.fitted(journal, service, exposure)
+    ended = {each.watch.release.id for each in journal.watches(active=False)}
+    if not exposure.named and deployments.name_of(service, exposure) in ended:
+        # What has no name of its own, and whose revision came back, is another release all the same.
+        exposure = replace(exposure, version=f"{exposure.version}-{exposure.at:.0f}")
     release = Release(
         service=service.name,
         environment=service.environment,
