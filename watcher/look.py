@@ -200,7 +200,7 @@ def _judged(
     if split is not None:
         found = fold_split(watch, split, seen.get(SPLIT), states.get(SPLIT))
         states[SPLIT] = found.state
-        said += reasons.split(found.share, found.observed)
+        said += reasons.split(found.share, found.observed, found.blocks, split.events)
         verdicts += judge_split(watch, found, [verdict for verdict in last if verdict.rule == SPLIT])
     elif watch.split is not None:
         said += ("the traffic split is not checked: nobody says what share the release should have",)
