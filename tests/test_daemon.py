@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.timeline import EXPOSED, MINUTE
-from watcher import intake
+from watcher import deployments, intake
 from watcher.act import DECISION_TTL, Outbox
 from watcher.comparison import SPLIT
 from watcher.config import load_installation
@@ -266,7 +266,7 @@ def test_a_switch_that_does_not_answer_is_asked_once_a_minute_and_holds_up_nothi
     world.switch.read = lambda feature: (asked.append(world.now), reading(feature))[1]  # type: ignore[method-assign]
     for second in range(0, 300, 15):
         daemon.step(EXPOSED + second)
-    assert len(asked) <= 5
+    assert len(asked) <= 5 + 1  # and once for the checklist
     assert len(world.active()) == 1
 
 
@@ -277,7 +277,7 @@ def test_a_switch_that_can_be_read_is_where_releases_are_noticed(world: World) -
     world.run(daemon, 1)
     found = load_installation(world.folder / "watcher.yaml")
     waiting = Deployment("shop", "1.2", world.now, previous="1.1")
-    intake.deployed(world.journal, found.services["shop"], waiting, "GitHub deployment")
+    deployments.noted(world.journal, found.services["shop"], waiting, "GitHub deployment")
     world.run(daemon, 1)
     assert world.journal.watches() == []
     world.switch.on["shop"] = 0.05
@@ -291,7 +291,7 @@ def test_a_deployment_told_by_http_starts_when_the_switch_gives_it_traffic(world
     daemon = world.daemon()
     found = load_installation(world.folder / "watcher.yaml")
     waiting = Deployment("shop", "1.2", world.now, previous="1.1")
-    intake.deployed(world.journal, found.services["shop"], waiting, "GitHub deployment")
+    deployments.noted(world.journal, found.services["shop"], waiting, "GitHub deployment")
     world.run(daemon, 5)
     assert world.journal.watches() == []
     world.switch.on["shop"] = 0.05

@@ -23,11 +23,12 @@ POLICY = JUDGE | {"judge", "attribution", "telling"}
 LOOK = POLICY | {"policy", "aftermath"}
 CONFIG = NOUNS | {"secrets", "config"}
 ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
-INTAKE = CONFIG | LOOK | {"journal"}
+INTAKE = CONFIG | LOOK | {"journal", "deployments"}
 CLEARANCE = CONFIG | {"journal", "report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
-STEPS = {"intake", "noticing", "afterwards", "clearance", "nightly"}
-DAEMON = ONEOFF | OUTSIDE | STEPS | {"oneoff", "daemon", "server"}
+STEPS = {"deployments", "intake", "noticing", "afterwards", "clearance", "nightly"}
+PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
+DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server"}
 DRILL = INTAKE | {"act", "switches", "report"}
 EVERYTHING = DAEMON | {"assembly", "rehearsal", "drill", "demo", "testing"}
 
@@ -52,11 +53,13 @@ SEES: dict[str, set[str]] = {
     "switches": NOUNS | {"secrets", "clock"},
     "act": NOUNS | {"journal"},
     "report": NOUNS | {"evidence", "reasons", "attribution"},
+    "deployments": CONFIG | {"journal"},
     "intake": INTAKE,
     "nightly": INTAKE | {"intake", "look"},
     "noticing": INTAKE | {"intake", "look", "releases", "sources"},
     "afterwards": NOUNS | {"journal", "telling"},
     "clearance": CLEARANCE,
+    "preflight": PREFLIGHT,
     "drill": DRILL,
     "daemon": DAEMON,
     "server": DAEMON,

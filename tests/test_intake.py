@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from watcher import intake
+from watcher import deployments, intake
 from watcher.config import load_installation
 from watcher.errors import Refused
 from watcher.journal import Journal
@@ -174,29 +174,29 @@ def test_traffic_that_goes_back_to_the_previous_version_ends_the_watch(world):
 def test_a_deployment_waits_for_exposure_and_gives_it_its_name(world):
     _, journal, service = world
     waiting = Deployment("new-checkout", "1.2.0", NOW - 3600, previous="1.1.0", reversible=False)
-    assert intake.deployed(journal, service, waiting, "GitHub deployment")
-    assert not intake.deployed(journal, service, waiting, "GitHub deployment")
-    assert (journal.watches(), intake.waiting_for(journal, service)) == ([], ("new-checkout",))
+    assert deployments.noted(journal, service, waiting, "GitHub deployment")
+    assert not deployments.noted(journal, service, waiting, "GitHub deployment")
+    assert (journal.watches(), deployments.waiting_for(journal, service)) == ([], ("new-checkout",))
     take(world, Exposure("new-checkout", "2026-11-20T10:00:00Z", NOW, share=0.05, named=False))
     release = journal.watches()[0].watch.release
     assert (release.version, release.previous, release.reversible) == ("1.2.0", "1.1.0", False)
-    assert intake.waiting_for(journal, service) == ()
-    assert not intake.deployed(journal, service, waiting, "GitHub deployment")
+    assert deployments.waiting_for(journal, service) == ()
+    assert not deployments.noted(journal, service, waiting, "GitHub deployment")
 
 
 def test_a_deployment_waits_for_its_own_version(world):
     _, journal, service = world
-    intake.deployed(journal, service, Deployment("shop", "1.3", NOW - 3600), "GitHub deployment")
+    deployments.noted(journal, service, Deployment("shop", "1.3", NOW - 3600), "GitHub deployment")
     take(world, Exposure("shop", "1.2", NOW, previous="1.1"), strategy="canary", by="label version")
     assert journal.watches()[0].watch.release.version == "1.2"
-    assert intake.waiting_for(journal, service) == ("shop",)
+    assert deployments.waiting_for(journal, service) == ("shop",)
 
 
 def test_a_share_of_nothing_told_by_a_person_is_a_deployment(world):
     installation, journal, service = world
     noticed = intake.told(installation, journal, service, opened("1.2.0", share=0.0), "flag", "POST /v1/releases")
     assert (noticed.release, noticed.new) == (None, True)
-    assert intake.waiting_for(journal, service) == ("new-checkout",)
+    assert deployments.waiting_for(journal, service) == ("new-checkout",)
 
 
 def test_strategies_are_named_when_a_service_has_several(world):

@@ -268,7 +268,7 @@ def test_a_pack_that_is_nowhere_says_where_it_was_looked_for_and_what_ships(tmp_
         rule_pack_path("rules/chekout.yaml", tmp_path)
     said = caught.value.problem
     assert str(tmp_path / "rules" / "chekout.yaml") in said
-    assert "checkout, http-opentelemetry, http-prometheus, web-vitals" in said
+    assert "checkout, haproxy, http-opentelemetry, http-prometheus, web-vitals" in said
     assert "did you mean `checkout`" in said
 
 
@@ -288,8 +288,9 @@ def test_a_path_does_not_climb_out_of_the_shipped_packs(tmp_path: Path) -> None:
 # --- the packs that ship --------------------------------------------------------------------------------------------
 
 
-def test_the_four_packs_ship() -> None:
-    assert [path.stem for path in SHIPPED] == ["checkout", "http-opentelemetry", "http-prometheus", "web-vitals"]
+def test_the_five_packs_ship() -> None:
+    shipped = ["checkout", "haproxy", "http-opentelemetry", "http-prometheus", "web-vitals"]
+    assert [path.stem for path in SHIPPED] == shipped
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message
 
 from tests.github import SHA, deployment_status, signed
 from tests.servers.shop import free_port
-from watcher import intake
+from watcher import deployments, intake
 from watcher.config import Installation, load_installation
 from watcher.errors import ConfigError
 from watcher.journal import Journal
@@ -88,7 +88,7 @@ class Here:
     def waits(self, version: str, feature: str = "new-checkout", service: str = "shop") -> bool:
         """Tell whether a version was recorded as waiting for exposure."""
         owner = self.installation.services[service]
-        return not intake.deployed(self.journal, owner, Deployment(feature, version, NOW), "a test")
+        return not deployments.noted(self.journal, owner, Deployment(feature, version, NOW), "a test")
 
     def releases(self) -> list[str]:
         return [each.watch.release.id for each in self.journal.watches()]

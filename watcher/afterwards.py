@@ -18,11 +18,14 @@ REREAD: Final = 600.0
 
 
 def report(journal: Journal, entries: list[Pending], now: float) -> None:
-    """Log what became of kills and promotions, and tell people of those that failed: twice is once."""
+    """Log what became of kills and promotions, and tell people of it: twice is once."""
     for entry in entries:
         if not isinstance(entry.action, Alert):
             error = f" ({entry.error})" if entry.error else ""
             log.warning("%s of %s: %s%s", entry.kind, entry.action.feature, entry.state, error)
+        watch = _watch(journal, entry) if entry.state == "done" and entry.kind == "kill" else None
+        if watch is not None:
+            journal.intend(telling.kill_done(watch, entry.receipt or {"read_back": "off"}, now), now)
     tell_of_failures(journal, entries, now)
 
 

@@ -15,6 +15,7 @@ from watcher.daemon import Daemon
 from watcher.errors import Refused
 from watcher.journal import Journal
 from watcher.model import Exposure
+from watcher.preflight import Preflight, Said, asked, run
 from watcher.secrets import secret
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
@@ -116,6 +117,28 @@ def start_release(config: str, service: str, feature: str, *, now: float, by: st
         )
         found = intake.told(installation, journal, owner, exposure, given["strategy"], f"release start by {by}")
         return found.release or f"{owner.name}/{owner.environment}/{feature}@{exposure.version} waits for exposure"
+
+
+def preflight(config: str, release: str, *, now: float, **given: Any) -> Preflight:
+    """Go through the checklist of a release that the journal knows, or that nobody has made yet.
+
+    Raises:
+        Refused: no such service or strategy, or a version that nobody says.
+    """
+    with _journal(config) as (installation, journal):
+        source = prometheus(installation.metrics)
+        said = Said(
+            strategy=given["strategy"],
+            previous=given["previous"],
+            share=parse_share(given["share"]) if given["share"] else None,
+            reversible=not given["not_reversible"],
+        )
+        service, entry, found = asked(installation, journal, source, release, said, now)
+        told = _alerters(installation)
+        return run(
+            installation, service, entry, found,
+            source=source, switches=switch, alerters=told, journal=journal, now=now,
+        )  # fmt: skip
 
 
 def accept_release(config: str, release: str, rule: str, reason: str, *, now: float, by: str) -> None:

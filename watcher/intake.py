@@ -6,9 +6,9 @@ What is told of these is intended here, too: a watch that ends says how, and one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-from watcher import telling
+from watcher import deployments, telling
 from watcher.config import LONG_PAST, Installation, ReleaseEntry, Service, plan
 from watcher.errors import Refused
 from watcher.journal import Journal, Watched
@@ -19,9 +19,6 @@ SAME = 900.0
 
 EVERYBODY = 0.995
 """Share of the users from which on nobody is left to be a control."""
-
-KEPT = 20
-"""Deployments of a service that wait for exposure, at most: the latest."""
 
 
 @dataclass(frozen=True)
@@ -49,44 +46,14 @@ def told(
         if strategy is not None:
             entry_for(service, strategy)
         waiting = Deployment(exposure.feature, exposure.version, exposure.at, exposure.previous, exposure.reversible)
-        return Noticed(None, deployed(journal, service, waiting, by))
-    entry, known = entry_for(service, strategy), _release_id(service, exposure)
+        return Noticed(None, deployments.noted(journal, service, waiting, by))
+    entry, known = entry_for(service, strategy), deployments.name_of(service, exposure)
     for each in journal.watches(active=True):
         share = each.watch.release.share
         if each.watch.release.id == known and share is not None and exposure.share not in (None, share):
             more = (exposure.share or 0.0) > share
             exposure = replace(exposure, more=more, fewer=not more)
     return take(installation, journal, service, entry, exposure, by)
-
-
-def _release_id(service: Service, exposure: Exposure | Deployment) -> str:
-    return f"{service.name}/{service.environment}/{exposure.feature}@{exposure.version}"
-
-
-def deployed(journal: Journal, service: Service, deployment: Deployment, by: str) -> bool:
-    """Record a version that is on servers and waits for exposure: deploy is not release. False if it was known."""
-    waiting = _waiting(journal, service)
-    if any((each.feature, each.version) == (deployment.feature, deployment.version) for each in waiting):
-        return False
-    name = _release_id(service, deployment)
-    if any(each.watch.release.id == name for each in journal.watches()):
-        return False
-    journal.remember(_key(service), [asdict(each) for each in (*waiting, deployment)[-KEPT:]])
-    journal.audit(deployment.at, None, "deployment noticed", {"deployment": name, "by": by})
-    return True
-
-
-def waiting_for(journal: Journal, service: Service) -> tuple[str, ...]:
-    """Return the features of which a version is deployed and waits for exposure."""
-    return tuple(dict.fromkeys(each.feature for each in _waiting(journal, service)))
-
-
-def _key(service: Service) -> str:
-    return f"deployments/{service.name}/{service.environment}"
-
-
-def _waiting(journal: Journal, service: Service) -> list[Deployment]:
-    return [Deployment(**each) for each in journal.recall(_key(service)) or []]
 
 
 def take(
@@ -126,10 +93,7 @@ def _start(
     by: str,
     running: Sequence[Watched],
 ) -> Noticed:
-    waiting = _waiting(journal, service)
-    fitting = [each for each in waiting if _fits(each, exposure)]
-    if fitting:
-        exposure = _as_deployed(exposure, fitting[-1])
+    exposure = deployments.fitted(journal, service, exposure)
     release = Release(
         service=service.name,
         environment=service.environment,
@@ -144,8 +108,7 @@ def _start(
     watch = plan(installation, service, entry, release, disturbed(journal, service, release))
     if not journal.add_release(watch, exposure.at, by):
         return Noticed(release.id)
-    if fitting:
-        journal.remember(_key(service), [asdict(each) for each in waiting if each not in fitting])
+    deployments.exposed(journal, service, exposure)
     beside = [x.watch for x in journal.watches(active=True) if x.watch.release.id != release.id]
     beside = [x for x in beside if (x.release.service, x.release.environment) == (service.name, service.environment)]
     older = [each.watch for each in running]
@@ -220,22 +183,6 @@ def _noticed_before(journal: Journal, service: Service, exposure: Exposure, by: 
             journal.audit(exposure.at, known.id, "release noticed again", told_of)
             return Noticed(known.id)
     return None
-
-
-def _fits(waiting: Deployment, exposure: Exposure) -> bool:
-    """Tell whether an exposure is what a deployment waits for: of its version, or of one that has no name."""
-    return waiting.feature == exposure.feature and (not exposure.named or waiting.version == exposure.version)
-
-
-def _as_deployed(exposure: Exposure, deployment: Deployment) -> Exposure:
-    """Return an exposure that knows what was said of its deployment."""
-    return replace(
-        exposure,
-        version=deployment.version,
-        named=True,
-        previous=exposure.previous or deployment.previous,
-        reversible=exposure.reversible and deployment.reversible,
-    )
 
 
 def disturbed(journal: Journal, service: Service, release: Release) -> tuple[tuple[float, float], ...]:

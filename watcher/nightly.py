@@ -52,7 +52,7 @@ def learn(installation: Installation, journal: Journal, source: Source, now: flo
             # What is known stays known while something newer cannot be learnt.
             journal.remember(key, {**(record or {"at": now, "digest": ""}), "tried": now})
             watch = replace(watch, excluded=(*watch.excluded, *disturbed(journal, service, watch.release)))
-            learnt = prepare(watch, _Past(watch, source), reach=LASTS)
+            learnt = prepare(watch, Past(watch, source), reach=LASTS)
             # Apart: when it was learnt is asked at every tick, what was learnt at an exposure.
             journal.remember(f"{key}/rules", {name: each.to_json() for name, each in learnt.items()})
             journal.remember(key, {"at": now, "digest": digest(watch), "tried": now})
@@ -113,7 +113,7 @@ def _imagined(installation: Installation, service: Service, entry: ReleaseEntry,
     return plan(installation, service, entry if entry.baseline is None else for_everyone(entry), release)
 
 
-class _Past(Mapping[str, Observations]):
+class Past(Mapping[str, Observations]):
     """The past of a watch, read rule by rule and kept by nobody: four weeks of everything would be too much at once."""
 
     def __init__(self, watch: Watch, source: Source) -> None:

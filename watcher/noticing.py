@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from watcher import intake
+from watcher import deployments, intake
 from watcher.config import Installation, ReleaseEntry, Service, switch_key
 from watcher.errors import ConfigError, Refused, SwitchError, WatcherError
 from watcher.journal import Journal, Watched
@@ -109,7 +109,7 @@ class Noticing:
             return self._changes(key, {name: flags.get(name, shares.NOBODY) for name in entry.features}, now)
         if notice.label is not None and isinstance(self.source, PrometheusSource):
             return self._versions(service, entry, self.source, notice.label, now)
-        features = entry.features if notice.switch else intake.waiting_for(self.journal, service)
+        features = entry.features if notice.switch else deployments.waiting_for(self.journal, service)
         if entry.kill is None or not features:
             return [], {}
         key = f"switch/{service.name}/{entry.strategy.value}/{','.join(features)}"

@@ -6,7 +6,7 @@ everybody has in the end share that one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -184,6 +184,14 @@ def closed(watch: Watch, status: str, why: str, verdict: ReleaseVerdict | None, 
         further = reasons.span(watch.horizon / 60)
         lines.append(f"Watched on for {further}, held against the past of {watch.release.service}.")
     return _alerts(watch, status, tuple(lines), status, now, False)
+
+
+def kill_done(watch: Watch, receipt: Mapping[str, str], now: float) -> tuple[Alert, ...]:
+    """Return what to say when a kill took effect: what its switch says now, and what it said before."""
+    lines = [f"{watch.release.feature} is off, read back: {receipt.get('after') or receipt['read_back']}."]
+    if receipt.get("before"):
+        lines.append(f"Before: {receipt['before']}.")
+    return _alerts(watch, "killed", tuple(lines), "kill_done", now, False, _KINDS[1:])
 
 
 def kill_delayed(watch: Watch, problem: str, now: float) -> tuple[Alert, ...]:

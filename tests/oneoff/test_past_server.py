@@ -309,7 +309,7 @@ def test_the_journal_s_releases_are_bad_once_turning_them_off_helped_and_fine_on
         names = {}
         for hours, feature in ((90, "old"), (40, "a"), (30, "b"), (20, "c"), (10, "d")):
             exposure = Exposure(feature, "r1", NOW - hours * HOUR, share=0.5)
-            names[feature] = intake.take(installation, journal, shop, shop.releases[0], exposure, "test")
+            names[feature] = intake.take(installation, journal, shop, shop.releases[0], exposure, "test").release
         journal.end_release(names["a"], "recovered", "killed", NOW)
         journal.end_release(names["b"], "unrecovered", "killed", NOW)
         rule = shop.rules[0].name

@@ -253,7 +253,7 @@ def test_releases_that_the_journal_remembers_are_judged_as_they_were_watched(pas
     shop, bad = installation.services["shop"], past.versions[2]
     with Journal.open(installation.journal) as journal:
         exposure = Exposure("shop", bad.name, bad.exposed_at, previous="1.1")
-        name = intake.take(installation, journal, shop, shop.releases[0], exposure, "label version")
+        name = intake.take(installation, journal, shop, shop.releases[0], exposure, "label version").release
         assert name is not None
         journal.end_release(name, "recovered", "killed", bad.exposed_at + HOUR)
     found = backtest(folder, "--config", "watcher.yaml")

@@ -307,7 +307,7 @@ def test_a_kill_whose_answer_was_lost_is_found_done_and_not_sent_again(
         proxy.fail(fault)
         killing = kill(impatient, feature, tmp_path / "watcher.db", tries=5)
     assert killing.state == "done"
-    assert killing.entry.receipt == {"read_back": "off", "note": "already off"}
+    assert (killing.entry.receipt or {})["note"] == "already off"
     assert proxy.writes == [off(feature)] * 2
     assert unleash.kills(feature) == 2
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from tests.switches.other_editors import before_replacing
 from watcher.errors import ConfigError, SwitchError
 from watcher.switches import switch
-from watcher.switches.yaml_flags import TRIES, YamlFlags
+from watcher.switches.whole_file import TRIES
+from watcher.switches.yaml_flags import YamlFlags
 
 SHOP = """\
 # Flags of the shop.  Ask #releases before touching them.
@@ -184,20 +185,6 @@ def test_an_owner_that_cannot_be_kept_stops_the_change(file: Path, monkeypatch: 
         YamlFlags(str(file)).kill("new-checkout", "")
     assert file.read_text() == SHOP
     assert os.listdir(file.parent) == [file.name]
-
-
-def before_replacing(monkeypatch: pytest.MonkeyPatch, edit: Callable[[int], object], times: int) -> None:
-    """Let somebody edit the file after the switch has read it and prepared its replacement."""
-    real, done = os.fsync, 0
-
-    def fsync(handle: int) -> None:
-        nonlocal done
-        real(handle)
-        if stat.S_ISREG(os.fstat(handle).st_mode) and done < times:
-            done += 1
-            edit(done)
-
-    monkeypatch.setattr(os, "fsync", fsync)
 
 
 def test_an_edit_made_meanwhile_is_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

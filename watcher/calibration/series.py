@@ -173,12 +173,13 @@ def _with_placebos(
     temper = np.column_stack([placebo.scale_of(shift), placebo.scale_of(loud, placebo.LOUD)])
     seen = np.isfinite(shift)
     both = np.maximum(temper[:, :1] * np.where(seen, shift, 0.0), temper[:, 1:] * np.where(seen, loud, 0.0))
+    room = placebo.measured(placebo.possible(size, horizon, early, allowed), horizon, residual)
     return replace(
         fitted,
         temper=temper,
         unrest=placebo.unrest(residual / noise, found, early).max(axis=1),
         reached=np.where(seen, both, -np.inf),
-        apart=min(found.size, placebo.apart(placebo.possible(size, horizon, early, allowed), horizon)),
+        apart=min(int(seen.any(axis=0).sum()), placebo.apart(room, horizon)),
     )
 
 

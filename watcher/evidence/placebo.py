@@ -86,6 +86,23 @@ def starts(size: int, horizon: int, before: int, block: float, allowed: Flags) -
     return np.asarray(found[(size - horizon - found) % step == 0])
 
 
+def measured(found: Index, horizon: int, residuals: Floats) -> Index:
+    """Return which of them are placebos: those in which enough of any stream was measured.
+
+    >>> residuals = np.array([[np.nan, np.nan, 0.3, -0.1, 0.2]])
+    >>> measured(np.array([3, 2, 1, 0]), 2, residuals)
+    array([3, 2])
+
+    Args:
+        found: where they may begin, [placebo].
+        horizon: blocks each lasts.
+        residuals: of the whole history, [stream, point]; NaN is a gap.
+    """
+    seen = np.concatenate([np.zeros((len(residuals), 1)), np.cumsum(np.isfinite(residuals), axis=1)], axis=1)
+    enough = seen[:, found + horizon] - seen[:, found] >= WHOLE * horizon
+    return np.asarray(found[enough.any(axis=0)])
+
+
 def apart(found: Index, horizon: int) -> int:
     """Return how many of some placebos do not overlap.
 

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from watcher import intake
+from watcher import deployments, intake
 from watcher.config import HttpSettings, Installation, Service
 from watcher.journal import Journal
 from watcher.model import Deployment
@@ -93,7 +93,7 @@ class Releases:
 
     def _deployed(self, service: Service, deployment: Deployment, by: str) -> str:
         """Record a version that waits for exposure; return its name."""
-        new = intake.deployed(self.journal, service, deployment, by)
+        new = deployments.noted(self.journal, service, deployment, by)
         name = f"{service.name}/{service.environment}/{deployment.feature}@{deployment.version}"
         log.info("%s: %s waits for exposure%s", by, name, "" if new else " (known already)")
         return name

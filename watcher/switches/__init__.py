@@ -14,6 +14,9 @@ from typing import Protocol, cast, runtime_checkable
 from watcher.errors import ConfigError
 from watcher.model import SwitchState
 from watcher.switches.command import Command
+from watcher.switches.flagd import Flagd
+from watcher.switches.haproxy import haproxy_switch
+from watcher.switches.launchdarkly import LaunchDarkly
 from watcher.switches.unleash import Unleash
 from watcher.switches.webhook import Webhook
 from watcher.switches.yaml_flags import YamlFlags
@@ -47,8 +50,11 @@ class Dial(Protocol):
 
 
 SWITCHES: dict[str, Callable[[str], Switch]] = {
-    "unleash": Unleash,
     "command": Command,
+    "flagd": Flagd,
+    "haproxy": haproxy_switch,
+    "launchdarkly": LaunchDarkly,
+    "unleash": Unleash,
     "webhook": Webhook,
     "yaml_flags": YamlFlags,
 }

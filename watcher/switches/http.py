@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from math import isfinite
 from time import monotonic
 from typing import Any, Final
 
@@ -46,6 +47,15 @@ class Answer:
             raise SwitchError(f"{who} answered with {page} instead of JSON: is a login in front of it?") from None
 
 
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return how many seconds `Retry-After` asks to wait; None where it is absent, a date, or no time at all."""
+    try:
+        wait = float(headers["Retry-After"])
+    except (KeyError, ValueError):
+        return None  # the outbox has a pace of its own
+    return max(wait, 0.0) if isfinite(wait) else None
+
+
 def ask(
     method: str,
     url: str,
@@ -56,6 +66,7 @@ def ask(
     ca_file: str | None = None,
     patience: tuple[float, float] = PATIENCE,
     secrets: Collection[str] = (),
+    wait: Callable[[Mapping[str, str]], float | None] = retry_after,
 ) -> Answer:
     """Send one request and return its answer.
 
@@ -68,6 +79,7 @@ def ask(
         ca_file: certificates to trust, instead of the system's.
         patience: seconds to connect, and to wait for each part of the answer.
         secrets: never shown in an error.
+        wait: reads from the headers of a refusal how many seconds to wait.
 
     Raises:
         SwitchError: no answer in time, or one that says no; `permanent` where asking again cannot help.
@@ -117,19 +129,12 @@ def ask(
     if 200 <= status < 300 or status in accept:
         return Answer(status, content)
     words = " ".join(clean(content[:_LONGEST_WORDS].decode("utf-8", "replace")).split())
-    raise _refused(clean(where), status, words, _wait(response.headers.get("Retry-After")))
+    raise _refused(clean(where), status, words, wait(response.headers))
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Keep `requests` from adding credentials of a .netrc file in place of ours."""
     return request
-
-
-def _wait(header: str | None) -> float | None:
-    try:
-        return None if header is None else max(float(header), 0.0)
-    except ValueError:
-        return None  # a date: the outbox has a pace of its own
 
 
 def _refused(where: str, status: int, words: str, wait: float | None) -> SwitchError:

@@ -12,13 +12,8 @@ order, quoting, line ends) stays as people wrote it, so the change reads as one 
 from __future__ import annotations
 
 import difflib
-import errno
-import os
-import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -34,11 +29,7 @@ from ruamel.yaml.events import (
 
 from watcher.errors import ConfigError, SwitchError
 from watcher.model import SwitchState
-
-LARGEST = 1 << 20
-"""Bytes; a flags file beyond this is not one."""
-TRIES = 5
-"""How often a file that others keep changing is read anew before giving up."""
+from watcher.switches import whole_file
 
 Keys = tuple[str | None, ...]
 """Mapping keys that lead to a value; None for an item of a sequence or a key that is no scalar."""
@@ -70,7 +61,7 @@ class YamlFlags:
         Raises:
             SwitchError: the file cannot be read, or does not say plainly whether the feature is enabled.
         """
-        flag = _find(self.path, _read(self.path), feature)
+        flag = _find(self.path, whole_file.read(self.path), feature)
         share = 1.0 if flag.percentage is None else flag.percentage / 100
         shown = f"enabled: {str(flag.on).lower()}"
         shown += "" if flag.percentage is None else f", rollout_percentage: {flag.percentage:g}"
@@ -82,22 +73,16 @@ class YamlFlags:
         Raises:
             SwitchError: a kill would fail: the file, its folder or the flag does not allow it.
         """
-        flag = _find(self.path, _read(self.path), feature)
+        flag = _find(self.path, whole_file.read(self.path), feature)
         _check_own(self.path, feature, flag)
-        target = Path(self.path).resolve()
-        if not os.access(target.parent, os.W_OK):
-            raise SwitchError(
-                f"{self.path}: its folder cannot be written; watcher needs that to replace the file", permanent=True
-            )
+        whole_file.check_replaceable(self.path)
         line = f"{self.path}:{flag.line}: features.{feature}.enabled"
         return f"{line}: true -> false" if flag.on else f"{line} is false already; nothing would be written"
 
     def kill(self, feature: str, reason: str) -> None:
         """Set `enabled: false` of the feature, and nothing else; a feature that is off is left alone.
 
-        The file is replaced as a whole, so a reader sees the old or the new one. When somebody changed it since it was
-        read, it is read and edited anew: their change is kept. (What is written between that last comparison and the
-        replacement, microseconds later, is beyond what the file system lets us see.)
+        The file is replaced as a whole; an edit that somebody makes meanwhile is kept.
 
         Args:
             feature: a key of `features`.
@@ -106,18 +91,19 @@ class YamlFlags:
         Raises:
             SwitchError: the feature is still on, and why.
         """
-        for _ in range(TRIES):
-            before = _read(self.path)
-            flag = _find(self.path, before, feature)
-            if not flag.on:
-                return
-            _check_own(self.path, feature, flag)
-            if _replace(self.path, before, before[: flag.start] + b"false" + before[flag.end :]):
-                break
-        else:
-            raise _wrong(self.path, feature, f"could not be set: the file was changed by somebody else {TRIES} times")
+        if not whole_file.edit(self.path, lambda before: self._off(before, feature)):
+            times = whole_file.TRIES
+            raise _wrong(self.path, feature, f"could not be set: the file was changed by somebody else {times} times")
         if self.read(feature).on:
             raise _wrong(self.path, feature, "was set to false, but reads true again: somebody else writes this file")
+
+    def _off(self, before: bytes, feature: str) -> bytes | None:
+        """Return the file with the feature off, None when it is."""
+        flag = _find(self.path, before, feature)
+        if not flag.on:
+            return None
+        _check_own(self.path, feature, flag)
+        return before[: flag.start] + b"false" + before[flag.end :]
 
 
 @dataclass(frozen=True)
@@ -145,17 +131,6 @@ def _check_own(path: str, feature: str, flag: _Enabled) -> None:
 
 def _wrong(path: str, feature: str, problem: str) -> SwitchError:
     return SwitchError(f"{path}: features.{feature}.enabled {problem}", permanent=True)
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST + 1)
-    except OSError as error:
-        raise SwitchError(f"{path}: the flags file cannot be read: {error.strerror}") from error
-    if len(content) > LARGEST:
-        raise SwitchError(f"{path}: more than {LARGEST >> 20} MiB is not a flags file; check the path")
-    return content
 
 
 def _values(events: Iterable[Event]) -> Iterator[tuple[Keys, NodeEvent]]:
@@ -284,45 +259,3 @@ def _absent(path: str, values: list[tuple[Keys, NodeEvent]], feature: str) -> Sw
             f"{path}: features.{feature}: expected a mapping of its own with the key `enabled`", permanent=True
         )
     return _wrong(path, feature, "is missing; write it out as true or false at the feature itself")
-
-
-def _replace(path: str, before: bytes, after: bytes) -> bool:
-    """Replace a file's content; False when it is no longer `before`.
-
-    Raises:
-        SwitchError: the folder or the file does not allow it.
-    """
-    try:
-        target = Path(path).resolve(strict=True)
-        kept = target.stat()
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(after)
-                file.flush()
-                made = os.fstat(file.fileno())
-                if (made.st_uid, made.st_gid) != (kept.st_uid, kept.st_gid):
-                    os.fchown(file.fileno(), kept.st_uid, kept.st_gid)
-                os.fchmod(file.fileno(), stat.S_IMODE(kept.st_mode))
-                os.fsync(file.fileno())
-            if target.read_bytes() != before:
-                return False
-            os.replace(name, target)
-        finally:
-            Path(name).unlink(missing_ok=True)
-        _sync_folder(target.parent)
-    except OSError as error:
-        fix = "mount its folder instead of the file" if error.errno == errno.EBUSY else (
-            "watcher needs write access to its folder, and the right to keep the file's owner"
-        )  # fmt: skip
-        raise SwitchError(f"{path}: the flags file cannot be replaced: {error.strerror}; {fix}") from error
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a replacement in the folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

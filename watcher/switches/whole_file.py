@@ -1,0 +1,136 @@
+"""Files that people edit too, changed as a whole: a reader sees the old or the new one, and nobody's edit is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from watcher.errors import SwitchError
+
+LARGEST = 1 << 20
+"""Bytes; a flags file beyond this is not one."""
+TRIES = 5
+"""How often a file that others keep changing is read anew before giving up."""
+
+_LATER = 10**9
+"""Nanoseconds: a difference that every file system can express."""
+
+
+def read(path: str) -> bytes:
+    """Return what a flags file holds.
+
+    Raises:
+        SwitchError: it cannot be read, or is too large to be one.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise SwitchError(f"{path}: the flags file cannot be read: {error.strerror}") from error
+    if len(content) > LARGEST:
+        raise SwitchError(f"{path}: more than {LARGEST >> 20} MiB is not a flags file; check the path")
+    return content
+
+
+def edit(path: str, change: Callable[[bytes], bytes | None]) -> bool:
+    """Replace what a file holds by what `change` makes of it; None leaves it alone.
+
+    When somebody changed the file since it was read, it is read and edited anew: their change is kept. (What is written
+    between that last comparison and the replacement, microseconds later, is beyond what the file system lets us see.)
+
+    Args:
+        path: the file. A symbolic link is followed: what it points at is replaced, the link stays.
+        change: pure; may be asked several times, and may raise SwitchError.
+
+    Returns:
+        False when others kept changing it, so that nothing was done.
+
+    Raises:
+        SwitchError: the folder or the file does not allow it.
+    """
+    for _ in range(TRIES):
+        before = read(path)
+        after = change(before)
+        if after is None or _replace(path, before, after):
+            return True
+    return False
+
+
+def check_replaceable(path: str) -> None:
+    """See whether a file could be replaced.
+
+    Raises:
+        SwitchError: its folder cannot be written.
+    """
+    if not os.access(Path(path).resolve().parent, os.W_OK):
+        raise SwitchError(
+            f"{path}: its folder cannot be written; watcher needs that to replace the file", permanent=True
+        )
+
+
+def replaced(path: str | Path, before: bytes | None, after: bytes) -> bool:
+    """Replace a file's content, keeping its owner and its mode; False when it is no longer `before`.
+
+    Args:
+        path: a symbolic link is followed: what it points at is replaced, the link stays.
+        before: what the file held when it was read; None replaces whatever is there, or makes the file.
+        after: what it will hold.
+
+    Raises:
+        OSError: the folder or the file does not allow it; EBUSY where the file itself is mounted.
+    """
+    target = Path(os.path.realpath(path, strict=before is not None))
+    kept = target.stat() if target.exists() else None
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(after)
+            file.flush()
+            _made_like(file.fileno(), kept)
+            os.fsync(file.fileno())
+        if before is not None and target.read_bytes() != before:
+            return False
+        os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    _sync_folder(target.parent)
+    return True
+
+
+def _made_like(file: int, kept: os.stat_result | None) -> None:
+    """Give a new file the owner and the mode of the one it replaces, and a later time."""
+    made = os.fstat(file)
+    if kept is not None and made.st_mtime_ns <= kept.st_mtime_ns:
+        # Readers that poll take a file for new only when its time has grown, whatever the clocks say.
+        os.utime(file, ns=(made.st_atime_ns, kept.st_mtime_ns + _LATER))
+    if kept is not None and (made.st_uid, made.st_gid) != (kept.st_uid, kept.st_gid):
+        os.fchown(file, kept.st_uid, kept.st_gid)
+    os.fchmod(file, 0o644 if kept is None else stat.S_IMODE(kept.st_mode))
+
+
+def _replace(path: str, before: bytes, after: bytes) -> bool:
+    """Replace a file's content; False when it is no longer `before`.
+
+    Raises:
+        SwitchError: the folder or the file does not allow it.
+    """
+    try:
+        return replaced(path, before, after)
+    except OSError as error:
+        fix = "mount its folder instead of the file" if error.errno == errno.EBUSY else (
+            "watcher needs write access to its folder, and the right to keep the file's owner"
+        )  # fmt: skip
+        raise SwitchError(f"{path}: the flags file cannot be replaced: {error.strerror}; {fix}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a replacement in the folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
