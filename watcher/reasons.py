@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 
-from watcher.model import Calibration, Design, Kind, Labels, Needs, Outcome, Rule, Selector, Verdict, Watch, Worse
+from watcher.model import Calibration, Design, Kind, Labels, Needs, Outcome, Rule, Verdict, Watch, Worse
 
 
 def subject(rule: Rule, labels: Labels) -> str:
@@ -94,16 +94,14 @@ def absent(watch: Watch, rule: Rule, labels: Labels, which: str, blocks: int) ->
     return f"{subject(rule, labels)}: {silent}."
 
 
-def split(share: float | None, observed: Sequence[float], blocks: int, assigned: Selector) -> tuple[str, ...]:
-    """Return how users are split between the arms, or that nobody was counted in all blocks so far.
+def split(share: float | None, observed: Sequence[float]) -> tuple[str, ...]:
+    """Return how users are split between the arms: nothing before there are any.
 
-    >>> split(0.05, (0.0512, 0.047, 0.0555), 20, Selector("sessions_total"))
+    >>> split(0.05, (0.0512, 0.047, 0.0555))
     ('the release gets 5.12 % (4.7 to 5.55 %) of the users; 5 % is configured',)
     """
-    if share is None or not blocks:
+    if share is None or not observed[0] >= 0:
         return ()
-    if not observed[0] >= 0:
-        return (f"the traffic split is not checked: {assigned} counted nobody in either arm",)
     return (f"the release gets {_of_users(observed)}; {100 * share:g} % is configured",)
 
 

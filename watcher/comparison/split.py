@@ -29,10 +29,10 @@ class SplitEvidence:
     share: float | None
 
     @property
-    def blocks(self) -> int:
-        """How many blocks of the present stage were counted."""
-        # A state of before this was kept says nothing of it.
-        return int(self.state.get("blocks", 0))
+    def is_empty(self) -> bool:
+        """Whether blocks of the present stage were counted, and nobody in them."""
+        # A state of before blocks were kept says nothing of it.
+        return self.state.get("blocks", 0) > 0 and not self.observed[0] >= 0
 
     @property
     def observed(self) -> tuple[float, float, float]:

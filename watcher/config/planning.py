@@ -33,6 +33,15 @@ def filled_key(installation: Installation, entry: ReleaseEntry, release: Release
     return _Filling(installation, entry, release).switch()
 
 
+def filled_split(installation: Installation, entry: ReleaseEntry, release: Release) -> Split | None:
+    """Return the traffic split of a release, its counter narrowed to it; None where none is asked for.
+
+    Raises:
+        ConfigError: the counter needs something that the release does not have, such as {previous}.
+    """
+    return _Filling(installation, entry, release).split()
+
+
 def plan(
     installation: Installation,
     service: Service,
