@@ -44,7 +44,9 @@ def flags(folder: Path, runs: int) -> Iterator[Withdrawal]:
 
 STRATEGIES: Mapping[str, Strategy] = {
     "flag": Strategy(
-        unleash_server.missing, f"errors {flagged.USUAL:.0%} -> {flagged.BAD:.0%} for half of the users", flags
+        unleash_server.missing,
+        f"errors {100 * flagged.USUAL:g} % -> {100 * flagged.BAD:g} % for half of the users",
+        flags,
     ),
 }
 
