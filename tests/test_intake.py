@@ -171,6 +171,14 @@ def test_when_everybody_has_it_the_watch_goes_on_against_the_past(world):
     assert {entry.release for entry in world[1].actions()} == {"shop/production/new-checkout@r1"}
 
 
+@pytest.mark.parametrize(("share", "alone"), [(1.0, True), (0.9, False), (None, False)])
+def test_what_everybody_gets_at_once_is_held_against_the_past_from_the_start(world, share, alone):
+    assert take(world, opened(share=share)).release == "shop/production/new-checkout@r1"
+    (watched,) = world[1].watches()
+    assert (watched.watch.baseline is None) == (watched.watch.treatment is None) == alone
+    assert watched.watch.history == (28 if alone else 1) * 86_400.0
+
+
 def test_a_stage_said_twice_is_one(world):
     take(world, opened())
     for _ in range(2):

@@ -201,6 +201,8 @@ def _judged(
         found = fold_split(watch, split, seen.get(SPLIT), states.get(SPLIT))
         states[SPLIT] = found.state
         said += reasons.split(found.share, found.observed)
+        if found.is_empty:
+            said += (f"the traffic split is not checked: {split.events} counted nobody in either arm",)
         verdicts += judge_split(watch, found, [verdict for verdict in last if verdict.rule == SPLIT])
     elif watch.split is not None:
         said += ("the traffic split is not checked: nobody says what share the release should have",)

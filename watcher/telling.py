@@ -232,6 +232,7 @@ def turned_on(watch: Watch, shown: str, minutes: float, now: float) -> tuple[Ale
     said = f" ({shown})" if shown else ""
     lines = (
         f"{watch.release.feature} is on again{said}, {reasons.span(minutes)} after it was turned off.",
-        "Not by watcher, which never turns anything on: look for a deploy tool that restores what it knows.",
+        "Not by watcher, which never turns anything on: unless somebody meant to, look for a deploy tool that restores "
+        "what it knows.",
     )
     return _alerts(watch, "turned_on", lines, "turned_on", now, True)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.preflight.world import ALONE, FLAG, MINUTE, NOW, SERVICE, TOP, World, observed, users
 from watcher.comparison import SPLIT
+from watcher.config import plan
 from watcher.errors import SourceRefused
+from watcher.intake import for_everyone
 from watcher.model import Stage
 from watcher.preflight import Line
 
@@ -42,6 +46,19 @@ def test_a_split_that_cannot_be_read_fails_and_hides_nothing_else(world: World) 
     assert [(line.check, line.status, line.said) for line in found.missing] == [
         ("exposure", "fail", "how users are split cannot be said: no such label")
     ]
+
+
+def test_a_counter_that_counts_nobody_is_no_counter_of_users(world: World) -> None:
+    nobody = users(0.5, treated=0)
+    arms = (each for each in (nobody.baseline, nobody.treatment) if each is not None)
+    baseline, treatment = (replace(arm, events=0 * arm.events, total=0 * arm.total) for arm in arms)
+    world.source.observations = {
+        **world.source.observations,
+        SPLIT: replace(nobody, baseline=baseline, treatment=treatment),
+    }
+    [line] = world.missing("exposure")
+    assert (line.status, line.do) == ("warn", "check its name and labels")
+    assert line.said.startswith("sessions_total counted nobody in the last minutes: the split will not be checked")
 
 
 def test_without_a_counter_of_users_the_split_will_not_be_checked(world: World) -> None:
@@ -120,6 +137,24 @@ def test_once_everybody_has_it_a_release_is_held_against_the_past(world: World) 
     found = world.run()
     assert found.release == "shop/production/new-checkout@1.2.0+everyone"
     assert "everybody, held against the past: there are no arms" in [line.said for line in found.lines]
+
+
+def test_what_was_opened_for_all_at_once_is_asked_about_as_it_is_watched(world: World) -> None:
+    world.without("warm_up: 0s", "warm_up: 0s\n    watch_for: 1h")
+    world.share, world.switch.on = 1.0, {"new-checkout": 1.0}
+    whole = observed(0.02, hours=24, features=("",), alone=True, units=1)
+    world.source.observations = {"errors": whole, "orders": whole}
+    installation, service = world.installation, world.installation.services["shop"]
+    entry = for_everyone(service.releases[0])
+    world.journal.add_release(plan(installation, service, entry, world.release), NOW, "a test")
+    assert "everybody, held against the past: there are no arms" in [line.said for line in world.run().lines]
+
+
+def test_the_counter_of_the_split_is_narrowed_to_the_release(world: World) -> None:
+    world.without("assigned: sessions_total", """assigned: 'sessions_total{feature="{feature}"}'""")
+    assert any(
+        'is checked on sessions_total{feature="new-checkout"}: ' in line.said for line in world.lines("exposure")
+    )
 
 
 def test_a_switch_that_is_read_for_releases_notices_the_features_it_names(world: World) -> None:

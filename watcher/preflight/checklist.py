@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from watcher import clearance, nightly
 from watcher.act import Alerter
-from watcher.config import Installation, ReleaseEntry, Service, plan
+from watcher.config import Installation, ReleaseEntry, Service, filled_split, plan
 from watcher.errors import SourceError
 from watcher.intake import disturbed, for_everyone
 from watcher.journal import Journal
@@ -55,9 +55,10 @@ def run(
         ConfigError: the configuration is wrong, or needs something that the release does not have.
         JournalError: the journal cannot be read.
     """
-    entry = for_everyone(entry) if release.everyone else entry
-    watch = _watch(installation, service, entry, release, journal)
     known = next((each.watch for each in journal.watches() if each.watch.release.id == release.id), None)
+    at_once = entry.baseline is not None and known is not None and known.baseline is None
+    entry = for_everyone(entry) if release.everyone or at_once else entry
+    watch = _watch(installation, service, entry, release, journal)
     learnt = _learnt(installation, journal, watch, known, source, now)
     turning = read_switch(watch, switches)
     share = configured_share(watch, turning)
@@ -83,7 +84,7 @@ def _watch(
 ) -> Watch:
     """Return the watch there would be; what is wrong with its split is a line of the checklist, not of the log."""
     watch = plan(installation, service, replace(entry, split=None), release, disturbed(journal, service, release))
-    return replace(watch, split=entry.split)
+    return replace(watch, split=filled_split(installation, entry, release))
 
 
 def _sharing(watch: Watch, share: float | None) -> Watch:

@@ -33,8 +33,8 @@ def effect(watch: Watch, share: float | None, seen: Measured) -> Iterator[Line]:
     alone = watch.baseline is None
     planned = 1.0 if alone else share or TAKEN
     if planned == 1.0 and not alone:
-        fix = "begin with a smaller share, or leave `arms` out"
-        yield Line("effect", "fail", "with nobody left in the baseline, nothing can be found", fix)
+        fix = "begin with a smaller share; to see what the past can find, leave `arms` out"
+        yield Line("effect", "fail", "with nobody left in the baseline, nothing can be found in arms", fix)
         return
     diluted = share if alone and share is not None else 1.0
     rules = tuple(rule for rule in watch.rules if rule.name in seen.learnt)

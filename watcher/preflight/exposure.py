@@ -99,7 +99,7 @@ def _arms(watch: Watch, entry: ReleaseEntry, share: float | None) -> Iterator[Li
             "exposure",
             "fail",
             f"all users get it: nobody is left in the baseline ({written(watch.baseline)}) to hold it against",
-            "begin with a smaller share; or leave `arms` out, to hold it against the past",
+            "begin with a smaller share: opened for all at once, it is held against the past alone",
         )
     else:
         yield Line("exposure", "pass", f"{100 * share:.3g} % of the users: {arms}")
@@ -124,7 +124,17 @@ def _observed(watch: Watch, entry: ReleaseEntry, seen: Measured, begun: bool) ->
         fix = f"see that {watch.split.assigned} can be read, and run this again"
         yield Line("exposure", "fail", f"how users are split cannot be said: {problem}", fix)
         return
-    found = fold_split(watch, rule, seen.lately[SPLIT], None)
+    lately = seen.lately[SPLIT]
+    if not any(arm.total.any() for arm in (lately.baseline, lately.treatment) if arm is not None):
+        yield Line(
+            "exposure",
+            "warn",
+            f"{watch.split.assigned} counted nobody in the last minutes: the split will not be checked, unless it only "
+            "counts once a release runs",
+            "check its name and labels",
+        )
+        return
+    found = fold_split(watch, rule, lately, None)
     if not found.observed[0] >= 0:
         why = "nobody was counted since its warm-up" if begun else "before the release there is none to observe"
         yield Line("exposure", "pass", f"the split is checked on {watch.split.assigned}: {why}")
