@@ -86,6 +86,21 @@ def starts(size: int, horizon: int, before: int, block: float, allowed: Flags) -
     return np.asarray(found[(size - horizon - found) % step == 0])
 
 
+def measured(residuals: Floats, found: Index, horizon: int) -> Flags:
+    """Tell which placebos enough was measured of, by any stream, to say something, [placebo].
+
+    Args:
+        residuals: of the whole history, [stream, point]; NaN is a gap.
+        found: where placebos begin, [placebo].
+        horizon: blocks every placebo lasts.
+    """
+    enough = np.zeros(found.size, dtype=bool)
+    for row in residuals:
+        seen = np.concatenate([[0], np.cumsum(np.isfinite(row))])
+        enough |= seen[found + horizon] - seen[found] >= WHOLE * horizon
+    return enough
+
+
 def apart(found: Index, horizon: int) -> int:
     """Return how many of some placebos do not overlap.
 
