@@ -168,7 +168,7 @@ def test_a_young_service_has_no_longer_a_past_than_was_measured_however_long_a_o
 
 
 def test_placebos_of_which_nothing_was_measured_are_not_counted():
-    """Two hours each, from three hours on: 70 in six days; where four days lie idle, 11 on the first and 12 on the last."""
+    """Two hours each, from three hours on: 70 in six days; where four lie idle, 11 on the first and 12 on the last."""
     whole = daily(6).between(0, EXPOSED)
     full, idle = (
         learn(LOAD, given, Design.BEFORE_AFTER, block=600.0, horizon=7200.0).apart

@@ -23,9 +23,12 @@ def report(journal: Journal, entries: list[Pending], now: float) -> None:
         if not isinstance(entry.action, Alert):
             error = f" ({entry.error})" if entry.error else ""
             log.warning("%s of %s: %s%s", entry.kind, entry.action.feature, entry.state, error)
-        watch = _watch(journal, entry) if entry.state == "done" and entry.kind == "kill" else None
-        if watch is not None:
+        watch = _watch(journal, entry) if entry.state == "done" else None
+        if watch is not None and isinstance(entry.action, Kill):
             journal.intend(telling.kill_done(watch, entry.receipt or {"read_back": "off"}, now), now)
+        elif watch is not None and isinstance(entry.action, Promote):
+            receipt = entry.receipt or {"read_back": f"{entry.action.share:g}"}
+            journal.intend(telling.promotion_done(watch, entry.action, receipt, now), now)
     tell_of_failures(journal, entries, now)
 
 
