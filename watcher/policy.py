@@ -106,7 +106,8 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
     """Return every interlock that stands against a kill."""
     worst = [stream for stream in verdict.streams if stream.outcome is Outcome.REGRESSED]
     held = [stream for stream in worst if stream.held >= HELD]
-    learnt = [stream for stream in held if not stream.assumed]
+    # What will stand against a kill once evidence has held is said at once: people are told of a regression only once.
+    learnt = [stream for stream in held or worst if not stream.assumed]
     sound = [stream for stream in learnt if stream.sick_unit is None]
     rules = {stream.rule for stream in sound}
     critical = any(stream.critical for stream in sound)
@@ -123,7 +124,7 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
             "the comparison itself is broken",
         ),
         ("not_held", not held, f"evidence must hold for {HELD} consecutive blocks"),
-        ("assumed", bool(held) and not learnt, _why_assumed(watch)),
+        ("assumed", bool(worst) and not learnt, _why_assumed(watch)),
         ("one_unit", bool(learnt) and not sound, _sick(learnt)),
         (
             "quorum",

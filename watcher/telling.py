@@ -133,8 +133,9 @@ def _lines(watch: Watch, verdict: ReleaseVerdict, state: str, seen: Seen, refusa
 
 
 def _not_killed(watch: Watch, refusals: Sequence[Refusal]) -> str:
-    why = "; ".join(refusal.detail for refusal in refusals)
-    if [refusal.reason for refusal in refusals] == ["not_held"]:
+    lasting = [refusal for refusal in refusals if refusal.reason != "not_held"]
+    why = "; ".join(refusal.detail for refusal in lasting or refusals)
+    if not lasting:
         return f"Turned off if the next block says the same: {why}."
     if {"not_the_cause", "cause_unclear"} & {refusal.reason for refusal in refusals}:
         return f"Not turned off: {why}. Please look, and decide."
