@@ -149,6 +149,35 @@ def test_what_was_released_or_went_wrong_before_is_neither_usual_nor_a_placebo()
     assert ignored.reached.shape[1] - excluded.reached.shape[1] == (1 + 2 + 3) * 2 - 1
 
 
+def unmeasured(seen: Observations, start: float, end: float) -> Observations:
+    """Return the same with nothing measured in some stretch before exposure, seconds."""
+    out = (seen.ends > EXPOSED - start) & (seen.ends <= EXPOSED - end)
+    arm = seen.treatment
+    gap = replace(arm, events=np.where(out, 0.0, arm.events), total=np.where(out, 0.0, arm.total))
+    return replace(seen, treatment=gap)
+
+
+def test_a_young_service_has_no_longer_a_past_than_was_measured_however_long_a_one_was_asked_for():
+    whole = daily(6).between(0, EXPOSED)
+    asked, known = (
+        learn(LOAD, given, Design.BEFORE_AFTER, block=600.0, horizon=7200.0)
+        for given in (unmeasured(whole, 6 * 86_400, 86_400), whole.between(EXPOSED - 86_400, EXPOSED))
+    )
+    assert asked.digest == known.digest
+    assert asked.notes[0].startswith("no daily season is known: 24 h of history")
+
+
+def test_placebos_of_which_nothing_was_measured_are_not_counted():
+    """Two hours each, from three hours on: 70 in six days; where four lie idle, 11 on the first and 12 on the last."""
+    whole = daily(6).between(0, EXPOSED)
+    full, idle = (
+        learn(LOAD, given, Design.BEFORE_AFTER, block=600.0, horizon=7200.0).apart
+        for given in (whole, unmeasured(whole, 5 * 86_400, 86_400))
+    )
+    assert full == 70
+    assert 20 <= idle <= 23
+
+
 @pytest.mark.parametrize(("minutes", "judged"), [(19, False), (20, True)])
 def test_a_series_needs_twenty_blocks(minutes: int, judged: bool):
     seen = before(ratio(alone=True)).between(EXPOSED - minutes * MINUTE, EXPOSED)

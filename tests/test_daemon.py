@@ -180,7 +180,7 @@ def test_without_being_armed_a_larger_share_is_recommended(world: World) -> None
     world.run(daemon, 60)
     assert world.switch.promotions == []
     [headline] = [each for each in world.alerter.delivered if each.state == "healthy" and each.kind == "headline"]
-    assert any("Recommended: raise shop from 5 % to 25 % of the users" in line for line in headline.lines)
+    assert any("Recommended: raise shop 1.2 from 5 % to 25 % of the users" in line for line in headline.lines)
 
 
 def test_a_canary_that_regresses_at_a_later_stage_is_killed_and_never_raised_again(world: World) -> None:
@@ -238,7 +238,7 @@ def test_a_release_turned_on_again_within_minutes_of_its_kill_is_told_at_once_an
     assert len(world.said("turned_on")) == 2
     told = next(alert for alert in world.alerter.delivered if alert.state == "turned_on")
     assert told.urgent
-    assert told.lines[0].startswith("shop is on again (5 % in memory), ")
+    assert told.lines[0].startswith("shop 1.2 gets traffic again (5 % in memory), ")
     assert world.switch.kills == ["shop"]
 
 
@@ -255,6 +255,9 @@ def test_a_kill_that_does_not_work_at_once_is_told_at_once_and_again_when_it_is_
     assert len(world.said("kill_delayed")) == 2
     assert len(world.said("kill_failed")) == 2
     assert world.switch.kills == []
+    assert world.said("unrecovered") == ["Unrecovered: NOT turned off, and NOT better: shop 1.2 on shop/production"] * 2
+    told = next(alert for alert in world.alerter.delivered if alert.state == "unrecovered")
+    assert told.lines[0].endswith("not back within the margin 10 min after the kill was decided.")
 
 
 def test_a_switch_that_does_not_answer_is_asked_once_a_minute_and_holds_up_nothing(world: World) -> None:

@@ -19,7 +19,7 @@ NOUNS = {"model", "errors"}
 CALIBRATION = NOUNS | {"evidence"}
 COMPARISON = CALIBRATION | {"calibration"}
 JUDGE = COMPARISON | {"comparison", "reasons"}
-POLICY = JUDGE | {"judge", "attribution", "telling"}
+POLICY = JUDGE | {"judge", "attribution", "telling", "wording"}
 LOOK = POLICY | {"policy", "aftermath"}
 CONFIG = NOUNS | {"secrets", "config"}
 ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
@@ -41,7 +41,8 @@ SEES: dict[str, set[str]] = {
     "reasons": {"model"},
     "judge": JUDGE,
     "attribution": JUDGE,
-    "telling": {"model", "reasons"},
+    "wording": {"model"},
+    "telling": {"model", "reasons", "wording"},
     "policy": POLICY,
     "aftermath": POLICY,
     "look": LOOK,

@@ -114,6 +114,25 @@ def test_a_release_told_again_with_another_share_has_a_stage_more(world):
     assert [stage.share for stage in watched.watch.release.stages] == [0.05, 0.25]
 
 
+def test_a_version_that_is_released_again_once_its_watch_ended_is_watched_again_and_told_in_a_message_of_its_own(world):
+    installation, journal, service = world
+
+    def told_at(at: float) -> intake.Noticed:
+        return intake.told(installation, journal, service, opened("green", at=at), "flag", "POST /v1/releases")
+
+    first = told_at(NOW)
+    journal.end_release(first.release, "recovered", "killed", NOW + 600)
+    # The same again, as a pipeline that got no answer sends it, is no release.
+    assert told_at(NOW) == intake.Noticed(first.release)
+    second = told_at(NOW + 3600)
+    assert second == intake.Noticed("shop/production/new-checkout@green#2", new=True)
+    assert told_at(NOW + 3700) == intake.Noticed(second.release)
+    (watched,) = journal.watches(active=True)
+    assert (watched.watch.release.version, watched.watch.release.message) == ("green", second.release)
+    journal.end_release(second.release, "ended", "over", NOW + 7200)
+    assert told_at(NOW + 9000).release == "shop/production/new-checkout@green#3"
+
+
 def test_two_ways_of_noticing_are_one_release_although_one_knows_no_name(world):
     first = take(world, Exposure("new-checkout", "2026-11-20T10:00:00Z", NOW, share=0.05, named=False))
     again = take(world, opened("1.2.0", at=NOW + 60), by="POST /v1/releases")
@@ -140,7 +159,7 @@ def test_a_revision_that_comes_back_is_another_release(world):
     for at in (NOW, NOW + 7200):
         assert take(world, Exposure("new-checkout", "r7", at, share=0.05, named=False)).new
         take(world, Exposure("new-checkout", "r8", at + 60, share=0.0, off=True, named=False))
-    assert [each.watch.release.version for each in world[1].watches()] == ["r7", f"r7-{NOW + 7200:.0f}"]
+    assert [each.watch.release.id[-6:] for each in world[1].watches()] == ["out@r7", "t@r7#2"]
 
 
 def test_what_is_noticed_again_after_a_crash_is_the_running_release(world):

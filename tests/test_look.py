@@ -205,6 +205,13 @@ def test_before_and_after_judges_counts_against_their_own_past(treated, outcome)
         assert {refusal.reason for refusal in seen[-1].refusals} >= {"assumed"}
 
 
+def test_few_events_without_a_control_are_never_said_to_be_less_than_none():
+    few = MemorySource({"errors": ratio(traffic=90, alone=True)})
+    seen = [each.verdict.streams[0].effect for each in looks(watch(baseline=None, treatment=None), few, range(1, 8))]
+    assert [effect.lower for effect in seen] == [0.0] * 7
+    assert all(effect.upper > effect.estimate > 0 for effect in seen)
+
+
 def test_too_short_a_past_is_inconclusive_and_says_what_is_missing():
     made = watch(LOAD, baseline=None, treatment=None, history=10 * MINUTE)
     (*_, last) = looks(made, MemorySource({"load": gauge(0.5)}), range(1, 30))

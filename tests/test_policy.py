@@ -74,6 +74,16 @@ def test_each_interlock_alone_stops_the_kill_and_is_named(name):
     assert all(refusal.detail for refusal in decision.refusals)
 
 
+@pytest.mark.parametrize(("lack", "name"), [({"assumed": True}, "assumed"), ({"critical": False}, "quorum")])
+def test_what_will_stand_against_a_kill_is_told_at_once_and_that_evidence_must_hold_is_not(lack, name):
+    first = decide(watch(), verdict(stream(held=HELD - 1, **lack)), Situation(NOW, told="watching"))
+    assert [refusal.reason for refusal in first.refusals] == ["not_held", name]
+    advice = f"Recommended: turn checkout off. Not done automatically: {first.refusals[1].detail}."
+    assert advice in first.actions[0].lines
+    later = decide(watch(), verdict(stream(**lack)), Situation(NOW + 60, told=first.told))
+    assert later.actions == ()
+
+
 def test_two_rules_that_are_not_critical_are_a_quorum_and_two_streams_of_one_rule_are_not():
     one, two = stream(critical=False), stream(critical=False, rule="load")
     assert kills(decide(watch(), verdict(one, two), Situation(NOW)))

@@ -12,7 +12,12 @@ LATEST = 3
 
 
 def recovery(
-    watch: Watch, verdict: ReleaseVerdict, since_kill: dict[str, Observations], killed_at: float, now: float
+    watch: Watch,
+    verdict: ReleaseVerdict,
+    since_kill: dict[str, Observations],
+    killed_at: float,
+    now: float,
+    turned_off: bool = True,
 ) -> tuple[bool | None, str]:
     """Compare everybody's latest blocks with what the baseline was.
 
@@ -21,6 +26,7 @@ def recovery(
         verdict: as it was when the kill was decided.
         since_kill: blocks that began after the kill, by rule.
         killed_at: when the kill was decided; `now` when this is asked (epoch seconds).
+        turned_off: whether the kill took effect.
 
     Returns:
         True with a sentence once every regressed stream lies within its margin; None while it does not, with a
@@ -29,14 +35,14 @@ def recovery(
     rules = {rule.name: rule for rule in watch.rules}
     worst = [stream for stream in verdict.streams if stream.outcome is Outcome.REGRESSED]
     readings = [(stream, rules[stream.rule], _latest(rules[stream.rule], stream, since_kill)) for stream in worst]
-    after = reasons.span((now - killed_at) / 60)
+    after = f"{reasons.span((now - killed_at) / 60)} after the kill{'' if turned_off else ' was decided'}"
     back = [reading is not None and _within(rule, stream, reading) for stream, rule, reading in readings]
     if worst and all(back):
         first, rule, reading = readings[0]
-        return True, f"{_said(rule, first, reading)}: back within the margin {after} after the kill."
+        return True, f"{_said(rule, first, reading)}: back within the margin {after}."
     late = [item for item, fine in zip(readings, back, strict=True) if not fine]
     stream, rule, reading = late[0] if late else readings[0]
-    return None, f"{_said(rule, stream, reading)}: not back within the margin {after} after the kill."
+    return None, f"{_said(rule, stream, reading)}: not back within the margin {after}."
 
 
 def _latest(rule: Rule, stream: Verdict, since_kill: dict[str, Observations]) -> float | None:

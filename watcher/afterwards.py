@@ -26,6 +26,9 @@ def report(journal: Journal, entries: list[Pending], now: float) -> None:
         watch, action = _watch(journal, entry), entry.action
         if watch is not None and isinstance(action, Kill) and entry.state == "done":
             journal.intend(telling.kill_done(action, watch, entry.receipt or {"read_back": "off"}, now), now)
+        elif watch is not None and isinstance(action, Promote) and entry.state == "done":
+            receipt = entry.receipt or {"read_back": f"{action.share:g}"}
+            journal.intend(telling.promotion_done(watch, action, receipt, now), now)
     tell_of_failures(journal, entries, now)
 
 

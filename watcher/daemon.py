@@ -133,7 +133,8 @@ class Daemon:
                 source = Unreadable(error)
         if calibrations:
             self.frozen[watch.release.id] = calibrations
-        seen = look(watch, source, calibrations, previous, now, self.paused(now), partial(self.beside, watch))
+        off, beside = self.turned_off(watch, previous), partial(self.beside, watch)
+        seen = look(watch, source, calibrations, previous, now, self.paused(now), beside, off)
         self.journal.record_look(seen)
         if seen.phase in FINAL:
             self.frozen.pop(watch.release.id, None)
@@ -141,6 +142,13 @@ class Daemon:
         if self.on_look is not None:
             self.on_look(watch, seen)
         return seen
+
+    def turned_off(self, watch: Watch, last: Look | None) -> bool:
+        """Tell whether a kill that was decided took effect; True where none was."""
+        if last is None or last.killed_at is None:
+            return True
+        kills = (entry for entry in self.journal.actions(watch.release.id) if entry.kind == "kill")
+        return any(entry.state == "done" for entry in kills)
 
     def beside(self, watch: Watch) -> list[Suspect]:
         """Return the other releases of the service that are being watched, as their last looks left them."""

@@ -47,10 +47,11 @@ def told(
             entry_for(service, strategy)
         waiting = Deployment(exposure.feature, exposure.version, exposure.at, exposure.previous, exposure.reversible)
         return Noticed(None, deployments.noted(journal, service, waiting, by))
-    entry, known = entry_for(service, strategy), deployments.name_of(service, exposure)
+    entry = entry_for(service, strategy)
     for each in journal.watches(active=True):
-        share = each.watch.release.share
-        if each.watch.release.id == known and share is not None and exposure.share not in (None, share):
+        release, share = each.watch.release, each.watch.release.share
+        same = _same_feature(each, service, exposure) and release.version == exposure.version and not release.everyone
+        if same and share is not None and exposure.share not in (None, share):
             more = (exposure.share or 0.0) > share
             exposure = replace(exposure, more=more, fewer=not more)
     return take(installation, journal, service, entry, exposure, by)
@@ -94,10 +95,6 @@ def _start(
     running: Sequence[Watched],
 ) -> Noticed:
     exposure = deployments.fitted(journal, service, exposure)
-    ended = {each.watch.release.id for each in journal.watches(active=False)}
-    if not exposure.named and deployments.name_of(service, exposure) in ended:
-        # What has no name of its own, and whose revision came back, is another release all the same.
-        exposure = replace(exposure, version=f"{exposure.version}-{exposure.at:.0f}")
     release = Release(
         service=service.name,
         environment=service.environment,
@@ -112,6 +109,7 @@ def _start(
     if entry.baseline is not None and exposure.share is not None and exposure.share >= EVERYBODY:
         # Opened for all at once: who has it not is nobody, from the first moment on.
         entry = for_everyone(entry)
+    release = replace(release, earlier=_earlier(journal, release))
     watch = plan(installation, service, entry, release, disturbed(journal, service, release))
     if not journal.add_release(watch, exposure.at, by):
         return Noticed(release.id)
@@ -123,6 +121,22 @@ def _start(
     for each in running:
         _close(journal, each, "superseded", f"superseded by {release.id}", exposure.at)
     return Noticed(release.id, new=True)
+
+
+def _earlier(journal: Journal, release: Release) -> int:
+    """Return how often the same version was released before, and its watch is over; that of the watch while one runs.
+
+    Colours take turns: green is released many times.
+    """
+    own = [each for each in journal.watches() if _versioned(each.watch.release) == _versioned(release)]
+    if not own:
+        return 0
+    over = all(each.ended_at is not None and each.ended_at < release.exposed_at for each in own)
+    return own[-1].watch.release.earlier + over
+
+
+def _versioned(release: Release) -> tuple[str, ...]:
+    return release.service, release.environment, release.feature, release.version
 
 
 def _ended(journal: Journal, running: Sequence[Watched], exposure: Exposure, by: str) -> Noticed:

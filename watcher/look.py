@@ -75,6 +75,7 @@ def look(
     now: float,
     paused: str | None = None,
     beside: Callable[[], Sequence[attribution.Suspect]] = tuple,
+    turned_off: bool = True,
 ) -> Look:
     """Evaluate a release once.
 
@@ -86,6 +87,7 @@ def look(
         now: epoch seconds.
         paused: why kills are paused, if they are.
         beside: returns the other releases that users of the service have; asked only once this one regressed.
+        turned_off: whether the kill took effect, where one was decided.
     """
     start = previous.through if previous else float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
     closed = float(np.floor((now - watch.settle) / watch.block) * watch.block)
@@ -99,7 +101,7 @@ def look(
             problem, end = str(error), start
     if previous is not None and previous.phase == "killed":
         verdict, states = previous.verdict, dict(previous.states)
-        recovered, said = _aftermath(watch, source, previous, end, now)
+        recovered, said = _aftermath(watch, source, previous, end, now, turned_off)
     else:
         doubles = doubles_in(seen, calibrations, previous.states.get(DOUBLES, {}) if previous else {})
         seen = without(seen, doubles)
@@ -115,6 +117,7 @@ def look(
         phase=previous.phase if previous else "watching",
         told=previous.told if previous else "",
         killed_at=previous.killed_at if previous else None,
+        turned_off=turned_off,
         recovered=recovered,
         aftermath=said,
         paused=paused,
@@ -215,7 +218,9 @@ def _judged(
     return judge_release(watch, verdicts, assumed + said), states
 
 
-def _aftermath(watch: Watch, source: Source, previous: Look, end: float, now: float) -> tuple[bool | None, str]:
+def _aftermath(
+    watch: Watch, source: Source, previous: Look, end: float, now: float, turned_off: bool
+) -> tuple[bool | None, str]:
     """Read everything since the kill again: a few minutes, and no state to keep."""
     assert previous.killed_at is not None
     start = float(np.ceil(previous.killed_at / watch.block) * watch.block)
@@ -223,7 +228,7 @@ def _aftermath(watch: Watch, source: Source, previous: Look, end: float, now: fl
         since = source.observe(request(watch, start, end)) if end > start else {}
     except SourceError:
         since = {}
-    return recovery(watch, previous.verdict, since, previous.killed_at, now)
+    return recovery(watch, previous.verdict, since, previous.killed_at, now, turned_off)
 
 
 def _unreadable(verdict: ReleaseVerdict, since: float, problem: str) -> ReleaseVerdict:

@@ -41,16 +41,17 @@ class Situation:
     """What policy knows beside the verdict.
 
     `phase` and `told` are from the last look: where the watch stands, and the state people were last told.
-    `killed_at` is when the kill was decided. `recovered` is what the blocks since say: None while open. `problem` is
-    why the metrics could not be read at this look. `beside` says which other releases could be the cause of harm, and
-    `cause` whether the evidence points to this one (None: it does not say which). `staged` tells that what is judged
-    includes the present stage.
+    `killed_at` is when the kill was decided, and `turned_off` whether it took effect. `recovered` is what the blocks
+    since say: None while open. `problem` is why the metrics could not be read at this look. `beside` says which other
+    releases could be the cause of harm, and `cause` whether the evidence points to this one (None: it does not say
+    which). `staged` tells that what is judged includes the present stage.
     """
 
     now: float
     phase: str = "watching"
     told: str = ""
     killed_at: float | None = None
+    turned_off: bool = True
     recovered: bool | None = None
     aftermath: str = ""
     paused: str | None = None
@@ -105,7 +106,8 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
     """Return every interlock that stands against a kill."""
     worst = [stream for stream in verdict.streams if stream.outcome is Outcome.REGRESSED]
     held = [stream for stream in worst if stream.held >= HELD]
-    learnt = [stream for stream in held if not stream.assumed]
+    # What will stand against a kill once evidence has held is said at once: people are told of a regression only once.
+    learnt = [stream for stream in held or worst if not stream.assumed]
     sound = [stream for stream in learnt if stream.sick_unit is None]
     rules = {stream.rule for stream in sound}
     critical = any(stream.critical for stream in sound)
@@ -122,7 +124,7 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
             "the comparison itself is broken",
         ),
         ("not_held", not held, f"evidence must hold for {HELD} consecutive blocks"),
-        ("assumed", bool(held) and not learnt, _why_assumed(watch)),
+        ("assumed", bool(worst) and not learnt, _why_assumed(watch)),
         ("one_unit", bool(learnt) and not sound, _sick(learnt)),
         (
             "quorum",
@@ -192,5 +194,5 @@ def _after_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> 
     if situation.recovered is None and not late:
         return Decision("killed", situation.told)
     state = "recovered" if situation.recovered else "unrecovered"
-    seen = Seen(situation.now, bool(situation.told), situation.beside, situation.aftermath)
+    seen = Seen(situation.now, bool(situation.told), situation.beside, situation.aftermath, situation.turned_off)
     return Decision(state, state, transition(watch, verdict, state, seen, ()))

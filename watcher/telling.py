@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from watcher import reasons
-from watcher.model import Alert, Kill, Outcome, Refusal, ReleaseVerdict, Strategy, Watch
+from watcher.model import Alert, Kill, Outcome, Promote, Refusal, ReleaseVerdict, Watch
+from watcher.wording import wording
 
 TITLES = {
     "watching": "Watching",
     "healthy": "Healthy, proven",
     "regressed": "REGRESSED",
+    "raised": "Raised",
     "killed": "Killed: REGRESSED, turning it off",
     "off": "Turned off",
     "kill_delayed": "Kill delayed: REGRESSED, and NOT turned off yet",
@@ -34,11 +36,11 @@ TITLES = {
 }
 """The first words people read, by state."""
 
-_REOPEN = {
-    Strategy.FLAG: "turn the flag on again: a new watch starts",
-    Strategy.CANARY: "deploy a mended version and give it traffic: a new watch starts",
-    Strategy.BLUE_GREEN: "switch over again: a new watch starts",
+_STILL_ON = {
+    "recovered": "Recovered, though it could not be turned off",
+    "unrecovered": "Unrecovered: NOT turned off, and NOT better",
 }
+"""The same of a release whose kill never took effect, as far as is known."""
 
 _KINDS: tuple[Literal["headline", "detail"], Literal["headline", "detail"]] = ("headline", "detail")
 
@@ -51,13 +53,14 @@ class Seen:
     """What a message needs beside the verdict.
 
     `before` tells that people have had a message of this watch, `beside` which other releases could be the cause of
-    harm, and `aftermath` what the blocks since a kill say.
+    harm, `aftermath` what the blocks since a kill say, and `turned_off` that the kill took effect.
     """
 
     now: float
     before: bool = False
     beside: str = ""
     aftermath: str = ""
+    turned_off: bool = True
 
 
 def next_step(watch: Watch) -> float | None:
@@ -75,9 +78,9 @@ def transition(
     """
     urgent = state in {"regressed", "killed", "unrecovered"} or "absent_treatment" in verdict.alarms
     lines = tuple(_lines(watch, verdict, state, seen, refusals))
-    return _alerts(
-        watch, state, lines, f"{state}|{seen.now:.0f}", seen.now, urgent, _KINDS if seen.before else _KINDS[:1]
-    )
+    kinds = _KINDS if seen.before else _KINDS[:1]
+    title = None if seen.turned_off else _STILL_ON.get(state)
+    return _alerts(watch, state, lines, f"{state}|{seen.now:.0f}", seen.now, urgent, kinds, title)
 
 
 def _alerts(
@@ -88,8 +91,9 @@ def _alerts(
     now: float,
     urgent: bool,
     kinds: Sequence[Literal["headline", "detail"]] = _KINDS,
+    title: str | None = None,
 ) -> tuple[Alert, ...]:
-    release, title = watch.release, f"{TITLES[state]}: {_name(watch)}"
+    release, title = watch.release, f"{title or TITLES[state]}: {_name(watch)}"
     return tuple(
         Alert(f"{release.id}|{key}|{kind}", release.message, kind, state, title, lines, now, urgent, watch.links)
         for kind in kinds
@@ -99,7 +103,7 @@ def _alerts(
 def _name(watch: Watch) -> str:
     release = watch.release
     whom = ", for everyone" * release.everyone
-    return f"{release.feature} {release.version} on {release.service}/{release.environment}{whom}"
+    return f"{release.feature} {release.version}{release.time} on {release.service}/{release.environment}{whom}"
 
 
 def _lines(watch: Watch, verdict: ReleaseVerdict, state: str, seen: Seen, refusals: Sequence[Refusal]) -> list[str]:
@@ -115,7 +119,8 @@ def _lines(watch: Watch, verdict: ReleaseVerdict, state: str, seen: Seen, refusa
     if seen.beside and state in {"regressed", "killed"}:
         lines.append(seen.beside)
     if state == "killed":
-        lines.append(f"Turning {watch.release.feature} off. To re-open it, {_REOPEN[watch.release.strategy]}.")
+        words = wording(watch.release)
+        lines.append(f"{words.doing}. {words.again}")
     elif state == "regressed":
         lines.append(_not_killed(watch, refusals))
     elif state == "healthy":
@@ -123,25 +128,28 @@ def _lines(watch: Watch, verdict: ReleaseVerdict, state: str, seen: Seen, refusa
     elif state == "watching":
         lines += _watching(watch)
     return lines + [
-        f"Assumed: {text}." for text in verdict.assumptions[:3] if state in {"healthy", "regressed", "killed"}
+        f"Based on: {text}." for text in verdict.assumptions[:3] if state in {"healthy", "regressed", "killed"}
     ]
 
 
 def _not_killed(watch: Watch, refusals: Sequence[Refusal]) -> str:
-    why = "; ".join(refusal.detail for refusal in refusals)
-    if [refusal.reason for refusal in refusals] == ["not_held"]:
+    lasting = [refusal for refusal in refusals if refusal.reason != "not_held"]
+    why = "; ".join(refusal.detail for refusal in lasting or refusals)
+    if not lasting:
         return f"Turned off if the next block says the same: {why}."
     if {"not_the_cause", "cause_unclear"} & {refusal.reason for refusal in refusals}:
         return f"Not turned off: {why}. Please look, and decide."
-    return f"Recommended: turn {watch.release.feature} off. Not done automatically: {why}."
+    return f"Recommended: {wording(watch.release).do}. Not done automatically: {why}."
 
 
 def _raising(watch: Watch, refusals: Sequence[Refusal]) -> list[str]:
     """Return what is done, or recommended, about the share of a healthy release."""
     step, now = next_step(watch), watch.release.share
+    if watch.promote and now is None:
+        return ["Not raised: nobody says what share of the users it has; can its switch be read?"]
     if step is None or now is None:
         return []
-    target = f"{watch.release.feature} from {100 * now:.3g} % to {100 * step:.3g} %"
+    target = f"{wording(watch.release).what} from {100 * now:.3g} % to {100 * step:.3g} %"
     if not refusals:
         return [f"Raising {target} of the users."]
     why = "; ".join(refusal.detail for refusal in refusals)
@@ -149,12 +157,19 @@ def _raising(watch: Watch, refusals: Sequence[Refusal]) -> list[str]:
 
 
 def _watching(watch: Watch) -> list[str]:
-    """Return how a release is watched, and what that cannot see."""
+    """Return how a release is watched, and what that cannot see; at a later stage, what share that is."""
     share, alone = watch.release.share, watch.baseline is None
+    if len(watch.release.stages) > 1 and share is not None:
+        return [f"{100 * share:.3g} % of the users have it now: health is proven anew at each share."]
     lines = [
         f"Design: {watch.design.value}; rules: {', '.join(rule.label for rule in watch.rules)}.",
         f"Mode {watch.mode.value}; watched for {reasons.span(watch.horizon / 60)}.",
     ]
+    if watch.release.previous and not watch.release.everyone:
+        lines.insert(0, f"Before it: {watch.release.previous}.")
+    if watch.promote and share is not None:
+        steps = [f"{100 * step:.3g} %" for step in watch.promote if step > share + NEAR]
+        lines.append(f"{100 * share:.3g} % of the users have it; once it is proven healthy: {', then '.join(steps)}.")
     if alone and share is not None and 0 < share < 1 - NEAR:
         lines.append(
             f"Nothing tells apart who has it: an effect on {100 * share:.3g} % of the users is seen diluted "
@@ -189,15 +204,28 @@ def closed(watch: Watch, status: str, why: str, verdict: ReleaseVerdict | None, 
 
 def kill_done(kill: Kill, watch: Watch, receipt: Mapping[str, str], now: float) -> tuple[Alert, ...]:
     """Return what to say when a kill took effect: what its switch says now, and what it said before."""
-    lines = [f"{kill.feature} is off, read back: {receipt.get('after') or receipt['read_back']}."]
-    lines += [f"Before: {receipt['before']}."] if receipt.get("before") else []
+    lines = [f"{wording(watch.release).done}, read back: {receipt.get('after') or receipt['read_back']}."]
     lines += [f"Decided {kill.reason}."] if kill.by_hand else []
-    return _alerts(watch, "off", tuple(lines), f"off|{kill.key}", now, False, _KINDS[1:])
+    return _done(watch, "off", f"off|{kill.key}", lines, receipt, now)
+
+
+def promotion_done(watch: Watch, promote: Promote, receipt: Mapping[str, str], now: float) -> tuple[Alert, ...]:
+    """Return what to say when a share was raised: what its switch says now, and what it said before."""
+    shares = f"from {100 * promote.since:.3g} % to {100 * promote.share:.3g} % of the users"
+    lines = [f"{wording(watch.release).what} {shares}, read back: {receipt.get('after') or receipt['read_back']}."]
+    return _done(watch, "raised", f"raised|{promote.share:g}", lines, receipt, now)
+
+
+def _done(
+    watch: Watch, state: str, key: str, lines: Sequence[str], receipt: Mapping[str, str], now: float
+) -> tuple[Alert, ...]:
+    lines = [*lines, f"Before: {receipt['before']}."] if receipt.get("before") else lines
+    return _alerts(watch, state, tuple(lines), key, now, False, _KINDS[1:])
 
 
 def kill_delayed(watch: Watch, problem: str, now: float) -> tuple[Alert, ...]:
     """Return what to say when a kill did not work at the first try, and is tried again."""
-    lines = (f"{problem}.", f"It is being tried again; to be quicker, turn {watch.release.feature} off by hand.")
+    lines = (f"{problem}.", f"It is being tried again; to be quicker, {wording(watch.release).do} by hand.")
     return _alerts(watch, "kill_delayed", lines, "kill_delayed", now, True)
 
 
@@ -214,7 +242,8 @@ def kill_failed(kill: Kill, watch: Watch | None, problem: str, now: float) -> tu
     first = "Kill failed: decided by hand, and NOT turned off" if by_hand else TITLES[state]
     title = f"{first}: {kill.release if watch is None else _name(watch)}"
     decided = [f"Decided {kill.reason}."] if by_hand else []
-    lines = (f"{problem}.", *decided, f"Turn {kill.feature} off {'where it is kept' if by_hand else 'by hand'}.")
+    do = f"turn {kill.feature} off" if watch is None else wording(watch.release).do
+    lines = (f"{problem}.", *decided, f"Please {do} {'where it is kept' if by_hand else 'by hand'}.")
     # Without a release there is no message to edit: each failure is a headline of its own.
     about, kinds, links = (kill.key, _KINDS[:1], ()) if watch is None else (watch.release.message, _KINDS, watch.links)
     key = f"{kill.release if watch else kill.key}|{state}|{now:.0f}"
@@ -231,7 +260,7 @@ def turned_on(watch: Watch, shown: str, minutes: float, now: float) -> tuple[Ale
     """Return what to say when somebody, or a tool, turned a release on again that watcher had turned off."""
     said = f" ({shown})" if shown else ""
     lines = (
-        f"{watch.release.feature} is on again{said}, {reasons.span(minutes)} after it was turned off.",
+        f"{wording(watch.release).undone}{said}, {reasons.span(minutes)} after it was turned off.",
         "Not by watcher, which never turns anything on: unless somebody meant to, look for a deploy tool that restores "
         "what it knows.",
     )

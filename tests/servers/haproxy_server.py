@@ -4,7 +4,8 @@
         with running(f"backend shop\\n  server stable {stable.address} weight 95\\n  ...") as haproxy:
             assert haproxy.answers("/shop", 100) == {"stable": 95, "canary": 5}
 
-A request goes to the backend that its path names; one for / goes to the backend that the entry `live` of a map names.
+A request goes to the backend that its path names; one for / goes to the backend that the entry `live` of a map names,
+as does every request to a port of its own, `live_port`.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ frontend web
   http-request use-service prometheus-exporter if {{ path /metrics }}
   use_backend %[str(live),map({live_map})] if {{ path / }}
   use_backend %[path,field(2,/)]
+frontend live
+  bind 127.0.0.1:{live_port}
+  use_backend %[str(live),map({live_map})]
 """
 
 
@@ -112,6 +116,7 @@ class HAProxyServer:
     directory: Path
     port: int
     stats_port: int
+    live_port: int
     process: subprocess.Popen[bytes] = field(repr=False)
 
     @property
@@ -199,10 +204,11 @@ def running(backends: str, live: str = "live none\n") -> Iterator[HAProxyServer]
     directory = Path(tempfile.mkdtemp(prefix="haproxy-"))
     server = None
     try:
-        port, stats_port = free_port(), free_port()
+        port, stats_port, live_port = free_port(), free_port(), free_port()
         (directory / "live.map").write_text(live)
+        ports = {"port": port, "stats_port": stats_port, "live_port": live_port}
         settings = {"state_file": directory / "state", "live_map": directory / "live.map"}
-        config = _CONFIG.format(directory=directory, port=port, stats_port=stats_port, **settings)
+        config = _CONFIG.format(directory=directory, **ports, **settings)
         (directory / "haproxy.cfg").write_text(config + backends)
         with (directory / "haproxy.log").open("wb") as log:
             command = [
@@ -215,7 +221,7 @@ def running(backends: str, live: str = "live none\n") -> Iterator[HAProxyServer]
                 f"{directory}/haproxy.cfg",
             ]
             process = subprocess.Popen(command, stdout=log, stderr=log)
-        server = HAProxyServer(directory, port, stats_port, process)
+        server = HAProxyServer(directory, process=process, **ports)
         server.eventually(lambda: process.poll() is not None or server._worker(), "HAProxy is ready")
         assert process.poll() is None, server.log()
         yield server

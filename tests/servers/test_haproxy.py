@@ -134,6 +134,17 @@ def made(settings: dict[str, str]) -> Switch:
     return switch(f"haproxy:{json.dumps(settings)}")
 
 
+def test_a_haproxy_without_any_stick_table_shows_none_and_its_canary_is_read_and_killed(shop: Shop) -> None:
+    require(haproxy_server.missing())
+    servers = f"server stable {shop.stable.address} weight 95\n  server canary {shop.canary.address} weight 5"
+    with haproxy_server.running(f"backend shop\n  {servers}\n") as plain:
+        assert plain.ask("show table").strip() == ""
+        state = canary(plain).read("checkout")
+        assert (state.on, state.share, state.sticky) == (True, 0.05, False)
+        canary(plain).kill("checkout", "errors")
+        assert plain.answers("/shop", 100) == {"stable": 100}
+
+
 def test_a_canary_is_read_as_its_part_of_the_weights(haproxy: HAProxyServer) -> None:
     state = canary(haproxy).read("checkout")
     assert (state.on, state.share, state.sticky) == (True, 0.05, False)

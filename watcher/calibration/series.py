@@ -45,6 +45,7 @@ def calibrate_series(
         known = known.noted(
             "how the arms differed before exposure is unknown; the treatment's noise is taken to be the control's"
         )
+    history = _since_measured(history)
     known = replace(known, came_from=came_from, logarithmic=rule.kind is Kind.GAUGE and _positive(history))
     measured = (history.treatment.total > 0).any(axis=1).sum(axis=1)
     enough = np.flatnonzero(measured >= FEWEST_POINTS)
@@ -58,6 +59,13 @@ def calibrate_series(
     if enough.size < measured.size:
         found = found.noted(f"{measured.size - enough.size} streams have too short a history to be judged")
     return _of_difference(watch, found) if alone else found
+
+
+def _since_measured(history: Observations) -> Observations:
+    """Return the history from the first block on in which anything was measured: a young service has no longer one."""
+    arms = [arm for arm in (history.baseline, history.treatment) if arm is not None]
+    seen = np.any([(arm.total > 0).any(axis=(0, 1)) for arm in arms], axis=0)
+    return history.picked(slice(int(seen.argmax()), None)) if seen.any() else history
 
 
 def _chunks(rows: list[int]) -> Iterator[list[int]]:
@@ -171,15 +179,15 @@ def _with_placebos(
     method, spikes = laid_out(rule, watch, fitted), Spikes.of(direction(rule), horizon)
     shift, loud = placebo.replay(method, spikes, residual, noise, found, counted, early)
     temper = np.column_stack([placebo.scale_of(shift), placebo.scale_of(loud, placebo.LOUD)])
-    seen = np.isfinite(shift)
+    seen, there = np.isfinite(shift), placebo.possible(size, horizon, early, allowed)
+    there = there[placebo.measured(residual, there, horizon)]
     both = np.maximum(temper[:, :1] * np.where(seen, shift, 0.0), temper[:, 1:] * np.where(seen, loud, 0.0))
-    room = placebo.measured(placebo.possible(size, horizon, early, allowed), horizon, residual)
     return replace(
         fitted,
         temper=temper,
         unrest=placebo.unrest(residual / noise, found, early).max(axis=1),
         reached=np.where(seen, both, -np.inf),
-        apart=min(int(seen.any(axis=0).sum()), placebo.apart(room, horizon)),
+        apart=min(int(seen.any(axis=0).sum()), placebo.apart(there, horizon)),
     )
 
 

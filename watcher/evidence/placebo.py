@@ -86,21 +86,19 @@ def starts(size: int, horizon: int, before: int, block: float, allowed: Flags) -
     return np.asarray(found[(size - horizon - found) % step == 0])
 
 
-def measured(found: Index, horizon: int, residuals: Floats) -> Index:
-    """Return which of them are placebos: those in which enough of any stream was measured.
-
-    >>> residuals = np.array([[np.nan, np.nan, 0.3, -0.1, 0.2]])
-    >>> measured(np.array([3, 2, 1, 0]), 2, residuals)
-    array([3, 2])
+def measured(residuals: Floats, found: Index, horizon: int) -> Flags:
+    """Tell which placebos enough was measured of, by any stream, to say something, [placebo].
 
     Args:
-        found: where they may begin, [placebo].
-        horizon: blocks each lasts.
         residuals: of the whole history, [stream, point]; NaN is a gap.
+        found: where placebos begin, [placebo].
+        horizon: blocks every placebo lasts.
     """
-    seen = np.concatenate([np.zeros((len(residuals), 1)), np.cumsum(np.isfinite(residuals), axis=1)], axis=1)
-    enough = seen[:, found + horizon] - seen[:, found] >= WHOLE * horizon
-    return np.asarray(found[enough.any(axis=0)])
+    enough = np.zeros(found.size, dtype=bool)
+    for row in residuals:
+        seen = np.concatenate([[0], np.cumsum(np.isfinite(row))])
+        enough |= seen[found + horizon] - seen[found] >= WHOLE * horizon
+    return enough
 
 
 def apart(found: Index, horizon: int) -> int:

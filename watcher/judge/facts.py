@@ -21,7 +21,7 @@ TYPICAL = "typical latency"
 """What a latency judged on its own scale is told by: its geometric mean."""
 
 
-def effect_of(evidence: Evidence, row: int, limit: float) -> Effect:
+def effect_of(rule: Rule, evidence: Evidence, row: int, limit: float) -> Effect:
     """Return treatment against baseline; of a latency that is worse only in its tail, of the quantile that is worst."""
     snapshot = evidence.snapshot
     if snapshot is None:
@@ -35,8 +35,12 @@ def effect_of(evidence: Evidence, row: int, limit: float) -> Effect:
     if tail is not None and proven and np.log(tail.ratio) > evidence.margin:
         return Effect("ratio", tail.ratio, tail.lower, tail.upper, CONFIDENCE, f"p{100 * tail.level:g}")
 
+    # Counts are never less than none, whatever a normal approximation of their noise says.
+    least = -np.inf if rule.kind is Kind.GAUGE else 0.0
+
     def shown(value: float) -> float | None:
-        found = float({"ratio": np.exp(value), "relative": 1.0 + value, "difference": value}[snapshot.measure])
+        times = max(1.0 + value, least)
+        found = float({"ratio": np.exp(value), "relative": times, "difference": value}[snapshot.measure])
         return found if np.isfinite(found) else None
 
     estimate, lower, upper = (shown(each[row]) for each in (snapshot.estimate, snapshot.lower, snapshot.upper))
@@ -100,10 +104,19 @@ def needs_of(watch: Watch, evidence: Evidence, limits: Floats) -> list[Needs]:
         if not np.isfinite(blocks):
             needs.append(Needs(None, None, "units" if small[row] else "buckets" if coarse[row] else "events"))
             continue
-        minutes = [float(round(max(1.0, x) * watch.block / 60, 1)) for x in (blocks, ninety[row])]
+        minutes = [_rounded(max(1.0, x) * watch.block / 60) for x in (blocks, ninety[row])]
         events = float(np.ceil(max(1.0, blocks) * per_block[row])) if per_block[row] else None
         limit: Literal["buckets", "window", "events"] = "events"
         if blocks > left:
             limit = "buckets" if coarse[row] else "window"
         needs.append(Needs(events, minutes[0], limit, minutes[1] if np.isfinite(minutes[1]) else None))
     return needs
+
+
+def _rounded(minutes: float) -> float:
+    """Return minutes to a tenth, or to one digit where that would be none: blocks of seconds take their time, too.
+
+    >>> _rounded(34.56), _rounded(0.033)
+    (34.6, 0.03)
+    """
+    return float(round(minutes, 1)) or float(f"{minutes:.1g}")

@@ -89,7 +89,7 @@ def _counted(rule: Rule, evidence: Evidence, row: int, limit: float, beyond: Fla
         labels=state.streams[row],
         outcome=Outcome.INCONCLUSIVE,
         reason="",
-        effect=effect_of(evidence, row, limit),
+        effect=effect_of(rule, evidence, row, limit),
         baseline=tally_of(rule, evidence, row, 0),
         treatment=tally_of(rule, evidence, row, 1),
         log_e_regressed=0.0 if snapshot is None else float(snapshot.log_regressed[row]),

@@ -65,7 +65,8 @@ class Release:
     """Users becoming exposed to a change.
 
     `named` tells that somebody named the version, rather than that a moment stands for it. `everyone` is the part of a
-    release from when everybody has it: there is no control any more.
+    release from when everybody has it: there is no control any more. `earlier` is how often the same version was
+    released before, and its watch ended.
     """
 
     service: str
@@ -78,6 +79,7 @@ class Release:
     reversible: bool = True
     named: bool = True
     everyone: bool = False
+    earlier: int = 0
 
     @property
     def id(self) -> str:
@@ -86,8 +88,13 @@ class Release:
 
     @property
     def message(self) -> str:
-        """The release whose one message people read: both parts of it share one."""
-        return f"{self.service}/{self.environment}/{self.feature}@{self.version}"
+        """The release whose one message people read: both parts of it share one; `#2` where it is the second time."""
+        return f"{self.service}/{self.environment}/{self.feature}@{self.version}{self.time}"
+
+    @property
+    def time(self) -> str:
+        """`#2` of what is released a second time; empty the first time."""
+        return f"#{self.earlier + 1}" if self.earlier else ""
 
     @property
     def share(self) -> float | None:

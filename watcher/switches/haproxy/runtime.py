@@ -54,7 +54,8 @@ class Runtime:
         refused = _SEVERITY.match(answer)
         if refused is not None and int(refused[1]) <= _WARNING:
             raise self._refused(answer[refused.end() :])
-        if not answer.endswith("\n\n"):
+        # An empty line ends an answer, and is all of it where there is nothing to show.
+        if not answer.endswith("\n\n") and answer != "\n":
             raise self._wrong(f"the answer to `{command}` was cut off")
         return answer[:-1]
 
