@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -132,4 +131,9 @@ def history(config: str, release_id: str | None, actions: bool) -> None:
 
 def user() -> str:
     """Return who runs the command, for the record."""
-    return os.environ.get("USER") or os.environ.get("LOGNAME") or "somebody"
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "somebody"  # a process whose user has no name, as in a container
