@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tests.timeline import EXPOSED, MINUTE
-from watcher import deployments, intake
+from watcher import deployments, intake, interlocks
 from watcher.act import DECISION_TTL, Outbox
 from watcher.comparison import SPLIT
 from watcher.config import load_installation
-from watcher.daemon import Daemon
+from watcher.daemon import HOUR, Daemon
 from watcher.journal import Journal, Watched
 from watcher.model import Deployment, Exposure, Kill, Observations, Outcome, Promote, Request
 from watcher.testing import MemoryAlerter, MemorySource, MemorySwitch, counts
@@ -255,6 +255,36 @@ def test_a_kill_that_does_not_work_at_once_is_told_at_once_and_again_when_it_is_
     assert len(world.said("kill_delayed")) == 2
     assert len(world.said("kill_failed")) == 2
     assert world.switch.kills == []
+
+
+def test_while_paused_nothing_is_killed_by_any_process_and_once_that_is_over_it_is(world: World) -> None:
+    world.source = Metrics({"errors": measured(bad_from=3)})
+    release = world.expose()
+    interlocks.pause(world.journal, 30 * MINUTE, "a migration", "ana", world.now)
+    for _ in range(29):
+        world.run(world.daemon(), 1)
+    assert (world.switch.kills, world.switch.promotions) == ([], [])
+    [headline] = [each for each in world.alerter.delivered if each.state == "regressed" and each.kind == "headline"]
+    assert "kills are paused until 08:30 UTC by ana: a migration" in " ".join(headline.lines)
+    refused = [line for line in world.journal.audit_trail(release) if line.detail.get("reason") == "paused"]
+    assert {line.detail["action"] for line in refused} >= {"kill"}
+    world.run(world.daemon(), 2)
+    assert world.switch.kills == ["shop"]
+
+
+def test_a_pause_ordered_while_a_switch_is_slow_holds_back_the_kill_that_comes_after_it(world: World) -> None:
+    daemon = world.daemon()
+    world.switch.on |= {"one": 1.0, "two": 1.0}
+    world.journal.intend([Kill(f"{each}|kill", each, "memory", each, "slow", world.now) for each in ("one", "two")], 0)
+    turning = world.switch.kill
+
+    def slow(feature: str, reason: str) -> None:
+        turning(feature, reason)
+        interlocks.pause(world.journal, HOUR, "a migration", "ana", world.now)
+
+    world.switch.kill = slow  # type: ignore[method-assign]
+    daemon.act(world.now)
+    assert world.switch.kills == ["one"]
 
 
 def test_a_switch_that_does_not_answer_is_asked_once_a_minute_and_holds_up_nothing(world: World) -> None:

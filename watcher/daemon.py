@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from watcher import afterwards, clearance, intake, nightly, preflight
+from watcher import afterwards, clearance, intake, interlocks, nightly, preflight
 from watcher.act import Outbox
 from watcher.attribution import Suspect, suspect
 from watcher.config import Installation, Service
@@ -158,12 +158,13 @@ class Daemon:
 
     def paused(self, now: float) -> str | None:
         """Return why kills are paused, if they are."""
-        pause = self.journal.recall("pause")
-        return None if pause is None or pause["until"] <= now else str(pause["reason"])
+        found = interlocks.paused(self.journal, now)
+        return None if found is None else str(found)
 
     def act(self, now: float) -> None:
         """Carry out what is due, while paused only what people decided; say so when something had to be given up."""
-        done = self.outbox.turn_off(now, _by_hand) if self.paused(now) else self.outbox.turn_off(now)
+        # Asked before each, not once: a pause holds from the moment it was ordered, however slow a switch is.
+        done = self.outbox.turn_off(now, lambda action: _by_hand(action) or not self.paused(now))
         tried = {key for key, _ in done}
         if tried:
             entries = [each for each in self.journal.switched() if each.key in tried]

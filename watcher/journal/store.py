@@ -279,10 +279,12 @@ class Journal:
             value = connection.scalar(select(MEMORY.c.value).where(MEMORY.c.key == key))
         return None if value is None else loads(value)
 
-    def remember(self, key: str, value: Any) -> None:
-        """Remember a JSON value under a key, in place of what was there."""
+    def remember(self, key: str, value: Any, audited: AuditLine | None = None) -> None:
+        """Remember a JSON value under a key, in place of what was there; with it, or not at all, a line of audit."""
         with self._writing() as connection:
             upsert(connection, MEMORY, [{"key": key, "value": dumps(value)}])
+            if audited is not None:
+                note(connection, audited.at, audited.release, audited.what, audited.detail)
 
     def audit(self, at: float, release: str | None, what: str, detail: Mapping[str, Any] | None = None) -> None:
         """Write down something that happened; kept for ever."""
