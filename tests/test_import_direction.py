@@ -57,7 +57,7 @@ SEES: dict[str, set[str]] = {
     "intake": INTAKE,
     "nightly": INTAKE | {"intake", "look"},
     "noticing": INTAKE | {"intake", "look", "releases", "sources"},
-    "interlocks": {"errors", "journal", "reasons"},
+    "interlocks": POLICY | {"policy", "journal"},
     "afterwards": NOUNS | {"journal", "telling"},
     "clearance": CLEARANCE,
     "preflight": PREFLIGHT,

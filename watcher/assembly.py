@@ -202,11 +202,22 @@ def resume(config: str, *, now: float, by: str) -> str:
         return "kills were not paused" if ended is None else f"kills are not paused any more: {ended.reason}"
 
 
+def open_latch(config: str, reason: str, *, now: float, by: str) -> str:
+    """Open the latch that closed after many kills, and return what changed in words.
+
+    Raises:
+        Refused: nobody says why.
+    """
+    with _journal(config) as (_, journal):
+        opened = interlocks.open_latch(journal, reason, by, now)
+        return "the latch is open again: watcher acts where it is armed" if opened else "the latch was not closed"
+
+
 def status(config: str, now: float) -> list[str]:
     """Return what holds watcher back, then one line per release being watched."""
     with _journal(config) as (_, journal):
-        held = interlocks.paused(journal, now)
-        lines, watched = [] if held is None else [str(held)], []
+        held = [interlocks.paused(journal, now), interlocks.latched(journal)]
+        lines, watched = [str(each) for each in held if each], []
         for each in journal.watches(active=True):
             last = journal.last_look(each.watch.release.id)
             said = "not looked at yet" if last is None else f"{last.verdict.outcome.value}: {last.verdict.reason}"

@@ -80,6 +80,7 @@ class Daemon:
         """
         for service in self.installation.services.values():
             self._refuse_undecidable(service, now)
+        interlocks.fit_latch(self.journal, now)
         afterwards.tell_of_failures(self.journal, self.journal.switched(), now)
         self.outbox.tell(now)
 
@@ -108,6 +109,7 @@ class Daemon:
             except Exception:
                 # One of the two places for it: a watch that cannot be looked at must not silence the rest.
                 log.exception("look failed: %s", watched.watch.release.id)
+        interlocks.tell_of_latch(self.journal, now)
         self.act(now)
         self.check(now)
         self.retain(now)
@@ -133,7 +135,8 @@ class Daemon:
                 source = Unreadable(error)
         if calibrations:
             self.frozen[watch.release.id] = calibrations
-        seen = look(watch, source, calibrations, previous, now, self.paused(now), partial(self.beside, watch))
+        kills = interlocks.kills(self.journal)
+        seen = look(watch, source, calibrations, previous, now, self.paused(now), partial(self.beside, watch), kills)
         self.journal.record_look(seen)
         if seen.phase in FINAL:
             self.frozen.pop(watch.release.id, None)

@@ -1,6 +1,8 @@
-"""What the journal says that stands against every kill of watcher's own: a pause that a person ordered.
+"""What the journal says that stands against every kill of watcher's own: a pause that a person ordered, and a latch.
 
-Kills by people go on working.
+The latch closes by itself once watcher has decided several kills within an hour, and only a person opens it. That it is
+closed follows from the intents in the journal, which are durable before anything is done: no process has to survive
+for it to close, or to stay closed. Kills by people go on working.
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Final
 
-from watcher import reasons
+from watcher import policy, reasons, telling
 from watcher.errors import Refused
 from watcher.journal import AuditLine, Journal
+from watcher.model import Kill
 
 DAY: Final = 86_400.0
 
@@ -81,3 +84,54 @@ def resume(journal: Journal, by: str, now: float) -> Pause | None:
         told = {"until": found.until, "reason": found.reason, "by": by}
         journal.remember("pause", None, AuditLine(now, None, "resumed", told))
     return found
+
+
+def kills(journal: Journal) -> tuple[float, ...]:
+    """Return when watcher decided kills of its own since a person last opened the latch, as they were decided."""
+    # By number, not by time: clocks step back.
+    return _kills(journal)[_seen(journal) :]
+
+
+def latched(journal: Journal) -> str:
+    """Return what the latch is, and how to open it, while it is closed; else nothing."""
+    return policy.latched(policy.latch(kills(journal)))
+
+
+def fit_latch(journal: Journal, now: float) -> None:
+    """Begin to count, once: kills of a time before there was a latch close none."""
+    if journal.recall("latch") is None:
+        journal.remember("latch", {"seen": len(_kills(journal)), "by": "watcher", "at": now})
+
+
+def tell_of_latch(journal: Journal, now: float) -> None:
+    """Tell people that the latch closed, and audit it, once; a process that died before it could is made up for."""
+    closed_by = policy.latch(kills(journal))
+    if closed_by:
+        alert = telling.latched(_seen(journal), policy.latched(closed_by), now)
+        journal.intend([alert], now, AuditLine(now, None, "latched", {"kills": list(closed_by)}))
+
+
+def open_latch(journal: Journal, reason: str, by: str, now: float) -> bool:
+    """Open the latch; False, and nothing changes, where it was not closed.
+
+    Raises:
+        Refused: nobody says why there were so many kills.
+    """
+    if not reason.strip():
+        raise Refused("say with --reason why there were so many kills, and why there will not be more")
+    decided, closed = len(_kills(journal)), bool(latched(journal))
+    if closed:
+        told = {"reason": " ".join(reason.split()), "by": by}
+        journal.remember("latch", {"seen": decided, **told, "at": now}, AuditLine(now, None, "latch opened", told))
+    return closed
+
+
+def _seen(journal: Journal) -> int:
+    """Return how many of watcher's own kills there were when a person last opened the latch."""
+    found = journal.recall("latch")
+    return 0 if found is None else int(found["seen"])
+
+
+def _kills(journal: Journal) -> tuple[float, ...]:
+    own = [each for each in journal.switched() if isinstance(each.action, Kill) and not each.action.by_hand]
+    return tuple(each.created_at for each in own)

@@ -75,6 +75,7 @@ def look(
     now: float,
     paused: str | None = None,
     beside: Callable[[], Sequence[attribution.Suspect]] = tuple,
+    kills: Sequence[float] = (),
 ) -> Look:
     """Evaluate a release once.
 
@@ -86,6 +87,7 @@ def look(
         now: epoch seconds.
         paused: why kills are paused, if they are.
         beside: returns the other releases that users of the service have; asked only once this one regressed.
+        kills: when watcher decided kills of its own, of any release, since a person last opened the latch.
     """
     start = previous.through if previous else float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
     closed = float(np.floor((now - watch.settle) / watch.block) * watch.block)
@@ -122,6 +124,7 @@ def look(
         beside=said_beside,
         cause=cause,
         staged=_staged(watch, states),
+        kills=tuple(kills),
     )
     decision = decide(watch, verdict, situation)
     return Look(

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Answer, Watcher
+from tests.timeline import EXPOSED
+from watcher.config import load_installation
+from watcher.journal import Journal
+from watcher.model import Kill
 
 CONFIG = ("--config", "shop/watcher.yaml")
 
@@ -63,6 +67,23 @@ def test_a_pause_without_an_end_or_a_reason_is_refused_with_the_fix(
     assert (answer.exit, answer.out) == (2, "")
     assert says in answer.err
     assert trail(watcher) == []
+
+
+def test_a_closed_latch_is_said_by_the_status_and_opened_for_a_reason(watcher: Watcher, installation: Path) -> None:
+    with Journal.open(load_installation(installation / "watcher.yaml").journal) as journal:
+        for nth in range(3):
+            journal.intend([Kill(f"{nth}|kill", str(nth), "memory", "cart", "slow", EXPOSED)], EXPOSED)
+    run(watcher, "pause --for 1h --reason 'a migration'")
+    paused, latched, _ = run(watcher, "status").out.splitlines()
+    assert paused.startswith("kills are paused until ")
+    assert latched.startswith("watcher decided 3 kills within an hour ")
+    assert latched.endswith("opens the latch: watcher resume --latch --reason TEXT")
+    assert run(watcher, "resume --latch").err.startswith("watcher: say with --reason why there were so many kills")
+    assert run(watcher, "resume --reason x").exit == 2
+    assert run(watcher, "resume --latch --reason 'one load test'").out.startswith("the latch is open again")
+    assert run(watcher, "resume --latch --reason 'one load test'").out == "the latch was not closed\n"
+    assert run(watcher, "status").out.splitlines()[:2] == [paused, "nothing is being watched"]
+    assert trail(watcher)[-1] == "- latch opened {'reason': 'one load test', 'by': 'ana'}"
 
 
 def test_while_kills_are_paused_a_flag_is_turned_off_by_hand(watcher: Watcher, installation: Path) -> None:

@@ -30,8 +30,23 @@ def pause(config: str, reason: str, **given: str) -> None:
 
 @click.command()
 @CONFIG
-def resume(config: str) -> None:
-    """End a pause before its time."""
+@click.option("--latch", is_flag=True, help="Open the latch instead; a pause stays.")
+@click.option("--reason", metavar="TEXT", help="With --latch: why there were so many kills.")
+def resume(config: str, latch: bool, reason: str | None) -> None:
+    """End a pause before its time; or open the latch.
+
+    \b
+      watcher resume
+      watcher resume --latch --reason 'the load test is over'
+
+    The latch closes by itself after three kills of watcher's own within an hour. It stays closed, over restarts, until
+    somebody opens it.
+    """
     from watcher import assembly
 
-    click.echo(assembly.resume(config, now=time.time(), by=user()))
+    if latch:
+        click.echo(assembly.open_latch(config, reason or "", now=time.time(), by=user()))
+    elif reason is not None:
+        raise click.UsageError("--reason goes with --latch; a pause ends with `watcher resume` alone")
+    else:
+        click.echo(assembly.resume(config, now=time.time(), by=user()))

@@ -208,10 +208,16 @@ class Journal:
 
     # The outbox
 
-    def intend(self, actions: Sequence[Action], at: float) -> int:
-        """Record actions that no look decided; return how many are new: a known key is not intended again."""
+    def intend(self, actions: Sequence[Action], at: float, audited: AuditLine | None = None) -> int:
+        """Record actions that no look decided; return how many are new: a known key is not intended again.
+
+        Where any is new, a line of audit is written with them, or nothing is.
+        """
         with self._writing() as connection:
-            return outbox.intend(connection, actions, at)
+            new = outbox.intend(connection, actions, at)
+            if new and audited is not None:
+                note(connection, audited.at, audited.release, audited.what, audited.detail)
+            return new
 
     def switched(self, finished_since: float | None = None) -> list[Pending]:
         """List kills and promotions, oldest first: all, or those that were finished since then."""
