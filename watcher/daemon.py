@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from watcher import afterwards, clearance, intake, nightly, preflight
+from watcher import afterwards, clearance, intake, interlocks, nightly, preflight
 from watcher.act import Outbox
 from watcher.attribution import Suspect, suspect
 from watcher.config import Installation, Service
@@ -80,6 +80,7 @@ class Daemon:
         """
         for service in self.installation.services.values():
             self._refuse_undecidable(service, now)
+        interlocks.fit_latch(self.journal, now)
         afterwards.tell_of_failures(self.journal, self.journal.switched(), now)
         self.outbox.tell(now)
 
@@ -108,6 +109,7 @@ class Daemon:
             except Exception:
                 # One of the two places for it: a watch that cannot be looked at must not silence the rest.
                 log.exception("look failed: %s", watched.watch.release.id)
+        interlocks.tell_of_latch(self.journal, now)
         self.act(now)
         self.check(now)
         self.retain(now)
@@ -133,8 +135,12 @@ class Daemon:
                 source = Unreadable(error)
         if calibrations:
             self.frozen[watch.release.id] = calibrations
-        off, beside = self.turned_off(watch, previous), partial(self.beside, watch)
-        seen = look(watch, source, calibrations, previous, now, self.paused(now), beside, off)
+        off, beside, kills = (
+            self.turned_off(watch, previous),
+            partial(self.beside, watch),
+            interlocks.kills(self.journal),
+        )
+        seen = look(watch, source, calibrations, previous, now, self.paused(now), beside, off, kills)
         self.journal.record_look(seen)
         if seen.phase in FINAL:
             self.frozen.pop(watch.release.id, None)
@@ -166,12 +172,13 @@ class Daemon:
 
     def paused(self, now: float) -> str | None:
         """Return why kills are paused, if they are."""
-        pause = self.journal.recall("pause")
-        return None if pause is None or pause["until"] <= now else str(pause["reason"])
+        found = interlocks.paused(self.journal, now)
+        return None if found is None else str(found)
 
     def act(self, now: float) -> None:
         """Carry out what is due, while paused only what people decided; say so when something had to be given up."""
-        done = self.outbox.turn_off(now, _by_hand) if self.paused(now) else self.outbox.turn_off(now)
+        # Asked before each, not once: a pause holds from the moment it was ordered, however slow a switch is.
+        done = self.outbox.turn_off(now, lambda action: _by_hand(action) or not self.paused(now))
         tried = {key for key, _ in done}
         if tried:
             entries = [each for each in self.journal.switched() if each.key in tried]

@@ -76,6 +76,7 @@ def look(
     paused: str | None = None,
     beside: Callable[[], Sequence[attribution.Suspect]] = tuple,
     turned_off: bool = True,
+    kills: Sequence[float] = (),
 ) -> Look:
     """Evaluate a release once.
 
@@ -88,6 +89,7 @@ def look(
         paused: why kills are paused, if they are.
         beside: returns the other releases that users of the service have; asked only once this one regressed.
         turned_off: whether the kill took effect, where one was decided.
+        kills: when watcher decided kills of its own, of any release, since a person last opened the latch.
     """
     start = previous.through if previous else float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
     closed = float(np.floor((now - watch.settle) / watch.block) * watch.block)
@@ -125,6 +127,7 @@ def look(
         beside=said_beside,
         cause=cause,
         staged=_staged(watch, states),
+        kills=tuple(kills),
     )
     decision = decide(watch, verdict, situation)
     return Look(

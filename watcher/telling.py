@@ -33,6 +33,7 @@ TITLES = {
     "superseded": "Superseded",
     "stopped": "Stopped watching",
     "everyone": "Everyone has it",
+    "latched": "Latched: watcher turns nothing off any more",
 }
 """The first words people read, by state."""
 
@@ -265,3 +266,16 @@ def turned_on(watch: Watch, shown: str, minutes: float, now: float) -> tuple[Ale
         "what it knows.",
     )
     return _alerts(watch, "turned_on", lines, "turned_on", now, True)
+
+
+def latched(nth: int, why: str, now: float) -> Alert:
+    """Return what to say when the latch closed: of no release, so that it is a headline of its own.
+
+    Args:
+        nth: which latch it is: the same one is told once.
+        why: what closed it, and how to open it.
+        now: epoch seconds.
+    """
+    key = f"latch|{nth}"
+    lines = (f"{why[:1].upper()}{why[1:]}.", "Until then releases that regress are told, and people turn them off.")
+    return Alert(f"{key}|latched|headline", key, "headline", "latched", TITLES["latched"], lines, now, True)

@@ -110,10 +110,10 @@ def release_stop(config: str, release_id: str, reason: str) -> None:
 @click.command()
 @CONFIG
 def status(config: str) -> None:
-    """Show what is being watched now."""
+    """Show what is being watched now, and first what holds watcher back."""
     from watcher import assembly
 
-    for line in assembly.status(config):
+    for line in assembly.status(config, time.time()):
         click.echo(line)
 
 
