@@ -243,6 +243,21 @@ def test_within_a_day_only_the_last_day_is_read_and_the_usual_is_nearly_the_same
         assert own.contaminated == ()
 
 
+def test_a_bad_release_that_was_turned_off_is_not_what_the_next_one_is_held_against(world: World):
+    world.learn()
+    bad = world.exposed(NOW + HOUR)
+    world.journal.end_release(bad.release.id, "recovered", "its errors are back", NOW + 2 * HOUR)
+    seen = world.source.observations["errors"]
+    while_bad = (seen.ends > NOW + HOUR) & (seen.ends <= NOW + 2 * HOUR)
+    arm = replace(seen.treatment, events=seen.treatment.events * np.where(while_bad, 10.0, 1.0))
+    world.source.observations = {**world.source.observations, "errors": replace(seen, treatment=arm)}
+    watch = world.exposed(NOW + 2.5 * HOUR)
+    found = nightly.ready(world.installation, world.journal, watch, world.source, NOW + 2.5 * HOUR + 60)
+    fresh = prepare(watch, read_history(watch, world.source))
+    assert [each.contaminated for each in found.values()] == [(), ()]
+    close(found["errors"].spread_lately, fresh["errors"].spread_lately, 0.05)
+
+
 @pytest.mark.parametrize("hours", [26, 40])
 def test_what_is_too_old_is_learnt_at_exposure(world: World, hours: int):
     world.learn()

@@ -22,7 +22,8 @@ def report(journal: Journal, entries: list[Pending], now: float) -> None:
     for entry in entries:
         if not isinstance(entry.action, Alert):
             error = f" ({entry.error})" if entry.error else ""
-            log.warning("%s of %s: %s%s", entry.kind, entry.action.feature, entry.state, error)
+            level = logging.INFO if (entry.kind, entry.state) == ("promote", "done") else logging.WARNING
+            log.log(level, "%s of %s: %s%s", entry.kind, entry.action.feature, entry.state, error)
         watch, action = _watch(journal, entry), entry.action
         if watch is not None and isinstance(action, Kill) and entry.state == "done":
             journal.intend(telling.kill_done(action, watch, entry.receipt or {"read_back": "off"}, now), now)

@@ -128,6 +128,8 @@ def _lines(watch: Watch, verdict: ReleaseVerdict, state: str, seen: Seen, refusa
         lines += _raising(watch, refusals)
     elif state == "watching":
         lines += _watching(watch)
+    elif state == "invalid":
+        lines.append("Nothing is raised or turned off on a comparison that is broken: please look.")
     return lines + [
         f"Based on: {text}." for text in verdict.assumptions[:3] if state in {"healthy", "regressed", "killed"}
     ]
@@ -262,8 +264,8 @@ def turned_on(watch: Watch, shown: str, minutes: float, now: float) -> tuple[Ale
     said = f" ({shown})" if shown else ""
     lines = (
         f"{wording(watch.release).undone}{said}, {reasons.span(minutes)} after it was turned off.",
-        "Not by watcher, which never turns anything on: unless somebody meant to, look for a deploy tool that restores "
-        "what it knows.",
+        "Not by watcher, which never turns anything on. If nobody meant to, look for a deploy tool that restores what it "
+        "knows.",
     )
     return _alerts(watch, "turned_on", lines, "turned_on", now, True)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from watcher.calibration.deviations import aligned, residuals
-from watcher.calibration.series import with_last_hours
+from watcher.calibration.series import with_last_hours, without_excluded
 from watcher.model import Calibration, Observations, Rule, Watch
 
 DAY = 86_400.0
@@ -47,6 +47,7 @@ def brought_up_to_date(rule: Rule, watch: Watch, learnt: Calibration, recent: Ob
     start, blocks = round((first - learnt.usual_from) / watch.block), int(np.ceil(watch.horizon / watch.block))
     if start < 0 or start + blocks > learnt.usual.shape[1]:
         return None
-    residual, noise = residuals(rule, aligned(recent, learnt.streams), learnt, watch.block)
+    usual = without_excluded(watch, aligned(recent, learnt.streams))
+    residual, noise = residuals(rule, usual, learnt, watch.block)
     fresh = with_last_hours(watch, learnt, residual / noise)
     return replace(fresh, usual=learnt.usual[:, start : start + blocks], usual_from=first)

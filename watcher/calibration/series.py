@@ -106,7 +106,7 @@ def _of_difference(watch: Watch, found: Calibration) -> Calibration:
 
 def _calibrated(rule: Rule, watch: Watch, history: Observations, known: Calibration, reach: float) -> Calibration:
     """Calibrate some streams; beforehand, what is usual is kept of the last day and of all days it may be asked of."""
-    history, size = _without(watch, history), history.ends.size
+    history, size = without_excluded(watch, history), history.ends.size
     fitted = replace(known, streams=history.streams, scale=_scale(rule, history, known.logarithmic))
     if history.baseline is not None:
         fitted = replace(fitted, beta=in_common(rule, watch, history, fitted))
@@ -216,7 +216,7 @@ def with_last_hours(watch: Watch, found: Calibration, scaled: Floats) -> Calibra
     )
 
 
-def _without(watch: Watch, history: Observations) -> Observations:
+def without_excluded(watch: Watch, history: Observations) -> Observations:
     """Return the history with gaps where something was released or known to be wrong."""
     out = overlapping(watch, history.ends)
     if not out.any():

@@ -103,6 +103,6 @@ def seasonal(watch: Watch, history: Observations) -> bool:
 def told_of_season(days: float) -> str:
     """Return what is known of the season, for people."""
     if days < FROM:
-        return f"no daily season is known: {24 * days:.3g} h of history vouch for as long after exposure, and no longer"
+        return f"no daily season is known: {24 * days:.2g} h of history vouch for as long after exposure, and no longer"
     kept = "weekdays told apart" if days > WEEKLY else "weekdays not told apart"
     return f"held against the same minutes of {days:.3g} days, {kept}"

@@ -152,7 +152,8 @@ class BlueGreen:
         if backend.disabled:
             raise self._refused(f"{self.to} is gone: that backend is disabled")
         if not backend.takers:
-            raise self._refused(f"{self.to} is no longer healthy: {states or 'it has no server'}")
+            states = states or "it has no server"
+            raise self._refused(f"{self.to} is no longer healthy: {states}; nobody would answer, so bring one up first")
         return states
 
     def _file(self, path: str) -> tuple[MapFile | None, str | None]:
