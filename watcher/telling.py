@@ -262,7 +262,6 @@ def turned_on(watch: Watch, shown: str, minutes: float, now: float) -> tuple[Ale
     said = f" ({shown})" if shown else ""
     lines = (
         f"{wording(watch.release).undone}{said}, {reasons.span(minutes)} after it was turned off.",
-        "Not by watcher, which never turns anything on. If nobody meant to, look for a deploy tool that restores what it "
-        "knows.",
+        "Not by watcher, which never turns anything on. If nobody meant it to be, look for a deploy tool.",
     )
     return _alerts(watch, "turned_on", lines, "turned_on", now, True)
