@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ import requests
 from tests.alerts.slack_server import Message, SlackServer
 from tests.servers import prometheus_server
 from tests.servers.load import Load
-from tests.servers.prometheus_server import PrometheusServer
+from tests.servers.prometheus_server import PrometheusServer, Series
 from tests.servers.shop import Shop, free_port, scrape, stop_process
 from watcher.journal import Journal, Pending, Watched
 from watcher.model import Kill, Look
@@ -178,10 +178,20 @@ class FileWrites(threading.Thread):
 
 
 class Metrics:
-    """A Prometheus that scrapes shops every second, and can be stopped and started on the same data and port."""
+    """A Prometheus that scrapes shops every second, and can be stopped and started on the same data and port.
 
-    def __init__(self, directory: Path, shops: Sequence[Shop]) -> None:
+    `past` is what it has seen before its first scrape, and `labels` are those of the shops beside `instance`, by it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        shops: Sequence[Shop],
+        past: Sequence[Series] = (),
+        labels: Mapping[str, Mapping[str, str]] = {},
+    ) -> None:
         self._directory, self._shops, self._port = directory, shops, free_port()
+        self._past, self._labels = past, labels
         self._running: AbstractContextManager[PrometheusServer] | None = None
         self.url = f"http://127.0.0.1:{self._port}"
 
@@ -189,8 +199,11 @@ class Metrics:
         running = prometheus_server.running(self._directory, port=self._port)
         server = running.__enter__()
         self._running = running
+        if self._past:
+            server.remote_write(self._past)
+            self._past = ()
         if self._shops:
-            scrape(server, self._directory / "prometheus.yml", self._shops)
+            scrape(server, self._directory / "prometheus.yml", self._shops, labels=self._labels)
 
     def stop(self) -> None:
         """Stop it by its id; without effect when it is not running."""
