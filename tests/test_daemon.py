@@ -332,6 +332,35 @@ def test_kills_by_hand_and_those_of_a_time_before_there_was_a_latch_close_none(w
     assert len(interlocks.kills(world.journal)) == 1
 
 
+def test_a_flag_that_was_turned_off_by_hand_and_re_opened_is_not_killed_again_within_half_an_hour(world: World) -> None:
+    world.source = Metrics({"errors": measured(bad_from=3)})
+    daemon = world.daemon()
+    release = world.expose()
+    key = world.journal.watch(release).switch
+    assert key is not None
+
+    def by_hand(feature: str, nth: int, error: str | None = None) -> None:
+        made = Kill(f"{feature}{BY_HAND}{nth}", feature, key, feature, "by hand by ana", world.now)
+        world.journal.intend([made], world.now)
+        if error is None:
+            world.journal.done(made.key, {"read_back": "off"}, world.now)
+        else:
+            world.journal.failed(made.key, error, None, world.now)
+
+    by_hand("shop", 1)
+    by_hand("search", 2)
+    world.run(daemon, 20)
+    # What was given up turned nothing off, and another flag is another flag: neither begins the half hour anew.
+    by_hand("shop", 3, "flags.example does not answer")
+    by_hand("search", 4)
+    world.run(daemon, 9)
+    assert world.switch.kills == []
+    refused = [line.detail for line in world.journal.audit_trail(release) if line.detail.get("reason") == "cool_down"]
+    assert [detail["action"] for detail in refused] == ["kill"]
+    world.run(daemon, 1)
+    assert world.switch.kills == ["shop"]
+
+
 def test_a_switch_that_does_not_answer_is_asked_once_a_minute_and_holds_up_nothing(world: World) -> None:
     daemon = world.daemon()
     world.expose()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.timeline import EXPOSED, release, watch
 from watcher.model import BY_HAND, Alert, Effect, Kill, Mode, Outcome, Promote, ReleaseVerdict, Stage, Tally, Verdict
-from watcher.policy import AFTERMATH, CAP, CAP_SPAN, HELD, Situation, decide, latch
+from watcher.policy import AFTERMATH, CAP, CAP_SPAN, COOL_DOWN, HELD, Situation, decide, latch
 from watcher.telling import kill_failed
 
 NOW = EXPOSED + 3600.0
@@ -54,6 +54,7 @@ STOPPED = {
     "not_reversible": ({"release": release(reversible=False)}, {}, {}),
     "paused": ({}, {}, {"paused": "maintenance until 12:00"}),
     "latched": ({}, {}, {"kills": (NOW - 90_000, NOW - 89_000, NOW - 88_000, NOW - 60)}),
+    "cool_down": ({}, {}, {"flag_killed_at": NOW - COOL_DOWN + 1}),
     "already_killed": ({}, {}, {"killed_at": NOW - 3600}),
     "metrics_unreadable": ({}, {}, {"problem": "connection refused"}),
     "not_held": ({}, {"held": HELD - 1}, {}),
@@ -104,6 +105,22 @@ def test_a_clock_that_steps_back_keeps_no_latch_from_closing():
     assert latch((NOW, NOW - 600, NOW + 60)) == (NOW, NOW - 600, NOW + 60)
     assert kills_of((NOW - 3600.1, NOW - 1800, NOW))
     assert not kills_of((NOW - 3600, NOW - 1800, NOW))
+
+
+@given(st.floats(-2 * COOL_DOWN, 2 * COOL_DOWN))
+def test_a_flag_is_killed_again_only_once_it_has_cooled_down(ago):
+    decision = decide(watch(), verdict(), Situation(NOW, told="watching", flag_killed_at=NOW - ago))
+    assert bool(kills(decision)) == (NOW - (NOW - ago) >= COOL_DOWN)
+
+
+def test_a_flag_that_cools_down_is_recommended_to_be_turned_off_and_killed_when_it_still_regresses_after_that():
+    hot = Situation(NOW, told="watching", flag_killed_at=NOW - 600)
+    first = decide(watch(), verdict(), hot)
+    assert [alert.state for alert in first.actions] == ["regressed", "regressed"]
+    assert any(line.startswith("Recommended: turn checkout off. Not done") for line in first.actions[0].lines)
+    assert "checkout was turned off at 08:50 UTC and re-opened" in first.refusals[0].detail
+    later = replace(hot, now=NOW + 1200, told=first.told)
+    assert len(kills(decide(watch(), verdict(), later))) == 1
 
 
 def test_two_rules_that_are_not_critical_are_a_quorum_and_two_streams_of_one_rule_are_not():

@@ -135,12 +135,13 @@ class Daemon:
                 source = Unreadable(error)
         if calibrations:
             self.frozen[watch.release.id] = calibrations
-        off, beside, kills = (
+        off, beside, kills, flag = (
             self.turned_off(watch, previous),
             partial(self.beside, watch),
             interlocks.kills(self.journal),
+            interlocks.flag_killed_at(self.journal, watch),
         )
-        seen = look(watch, source, calibrations, previous, now, self.paused(now), beside, off, kills)
+        seen = look(watch, source, calibrations, previous, now, self.paused(now), beside, off, kills, flag)
         self.journal.record_look(seen)
         if seen.phase in FINAL:
             self.frozen.pop(watch.release.id, None)

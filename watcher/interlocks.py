@@ -1,4 +1,4 @@
-"""What the journal says that stands against every kill of watcher's own: a pause that a person ordered, and a latch.
+"""What the journal says that stands against kills of watcher's own: a pause, a latch, and when a flag was killed last.
 
 The latch closes by itself once watcher has decided several kills within an hour, and only a person opens it. That it is
 closed follows from the intents in the journal, which are durable before anything is done: no process has to survive
@@ -14,7 +14,7 @@ from typing import Final
 from watcher import policy, reasons, telling
 from watcher.errors import Refused
 from watcher.journal import AuditLine, Journal
-from watcher.model import Kill
+from watcher.model import Kill, Watch
 
 DAY: Final = 86_400.0
 
@@ -90,6 +90,23 @@ def kills(journal: Journal) -> tuple[float, ...]:
     """Return when watcher decided kills of its own since a person last opened the latch, as they were decided."""
     # By number, not by time: clocks step back.
     return _kills(journal)[_seen(journal) :]
+
+
+def flag_killed_at(journal: Journal, watch: Watch) -> float | None:
+    """Return when the flag of a release was turned off last, by watcher or a person; None where it never was.
+
+    A kill that is still being tried counts from when it was decided, one that was given up turned nothing off.
+    """
+    flag = (watch.switch, watch.release.feature)
+    return max(
+        (
+            each.finished_at or each.created_at
+            for each in journal.switched()
+            if isinstance(each.action, Kill) and (each.action.switch, each.action.feature) == flag
+            if each.state != "failed"
+        ),
+        default=None,
+    )
 
 
 def latched(journal: Journal) -> str:

@@ -77,6 +77,7 @@ def look(
     beside: Callable[[], Sequence[attribution.Suspect]] = tuple,
     turned_off: bool = True,
     kills: Sequence[float] = (),
+    flag_killed_at: float | None = None,
 ) -> Look:
     """Evaluate a release once.
 
@@ -90,6 +91,7 @@ def look(
         beside: returns the other releases that users of the service have; asked only once this one regressed.
         turned_off: whether the kill took effect, where one was decided.
         kills: when watcher decided kills of its own, of any release, since a person last opened the latch.
+        flag_killed_at: when the flag of this release was turned off last, by whomever and whichever release had it.
     """
     start = previous.through if previous else float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
     closed = float(np.floor((now - watch.settle) / watch.block) * watch.block)
@@ -128,6 +130,7 @@ def look(
         cause=cause,
         staged=_staged(watch, states),
         kills=tuple(kills),
+        flag_killed_at=flag_killed_at,
     )
     decision = decide(watch, verdict, situation)
     return Look(

@@ -2,9 +2,10 @@
 
 A kill needs all of: a watch in mode armed with a switch; a reversible release; a verdict of regressed by a critical
 rule or by two rules, held over two consecutive blocks, on a learnt dispersion, on more than one sick unit, in a
-comparison that is not broken; evidence that points to no other release; no pause; no latch; no earlier kill. A
-promotion needs steps that were configured, health proven at the present share, metrics that were read, no pause and no
-latch. Each lack is a Refusal with a name, which is shown and recorded. Nothing here ever turns a release on.
+comparison that is not broken; evidence that points to no other release; no pause; no latch; no earlier kill of the
+release, and none of its flag a moment ago. A promotion needs steps that were configured, health proven at the present
+share, metrics that were read, no pause and no latch. Each lack is a Refusal with a name, which is shown and recorded.
+Nothing here ever turns a release on.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ releases at once are rarer than something that makes all of them look bad."""
 
 CAP_SPAN = 3600.0
 
+COOL_DOWN = 1800.0
+"""Seconds after a kill of a flag in which watcher does not turn it off again: who re-opens it has a reason to, and two
+that switch it to and fro harm users more than either. Longer than recovery is looked for."""
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -52,7 +57,8 @@ class Situation:
     since say: None while open. `problem` is why the metrics could not be read at this look. `beside` says which other
     releases could be the cause of harm, and `cause` whether the evidence points to this one (None: it does not say
     which). `staged` tells that what is judged includes the present stage. `kills` are the times of watcher's own kills,
-    of any release, since a person last opened the latch, in the order in which they were decided.
+    of any release, since a person last opened the latch, in the order in which they were decided. `flag_killed_at` is
+    when the flag of this release was turned off last, by watcher or by a person, whichever release had it then.
     """
 
     now: float
@@ -68,6 +74,7 @@ class Situation:
     cause: bool | None = True
     staged: bool = True
     kills: tuple[float, ...] = ()
+    flag_killed_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +158,7 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
         ("paused", situation.paused is not None, situation.paused or ""),
         ("latched", bool(closed := latch(situation.kills)), latched(closed)),
         ("already_killed", situation.killed_at is not None, "this release was killed before"),
+        ("cool_down", _cooling(situation), _why_cooling(watch, situation)),
         ("metrics_unreadable", situation.problem is not None, situation.problem or ""),
         (
             "invalid",
@@ -169,6 +177,18 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
         ("cause_unclear", situation.cause is None, "the evidence does not say which of several releases it is"),
     )
     return tuple(Refusal("kill", name, detail) for name, stands, detail in tests if stands)
+
+
+def _cooling(situation: Situation) -> bool:
+    """Tell whether the flag was turned off a moment ago, or by a clock that has stepped back since."""
+    return situation.flag_killed_at is not None and situation.now < situation.flag_killed_at + COOL_DOWN
+
+
+def _why_cooling(watch: Watch, situation: Situation) -> str:
+    if situation.flag_killed_at is None:
+        return ""
+    at, until = reasons.clock(situation.flag_killed_at), reasons.clock(situation.flag_killed_at + COOL_DOWN)
+    return f"{watch.release.feature} was turned off at {at} and re-opened; watcher does not do it again before {until}"
 
 
 def _sick(streams: Sequence[Verdict]) -> str:
