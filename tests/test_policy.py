@@ -8,8 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.timeline import EXPOSED, release, watch
-from watcher.model import BY_HAND, Alert, Effect, Kill, Mode, Outcome, Promote, ReleaseVerdict, Stage, Tally, Verdict
+from tests.timeline import ERRORS, EXPOSED, release, watch
+from watcher.model import (
+    BY_HAND,
+    Alert,
+    Effect,
+    Kill,
+    Kind,
+    Mode,
+    Outcome,
+    Promote,
+    ReleaseVerdict,
+    Stage,
+    Tally,
+    Verdict,
+    Worse,
+)
 from watcher.policy import AFTERMATH, CAP, CAP_SPAN, COOL_DOWN, HELD, Situation, decide, latch
 from watcher.telling import kill_failed
 
@@ -60,6 +74,7 @@ STOPPED = {
     "not_held": ({}, {"held": HELD - 1}, {}),
     "assumed": ({}, {"assumed": True}, {}),
     "one_unit": ({}, {"sick_unit": "pod-3"}, {}),
+    "few_events": ({}, {"treatment": Tally(4, 1000, 3)}, {}),
     "quorum": ({}, {"critical": False}, {}),
     "not_the_cause": ({}, {}, {"cause": False}),
     "cause_unclear": ({}, {}, {"cause": None}),
@@ -105,6 +120,31 @@ def test_a_clock_that_steps_back_keeps_no_latch_from_closing():
     assert latch((NOW, NOW - 600, NOW + 60)) == (NOW, NOW - 600, NOW + 60)
     assert kills_of((NOW - 3600.1, NOW - 1800, NOW))
     assert not kills_of((NOW - 3600, NOW - 1800, NOW))
+
+
+MEASURED = {
+    "bad of all": (ERRORS, Tally(5, 50), [Tally(4, 5000), Tally(49, 49)]),
+    "good of all": (replace(ERRORS, worse=Worse.LOWER), Tally(45, 50), [Tally(46, 50), Tally(0, 49)]),
+    "too many a start": (replace(ERRORS, kind=Kind.RATE), Tally(5, 50), [Tally(4, 50), Tally(49, 49)]),
+    "too few a start": (replace(ERRORS, kind=Kind.RATE, worse=Worse.LOWER), Tally(0, 50), [Tally(0, 49)]),
+    "slow": (replace(ERRORS, kind=Kind.LATENCY, objective=2.5), Tally(0, 50), [Tally(49, 49)]),
+    "a gauge": (replace(ERRORS, kind=Kind.GAUGE, total=None), Tally(0.2, 5), [Tally(9000.0, 4)]),
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_stream_counts_towards_a_kill_once_the_treatment_has_counted_enough(name):
+    rule, enough, too_few = MEASURED[name]
+    assert kills(decide(watch(rule), verdict(stream(treatment=enough)), Situation(NOW)))
+    for tally in too_few:
+        decision = decide(watch(rule), verdict(stream(treatment=tally)), Situation(NOW))
+        assert [refusal.reason for refusal in decision.refusals] == ["few_events"]
+
+
+def test_a_stream_of_few_events_counts_towards_no_quorum():
+    one, few = stream(critical=False), stream(critical=False, rule="load", treatment=Tally(40, 49, 3))
+    decision = decide(watch(), verdict(one, few), Situation(NOW))
+    assert [refusal.reason for refusal in decision.refusals] == ["quorum"]
 
 
 @given(st.floats(-2 * COOL_DOWN, 2 * COOL_DOWN))

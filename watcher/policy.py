@@ -1,11 +1,11 @@
 """Verdict and history to Actions: the modes and the interlocks. Decides, never does.
 
 A kill needs all of: a watch in mode armed with a switch; a reversible release; a verdict of regressed by a critical
-rule or by two rules, held over two consecutive blocks, on a learnt dispersion, on more than one sick unit, in a
-comparison that is not broken; evidence that points to no other release; no pause; no latch; no earlier kill of the
-release, and none of its flag a moment ago. A promotion needs steps that were configured, health proven at the present
-share, metrics that were read, no pause and no latch. Each lack is a Refusal with a name, which is shown and recorded.
-Nothing here ever turns a release on.
+rule or by two rules, held over two consecutive blocks, on a learnt dispersion, on more than one sick unit, on enough
+events, in a comparison that is not broken; evidence that points to no other release; no pause; no latch; no earlier
+kill of the release, and none of its flag a moment ago. A promotion needs steps that were configured, health proven at
+the present share, metrics that were read, no pause and no latch. Each lack is a Refusal with a name, which is shown and
+recorded. Nothing here ever turns a release on.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from watcher.model import (
     Action,
     Design,
     Kill,
+    Kind,
     Mode,
     Outcome,
     Promote,
     Refusal,
     ReleaseVerdict,
+    Rule,
     Verdict,
     Watch,
+    Worse,
 )
 from watcher.telling import Seen, next_step, transition
 
@@ -36,6 +39,16 @@ KILL_KEY = "|kill"
 
 AFTERMATH = 600.0
 """Seconds after a kill in which recovery is looked for."""
+
+LEAST_EVENTS = 50
+"""Events, bad and good, that the treatment must have counted for a stream to count towards a kill. The evidence bounds
+how often chance looks like harm; it does not know that the first dozens of users after exposure are testers."""
+
+LEAST_BAD = 5
+"""How many of them must be bad, where the bad are what a rule counts: fewer may be one user who tries again."""
+
+LEAST_MEASUREMENTS = 5
+"""Measurements of the treatment in place of events, for a gauge."""
 
 CAP = 3
 """Kills of watcher's own within `CAP_SPAN`, over the whole installation, after which a latch closes: that many bad
@@ -149,8 +162,9 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
     # What will stand against a kill once evidence has held is said at once: people are told of a regression only once.
     learnt = [stream for stream in held or worst if not stream.assumed]
     sound = [stream for stream in learnt if stream.sick_unit is None]
-    rules = {stream.rule for stream in sound}
-    critical = any(stream.critical for stream in sound)
+    counted = [stream for stream in sound if _enough(watch, stream)]
+    rules = {stream.rule for stream in counted}
+    critical = any(stream.critical for stream in counted)
     tests: tuple[tuple[str, bool, str], ...] = (
         ("not_armed", watch.mode is not Mode.ARMED, f"mode is {watch.mode.value}"),
         ("no_switch", watch.switch is None, "no kill switch is configured"),
@@ -168,9 +182,10 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
         ("not_held", not held, f"evidence must hold for {HELD} consecutive blocks"),
         ("assumed", bool(worst) and not learnt, _why_assumed(watch)),
         ("one_unit", bool(learnt) and not sound, _sick(learnt)),
+        ("few_events", bool(sound) and not counted, _FEW),
         (
             "quorum",
-            bool(sound) and not critical and len(rules) < 2,
+            bool(counted) and not critical and len(rules) < 2,
             "one rule that is not critical is not enough: two must agree",
         ),
         ("not_the_cause", situation.cause is False, "the evidence points to another release"),
@@ -189,6 +204,27 @@ def _why_cooling(watch: Watch, situation: Situation) -> str:
         return ""
     at, until = reasons.clock(situation.flag_killed_at), reasons.clock(situation.flag_killed_at + COOL_DOWN)
     return f"{watch.release.feature} was turned off at {at} and re-opened; watcher does not do it again before {until}"
+
+
+_FEW = (
+    f"too few events of the treatment to turn anything off: it takes {LEAST_EVENTS}, {LEAST_BAD} of them bad, "
+    f"or {LEAST_MEASUREMENTS} measurements"
+)
+
+
+def _enough(watch: Watch, stream: Verdict) -> bool:
+    """Tell whether a stream has counted enough of the treatment to count towards a kill."""
+    rule: Rule | None = next((each for each in watch.rules if each.name == stream.rule), None)
+    counted = stream.treatment
+    if rule is not None and rule.kind is Kind.GAUGE:
+        return counted.total >= LEAST_MEASUREMENTS
+    if counted.total < LEAST_EVENTS or rule is None:
+        return counted.total >= LEAST_EVENTS
+    if rule.kind is Kind.RATIO:
+        bad = counted.events if rule.worse is Worse.HIGHER else counted.total - counted.events
+        return bad >= LEAST_BAD
+    # Of a latency all may be slower and none over the objective; what is missing is not counted.
+    return rule.kind is Kind.LATENCY or rule.worse is Worse.LOWER or counted.events >= LEAST_BAD
 
 
 def _sick(streams: Sequence[Verdict]) -> str:
