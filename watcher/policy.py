@@ -207,7 +207,7 @@ def _why_cooling(watch: Watch, situation: Situation) -> str:
 
 
 _FEW = (
-    f"too few events of the treatment to turn anything off: it takes {LEAST_EVENTS}, {LEAST_BAD} of them bad, "
+    f"too few events of the treatment so far to turn anything off: it takes {LEAST_EVENTS}, {LEAST_BAD} of them bad, "
     f"or {LEAST_MEASUREMENTS} measurements"
 )
 
