@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from tests.servers import prometheus_server, unleash_server
 from tests.servers.prometheus_server import PrometheusServer
 from tests.servers.unleash_server import UnleashServer
 
+Say = Callable[[str], None]
+
 
 def require(problem: str | None) -> None:
     """Skip a test whose server is missing, or fail it where servers were promised."""
@@ -17,6 +20,17 @@ def require(problem: str | None) -> None:
         if os.environ.get("WATCHER_REQUIRE_SERVERS") == "1":
             pytest.fail(f"WATCHER_REQUIRE_SERVERS=1, but {problem}")
         pytest.skip(problem)
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    """Print a line that people see, whatever is captured and however many processes run the tests."""
+
+    def line(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}", file=sys.stderr, flush=True)
+
+    return line
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@
         with running(f"backend shop\\n  server stable {stable.address} weight 95\\n  ...") as haproxy:
             assert haproxy.answers("/shop", 100) == {"stable": 95, "canary": 5}
 
-A request goes to the backend that its path names; one for / goes to the backend that the entry `live` of a map names, as
-does every request to a port of its own, `live_port`.
+A request goes to the backend that its path names; one for / goes to the backend that the entry `live` of a map names,
+as does every request to a port of its own, `live_port`.
 """
 
 from __future__ import annotations

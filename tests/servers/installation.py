@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,10 +27,11 @@ import requests
 from tests.alerts.slack_server import Message, SlackServer
 from tests.servers import prometheus_server
 from tests.servers.load import Load
-from tests.servers.prometheus_server import PrometheusServer
+from tests.servers.prometheus_server import PrometheusServer, Series
 from tests.servers.shop import Shop, free_port, scrape, stop_process
-from watcher.journal import Journal, Pending
+from watcher.journal import Journal, Pending, Watched
 from watcher.model import Kill, Look
+from watcher.telling import TITLES
 
 HISTORY = 60
 """Seconds of traffic before the release: 30 blocks, of which the dispersion needs 20 with events."""
@@ -87,6 +88,15 @@ services:
         kill: {{yaml_flags: feature-flags.yaml}}
         history: {history}s
 """
+
+
+ALARMS = ("regressed", "killed", "kill_failed", "unrecovered", "no_data", "invalid")
+"""The states of messages that tell people of something bad."""
+
+
+def says(text: str, state: str) -> bool:
+    """Tell whether a message's first line is that of a state."""
+    return text.splitlines()[0].partition(" ")[2].startswith(f"{TITLES[state]}: ")
 
 
 class Daemon:
@@ -168,10 +178,20 @@ class FileWrites(threading.Thread):
 
 
 class Metrics:
-    """A Prometheus that scrapes shops every second, and can be stopped and started on the same data and port."""
+    """A Prometheus that scrapes shops every second, and can be stopped and started on the same data and port.
 
-    def __init__(self, directory: Path, shops: Sequence[Shop]) -> None:
+    `past` is what it has seen before its first scrape, and `labels` are those of the shops beside `instance`, by it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        shops: Sequence[Shop],
+        past: Sequence[Series] = (),
+        labels: Mapping[str, Mapping[str, str]] = {},
+    ) -> None:
         self._directory, self._shops, self._port = directory, shops, free_port()
+        self._past, self._labels = past, labels
         self._running: AbstractContextManager[PrometheusServer] | None = None
         self.url = f"http://127.0.0.1:{self._port}"
 
@@ -179,8 +199,11 @@ class Metrics:
         running = prometheus_server.running(self._directory, port=self._port)
         server = running.__enter__()
         self._running = running
+        if self._past:
+            server.remote_write(self._past)
+            self._past = ()
         if self._shops:
-            scrape(server, self._directory / "prometheus.yml", self._shops)
+            scrape(server, self._directory / "prometheus.yml", self._shops, labels=self._labels)
 
     def stop(self) -> None:
         """Stop it by its id; without effect when it is not running."""
@@ -236,6 +259,10 @@ class Installation:
         replies = [reply for parent in parents for reply in self.slack.thread(parent)]
         return [text for message in (*parents, *replies) for text in (*message.before, message.shown)]
 
+    def alarms(self) -> list[str]:
+        """Return what of it was bad news."""
+        return [text for text in self.told() if any(says(text, state) for state in ALARMS)]
+
     def journal(self) -> Journal:
         return Journal.open(f"sqlite:///{self.directory / 'watcher.db'}", check=False)
 
@@ -244,10 +271,15 @@ class Installation:
         with self.journal() as journal:
             return any(journal.receipt_of_headline(each.watch.release.id, "slack") for each in journal.watches())
 
-    def last_look(self) -> Look:
-        """Return the latest look at the one release there is, which must have been looked at."""
+    def releases(self) -> list[Watched]:
+        """Return the releases that were noticed, oldest first."""
         with self.journal() as journal:
-            [watched] = journal.watches()
+            return journal.watches()
+
+    def last_look(self) -> Look:
+        """Return the latest look at the latest release, which must have been looked at."""
+        with self.journal() as journal:
+            *_, watched = journal.watches()
             look = journal.last_look(watched.watch.release.id)
         assert look is not None
         return look

@@ -289,12 +289,25 @@ def stop_process(process: subprocess.Popen[Any]) -> None:
             process.wait()
 
 
-def scrape(server: PrometheusServer, config: Path, shops: Sequence[Shop], interval: str = "1s") -> None:
+def scrape(
+    server: PrometheusServer,
+    config: Path,
+    shops: Sequence[Shop],
+    interval: str = "1s",
+    labels: Mapping[str, Mapping[str, str]] = {},
+) -> None:
     """Have a running Prometheus scrape shops, each under its name as the label `instance`, from now on.
 
-    `config` is the file the server was started with; it must have no `scrape_configs` yet.
+    `config` is the file the server was started with; it must have no `scrape_configs` yet. `labels` are further ones,
+    by instance.
     """
-    targets = [{"targets": [f"127.0.0.1:{shop.port}"], "labels": {"instance": shop.instance}} for shop in shops]
+    targets = [
+        {
+            "targets": [f"127.0.0.1:{shop.port}"],
+            "labels": {"instance": shop.instance, **labels.get(shop.instance, {})},
+        }
+        for shop in shops
+    ]
     job = {"job_name": "shop", "scrape_interval": interval, "scrape_timeout": interval, "static_configs": targets}
     with config.open("a") as file:
         file.write(f"scrape_configs: {json.dumps([job])}\n")  # JSON is YAML
