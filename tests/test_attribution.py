@@ -25,6 +25,7 @@ from watcher.attribution import (
 )
 from watcher.config import load_installation
 from watcher.daemon import Daemon
+from watcher.errors import SourceRefused
 from watcher.journal import Journal
 from watcher.look import look, prepare, read_history
 from watcher.model import (
@@ -282,6 +283,8 @@ class ByArms:
 
     def observe(self, request: Request) -> dict[str, Observations]:
         [(name, _)] = request.treatment or (("everybody", ""),)
+        if name not in self.sources:
+            raise SourceRefused(f"nothing is held by {name}")
         return self.sources[name].observe(request)
 
     history = observe

@@ -249,3 +249,24 @@ def test_counts_that_never_failed_have_a_scale_to_be_held_against():
     learnt = learn(replace(ERRORS, worse=Worse.HIGHER), seen, Design.BEFORE_AFTER)
     assert learnt.scale is not None
     assert learnt.scale[0] > 0
+
+
+def test_what_was_never_measured_has_room_for_no_placebo():
+    """A history that is asked for four times as long as there is data: only where there is can be a placebo."""
+    seen = daily(4)
+    short = seen.between(0, EXPOSED)
+    missing = np.full((1, 1, 12 * 144), np.nan)
+    ends = np.concatenate([short.ends[0] - 600.0 * np.arange(12 * 144, 0, -1), short.ends])
+    arm = short.treatment
+    longer = replace(
+        short,
+        ends=ends,
+        treatment=replace(
+            arm,
+            events=np.concatenate([missing, arm.events], axis=-1),
+            total=np.concatenate([np.zeros_like(missing), arm.total], axis=-1),
+        ),
+    )
+    settings = {"block": 600.0, "horizon": 7200.0}
+    known, asked = (learn(LOAD, each, Design.BEFORE_AFTER, **settings) for each in (short, longer))
+    assert abs(known.apart - asked.apart) <= 2  # those at the edge

@@ -283,22 +283,47 @@ class TestSplit:
         seen = self.observed(0.5)
         late = seen.ends > EXPOSED + 60 * MINUTE
         small = self.observed(0.05)
-        mixed = replace(
-            seen,
-            treatment=Arm(("",), *(np.where(late, x, y) for x, y in zip(_cells(seen), _cells(small), strict=True))),
-            baseline=Arm(
-                ("",), *(np.where(late, x, y) for x, y in zip(_cells(seen, 1), _cells(small, 1), strict=True))
-            ),
-        )
+        mixed = replace(seen, baseline=_after(late, seen, small, 1), treatment=_after(late, seen, small, 0))
         stages = (Stage(EXPOSED, 0.05), Stage(EXPOSED + 60 * MINUTE, 0.5))
         made = replace(self.made(), release=release(stages=stages))
         last = said(made, MemorySource({"errors": ratio(traffic=900), SPLIT: mixed}))
         assert last.verdict.outcome is not Outcome.INVALID
 
+    def test_users_may_follow_a_changed_share_as_late_as_the_first_one(self):
+        seen, few = self.observed(0.5), self.observed(0.05)
+        # Whoever serves users asks for flags now and then: at 60 min the share is raised, and at 62 they all know.
+        late = seen.ends > EXPOSED + 62 * MINUTE
+        mixed = replace(seen, baseline=_after(late, seen, few, 1), treatment=_after(late, seen, few, 0))
+        stages = (Stage(EXPOSED, 0.05), Stage(EXPOSED + 60 * MINUTE, 0.5))
+        made = replace(self.made(warm_up=5 * MINUTE), release=release(stages=stages))
+        last = said(made, MemorySource({"errors": ratio(traffic=900), SPLIT: mixed}))
+        assert last.verdict.outcome is not Outcome.INVALID
+        assert any("50 % is configured" in text for text in last.verdict.assumptions)
+        hurried = said(replace(made, warm_up=0.0), MemorySource({"errors": ratio(traffic=900), SPLIT: mixed}))
+        assert hurried.verdict.outcome is Outcome.INVALID
+
     def test_a_share_nobody_knows_is_not_checked_and_that_is_said(self):
         assert split_rule(self.made(share=None)) is None
         last = said(self.made(share=None), MemorySource({"errors": ratio()}), 20)
         assert any("the traffic split is not checked" in text for text in last.verdict.assumptions)
+
+    def test_a_counter_that_counts_nobody_checks_nothing_and_that_is_said(self):
+        nobody = replace(self.observed(0.5), baseline=_idle(self.observed(0.5)), treatment=_idle(self.observed(0.5)))
+        last = said(self.made(), MemorySource({"errors": ratio(traffic=900), SPLIT: nobody}))
+        assert last.verdict.outcome is Outcome.HEALTHY
+        assert "the traffic split is not checked: sessions_total counted nobody in either arm" in (
+            last.verdict.assumptions
+        )
+
+
+def _after(late: np.ndarray, seen: Observations, before: Observations, side: int) -> Arm:
+    """Return an arm that is that of `seen` late, and that of `before` until then."""
+    cells = zip(_cells(seen, side), _cells(before, side), strict=True)
+    return Arm(("",), *(np.where(late, after, early) for after, early in cells))
+
+
+def _idle(seen: Observations) -> Arm:
+    return Arm(("",), *(np.zeros_like(each) for each in _cells(seen)))
 
 
 def _cells(seen: Observations, side: int = 0):

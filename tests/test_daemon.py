@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from tests.timeline import EXPOSED, MINUTE
-from watcher import deployments, intake
+from watcher import deployments, intake, interlocks
 from watcher.act import DECISION_TTL, Outbox
 from watcher.comparison import SPLIT
 from watcher.config import load_installation
-from watcher.daemon import Daemon
+from watcher.daemon import HOUR, Daemon
 from watcher.journal import Journal, Watched
-from watcher.model import Deployment, Exposure, Kill, Observations, Outcome, Promote, Request
+from watcher.model import BY_HAND, Deployment, Exposure, Kill, Observations, Outcome, Promote, Request
 from watcher.testing import MemoryAlerter, MemorySource, MemorySwitch, counts
 
 BEFORE, AFTER = 600, 900
@@ -260,6 +260,78 @@ def test_a_kill_that_does_not_work_at_once_is_told_at_once_and_again_when_it_is_
     assert told.lines[0].endswith("not back within the margin 10 min after the kill was decided.")
 
 
+def test_while_paused_nothing_is_killed_by_any_process_and_once_that_is_over_it_is(world: World) -> None:
+    world.source = Metrics({"errors": measured(bad_from=3)})
+    release = world.expose()
+    interlocks.pause(world.journal, 30 * MINUTE, "a migration", "ana", world.now)
+    for _ in range(29):
+        world.run(world.daemon(), 1)
+    assert (world.switch.kills, world.switch.promotions) == ([], [])
+    [headline] = [each for each in world.alerter.delivered if each.state == "regressed" and each.kind == "headline"]
+    assert "kills are paused until 08:30 UTC by ana: a migration" in " ".join(headline.lines)
+    refused = [line for line in world.journal.audit_trail(release) if line.detail.get("reason") == "paused"]
+    assert {line.detail["action"] for line in refused} >= {"kill"}
+    world.run(world.daemon(), 2)
+    assert world.switch.kills == ["shop"]
+
+
+def test_a_pause_ordered_while_a_switch_is_slow_holds_back_the_kill_that_comes_after_it(world: World) -> None:
+    daemon = world.daemon()
+    world.switch.on |= {"one": 1.0, "two": 1.0}
+    world.journal.intend([Kill(f"{each}|kill", each, "memory", each, "slow", world.now) for each in ("one", "two")], 0)
+    turning = world.switch.kill
+
+    def slow(feature: str, reason: str) -> None:
+        turning(feature, reason)
+        interlocks.pause(world.journal, HOUR, "a migration", "ana", world.now)
+
+    world.switch.kill = slow  # type: ignore[method-assign]
+    daemon.act(world.now)
+    assert world.switch.kills == ["one"]
+
+
+def test_after_three_kills_within_an_hour_a_latch_stays_closed_until_a_person_opens_it(world: World) -> None:
+    world.source = Metrics({"errors": measured(bad_from=3)})
+    world.daemon().start(EXPOSED - 4 * HOUR)
+    # Of other services; the process that decided them died at once, and nobody looked for hours.
+    for nth in range(3):
+        at = EXPOSED - 3 * HOUR + nth * 20 * MINUTE
+        world.journal.intend([Kill(f"{nth}|kill", str(nth), "memory", f"other-{nth}", "slow", at)], at)
+    release = world.expose()
+    for _ in range(20):
+        world.run(world.daemon(), 1)
+    assert world.switch.kills == []
+    refused = [line.detail for line in world.journal.audit_trail(release) if line.detail.get("reason") == "latched"]
+    assert [detail["action"] for detail in refused] == ["kill"]
+    assert "3 kills within an hour (05:00 UTC to 05:40 UTC)" in refused[0]["detail"]
+    assert world.said("latched") == ["Latched: watcher turns nothing off any more"]
+    assert [line.what for line in world.journal.audit_trail() if line.what.startswith("latch")] == ["latched"]
+    assert interlocks.open_latch(world.journal, "all by one load test", "ana", world.now)
+    world.run(world.daemon(), 2)
+    assert world.switch.kills == ["shop"]
+    assert not interlocks.open_latch(world.journal, "again", "ana", world.now)
+    assert [line.what for line in world.journal.audit_trail() if line.what.startswith("latch")] == [
+        "latched",
+        "latch opened",
+    ]
+
+
+def test_kills_by_hand_and_those_of_a_time_before_there_was_a_latch_close_none(world: World) -> None:
+    def decided(kind: str) -> None:
+        for nth in range(3):
+            made = Kill(f"{nth}{kind}{nth}", str(nth), "memory", f"other-{nth}", "slow", world.now)
+            world.journal.intend([made], world.now)
+
+    decided("|kill")
+    world.daemon().start(world.now)
+    decided(BY_HAND)
+    world.run(world.daemon(), 1)
+    assert (interlocks.latched(world.journal), world.said("latched")) == ("", [])
+    world.journal.intend([Kill("4|kill", "4", "memory", "other-4", "slow", world.now)], world.now)
+    world.daemon().start(world.now)
+    assert len(interlocks.kills(world.journal)) == 1
+
+
 def test_a_switch_that_does_not_answer_is_asked_once_a_minute_and_holds_up_nothing(world: World) -> None:
     daemon = world.daemon()
     world.expose()
@@ -269,7 +341,7 @@ def test_a_switch_that_does_not_answer_is_asked_once_a_minute_and_holds_up_nothi
     world.switch.read = lambda feature: (asked.append(world.now), reading(feature))[1]  # type: ignore[method-assign]
     for second in range(0, 300, 15):
         daemon.step(EXPOSED + second)
-    assert len(asked) <= 5
+    assert len(asked) <= 5 + 1  # and once for the checklist
     assert len(world.active()) == 1
 
 

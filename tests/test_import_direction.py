@@ -26,8 +26,9 @@ ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | LOOK | {"journal", "deployments"}
 CLEARANCE = CONFIG | {"journal", "report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
-STEPS = {"deployments", "intake", "noticing", "afterwards", "clearance", "nightly"}
-DAEMON = ONEOFF | OUTSIDE | STEPS | {"oneoff", "daemon", "server"}
+STEPS = {"deployments", "intake", "interlocks", "noticing", "afterwards", "clearance", "nightly"}
+PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
+DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server"}
 DRILL = INTAKE | {"act", "switches", "report"}
 EVERYTHING = DAEMON | {"assembly", "rehearsal", "drill", "demo", "testing"}
 
@@ -57,8 +58,10 @@ SEES: dict[str, set[str]] = {
     "intake": INTAKE,
     "nightly": INTAKE | {"intake", "look"},
     "noticing": INTAKE | {"intake", "look", "releases", "sources"},
+    "interlocks": POLICY | {"policy", "journal"},
     "afterwards": NOUNS | {"journal", "telling"},
     "clearance": CLEARANCE,
+    "preflight": PREFLIGHT,
     "drill": DRILL,
     "daemon": DAEMON,
     "server": DAEMON,

@@ -155,6 +155,20 @@ def test_the_same_way_of_noticing_or_a_later_time_is_another_release(world, late
     assert [each.status for each in world[1].watches()] == ["superseded", "active"]
 
 
+def test_a_revision_that_comes_back_is_another_release(world):
+    for at in (NOW, NOW + 7200):
+        assert take(world, Exposure("new-checkout", "r7", at, share=0.05, named=False)).new
+        take(world, Exposure("new-checkout", "r8", at + 60, share=0.0, off=True, named=False))
+    assert [each.watch.release.id[-6:] for each in world[1].watches()] == ["out@r7", "t@r7#2"]
+
+
+def test_what_is_noticed_again_after_a_crash_is_the_running_release(world):
+    exposure = Exposure("new-checkout", "r7", NOW, share=0.05, named=False)
+    first, again = take(world, exposure), take(world, replace(exposure, at=NOW + 15))
+    assert (again.release, again.new) == (first.release, False)
+    assert len(world[1].watches()) == 1
+
+
 def test_releases_of_one_service_at_once_say_so(world):
     take(world, opened())
     take(world, Exposure("shop", "1.2", NOW + 720, previous="1.1"), strategy="canary", by="label version")
@@ -174,6 +188,14 @@ def test_when_everybody_has_it_the_watch_goes_on_against_the_past(world):
     assert (NOW, NOW + 7200) in new.watch.excluded
     assert told(world)["everyone"][-1] == "Watched on for 24 h, held against the past of shop."
     assert {entry.release for entry in world[1].actions()} == {"shop/production/new-checkout@r1"}
+
+
+@pytest.mark.parametrize(("share", "alone"), [(1.0, True), (0.9, False), (None, False)])
+def test_what_everybody_gets_at_once_is_held_against_the_past_from_the_start(world, share, alone):
+    assert take(world, opened(share=share)).release == "shop/production/new-checkout@r1"
+    (watched,) = world[1].watches()
+    assert (watched.watch.baseline is None) == (watched.watch.treatment is None) == alone
+    assert watched.watch.history == (28 if alone else 1) * 86_400.0
 
 
 def test_a_stage_said_twice_is_one(world):

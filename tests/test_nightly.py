@@ -160,6 +160,24 @@ def test_four_weeks_are_read_one_rule_at_a_time(world: World):
     assert world.source.pasts[0].end <= NOW - world.installation.settle
 
 
+def test_of_a_young_service_nothing_is_kept_and_it_is_learnt_at_exposure(world: World):
+    """Three hours of data: an hour later there are four, and what was learnt of three would hide them."""
+    held = world.source.observations
+    world.source.observations = {
+        name: replace(
+            each, treatment=replace(each.treatment, total=np.where(each.ends > NOW - 3 * HOUR, each.treatment.total, 0))
+        )
+        for name, each in held.items()
+    }
+    assert world.learn() is None
+    assert world.ready(world.exposed(NOW + 600)) == {}
+    world.source.pasts.clear()
+    assert world.learn(NOW + 1800) is None
+    assert world.source.pasts == []
+    world.learn(NOW + HOUR)
+    assert world.source.pasts != []
+
+
 def test_other_rules_are_learnt_at_once(world: World):
     world.learn()
     world.pack = PACK.replace("20%", "30%")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.timeline import EXPOSED, release, watch
 from watcher.model import BY_HAND, Alert, Effect, Kill, Mode, Outcome, Promote, ReleaseVerdict, Stage, Tally, Verdict
-from watcher.policy import AFTERMATH, HELD, Situation, decide
+from watcher.policy import AFTERMATH, CAP, CAP_SPAN, HELD, Situation, decide, latch
 from watcher.telling import kill_failed
 
 NOW = EXPOSED + 3600.0
@@ -53,6 +53,7 @@ STOPPED = {
     "no_switch": ({"switch": None}, {}, {}),
     "not_reversible": ({"release": release(reversible=False)}, {}, {}),
     "paused": ({}, {}, {"paused": "maintenance until 12:00"}),
+    "latched": ({}, {}, {"kills": (NOW - 90_000, NOW - 89_000, NOW - 88_000, NOW - 60)}),
     "already_killed": ({}, {}, {"killed_at": NOW - 3600}),
     "metrics_unreadable": ({}, {}, {"problem": "connection refused"}),
     "not_held": ({}, {"held": HELD - 1}, {}),
@@ -82,6 +83,27 @@ def test_what_will_stand_against_a_kill_is_told_at_once_and_that_evidence_must_h
     assert advice in first.actions[0].lines
     later = decide(watch(), verdict(stream(**lack)), Situation(NOW + 60, told=first.told))
     assert later.actions == ()
+
+
+@given(st.lists(st.floats(0, 4 * CAP_SPAN), max_size=8), st.lists(st.floats(0, 1e6), max_size=4))
+def test_the_latch_closes_with_the_third_kill_within_an_hour_and_nothing_but_a_person_opens_it(early, later):
+    kills = sorted(early)
+    crowded = any(kills[i + CAP - 1] - kills[i] <= CAP_SPAN for i in range(len(kills) - CAP + 1))
+    closed_by = latch(kills)
+    assert bool(closed_by) == crowded
+    if crowded:
+        assert latch([*kills, *later]) == closed_by
+        assert not kills_of(tuple(kills + later))
+
+
+def kills_of(earlier: tuple[float, ...]) -> list[Kill]:
+    return kills(decide(watch(), verdict(), Situation(NOW, kills=earlier)))
+
+
+def test_a_clock_that_steps_back_keeps_no_latch_from_closing():
+    assert latch((NOW, NOW - 600, NOW + 60)) == (NOW, NOW - 600, NOW + 60)
+    assert kills_of((NOW - 3600.1, NOW - 1800, NOW))
+    assert not kills_of((NOW - 3600, NOW - 1800, NOW))
 
 
 def test_two_rules_that_are_not_critical_are_a_quorum_and_two_streams_of_one_rule_are_not():
@@ -133,6 +155,7 @@ HELD_BACK = {
     "not_armed": ({"mode": Mode.RECOMMEND}, {}),
     "no_switch": ({"switch": None}, {}),
     "paused": ({}, {"paused": "maintenance until 12:00"}),
+    "latched": ({}, {"kills": (NOW - 100, NOW - 90, NOW - 80)}),
     "metrics_unreadable": ({}, {"problem": "connection refused"}),
     "stage_not_judged": ({}, {"staged": False}),
 }

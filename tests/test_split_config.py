@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from watcher.config import Installation, load_installation, plan
+from watcher.errors import ConfigError
 from watcher.journal import codec
 from watcher.model import Release, Selector, Split, Stage, Strategy, Watch
 
@@ -49,6 +50,22 @@ def test_the_split_of_the_file_is_that_of_the_watch(load: Load) -> None:
     watch = planned(load("notice"), Stage(60.0, 0.05))
     assert watch.split == Split(ASSIGNED, "notice")
     assert watch.release.stages == (Stage(60.0, 0.05),)
+
+
+def test_a_counter_is_narrowed_to_the_release_by_placeholders(load: Load, tmp_path: Path) -> None:
+    path = tmp_path / "watcher.yaml"
+    narrow = 'kind!="bot",feature="{feature}",serving!="{previous}",status=~"2[0-9]{2}"'
+    path.write_text(FILE.replace('kind!="bot"', narrow), encoding="utf-8")
+    split = planned(load_installation(path), Stage(60.0, 0.05)).split
+    assert split is not None
+    assert str(split.assigned) == 'sessions_total{kind!="bot",feature="pay",serving!="1",status=~"2[0-9]{2}"}'
+
+
+def test_a_misspelt_placeholder_in_a_counter_is_found_when_the_file_is_read(load: Load, tmp_path: Path) -> None:
+    path = tmp_path / "watcher.yaml"
+    path.write_text(FILE.replace('kind!="bot"', 'feature="{featur}"'), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"split.assigned: .*exactly one of \{feature\}.*did you mean `feature`\?"):
+        load_installation(path)
 
 
 def test_without_a_split_there_is_none(load: Load, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_taking_users_off_is_called_what_it_is_and_never_sounds_as_if_the_servic
     (kill,) = kills(killed)
     assert f"{doing}: a new watch starts." in said(killed.actions[1:])
     assert (
-        said(kill_done(made, {"read_back": "off", "after": "weight 0 of 95"}, NOW))
+        said(kill_done(kill, made, {"read_back": "off", "after": "weight 0 of 95"}, NOW))
         == f"{done}, read back: weight 0 of 95."
     )
     assert f"to be quicker, {do} by hand." in said(kill_delayed(made, "no answer within 5 s", NOW))
@@ -114,4 +114,5 @@ def test_what_a_verdict_is_based_on_is_not_called_assumed_where_it_was_learnt() 
 
 def test_the_words_are_those_of_the_watch_of_a_release_that_has_no_version_before_it() -> None:
     made: Watch = watch(release=release(strategy=Strategy.BLUE_GREEN))
-    assert "checkout is switched back, read back: off." in said(kill_done(made, {"read_back": "off"}, NOW))
+    (kill,) = kills(decide(made, verdict(), Situation(NOW)))
+    assert "checkout is switched back, read back: off." in said(kill_done(kill, made, {"read_back": "off"}, NOW))

@@ -88,7 +88,7 @@ class Outbox:
         jitter: Callable[[], float] = random.random,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._journal, self._switches, self._alerters = journal, switches, alerters
+        self._journal, self._switches, self.alerters = journal, switches, alerters
         self._decision_ttl, self._alert_ttl = decision_ttl, alert_ttl
         self._jitter, self._stopwatch = jitter, stopwatch
 
@@ -176,7 +176,7 @@ class Outbox:
         alerts = [entry for entry in self._journal.unfinished() if isinstance(entry.action, Alert)]
         for entry in alerts:
             if entry.alerter is None:
-                self._journal.address(entry.key, tuple(self._alerters), clock())
+                self._journal.address(entry.key, tuple(self.alerters), clock())
         queues: dict[str, list[Pending]] = {}
         for entry in self._journal.unfinished():
             if entry.alerter is not None:
@@ -214,11 +214,11 @@ class Outbox:
     def _deliver(self, alerter: str, entry: Pending, clock: Clock) -> str:
         if not isinstance(entry.action, Alert) or not self._journal.claim(entry.key, clock()):
             return "taken"
-        if alerter not in self._alerters:
+        if alerter not in self.alerters:
             return self._fail(entry, f"alerter {alerter} is not configured any more", None, clock)
         headline = self._journal.receipt_of_headline(entry.release, alerter)
         try:
-            receipt = self._alerters[alerter].deliver(entry.action, headline)
+            receipt = self.alerters[alerter].deliver(entry.action, headline)
         except AlertError as error:
             return self._fail(entry, str(error), self._retry(alerter, entry, error, clock()), clock)
         self._journal.done(entry.key, receipt, clock())

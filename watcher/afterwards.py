@@ -24,12 +24,12 @@ def report(journal: Journal, entries: list[Pending], now: float) -> None:
             error = f" ({entry.error})" if entry.error else ""
             level = logging.INFO if (entry.kind, entry.state) == ("promote", "done") else logging.WARNING
             log.log(level, "%s of %s: %s%s", entry.kind, entry.action.feature, entry.state, error)
-        watch = _watch(journal, entry) if entry.state == "done" else None
-        if watch is not None and isinstance(entry.action, Kill):
-            journal.intend(telling.kill_done(watch, entry.receipt or {"read_back": "off"}, now), now)
-        elif watch is not None and isinstance(entry.action, Promote):
-            receipt = entry.receipt or {"read_back": f"{entry.action.share:g}"}
-            journal.intend(telling.promotion_done(watch, entry.action, receipt, now), now)
+        watch, action = _watch(journal, entry), entry.action
+        if watch is not None and isinstance(action, Kill) and entry.state == "done":
+            journal.intend(telling.kill_done(action, watch, entry.receipt or {"read_back": "off"}, now), now)
+        elif watch is not None and isinstance(action, Promote) and entry.state == "done":
+            receipt = entry.receipt or {"read_back": f"{action.share:g}"}
+            journal.intend(telling.promotion_done(watch, action, receipt, now), now)
     tell_of_failures(journal, entries, now)
 
 

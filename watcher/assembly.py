@@ -7,14 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from watcher import intake
+from watcher import intake, interlocks
 from watcher.act import Alerter, Outbox
 from watcher.alerts import alerter
-from watcher.config import Installation, Metrics, Service, load_installation, parse_moment, parse_share, switch_key
+from watcher.config import (
+    Installation,
+    Metrics,
+    Service,
+    load_installation,
+    parse_duration,
+    parse_moment,
+    parse_share,
+    switch_key,
+)
 from watcher.daemon import Daemon
 from watcher.errors import Refused
 from watcher.journal import Journal
 from watcher.model import Exposure
+from watcher.preflight import Preflight, Said, asked, run
 from watcher.secrets import secret
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
@@ -118,6 +128,28 @@ def start_release(config: str, service: str, feature: str, *, now: float, by: st
         return found.release or f"{owner.name}/{owner.environment}/{feature}@{exposure.version} waits for exposure"
 
 
+def preflight(config: str, release: str, *, now: float, **given: Any) -> Preflight:
+    """Go through the checklist of a release that the journal knows, or that nobody has made yet.
+
+    Raises:
+        Refused: no such service or strategy, or a version that nobody says.
+    """
+    with _journal(config) as (installation, journal):
+        source = prometheus(installation.metrics)
+        said = Said(
+            strategy=given["strategy"],
+            previous=given["previous"],
+            share=parse_share(given["share"]) if given["share"] else None,
+            reversible=not given["not_reversible"],
+        )
+        service, entry, found = asked(installation, journal, source, release, said, now)
+        told = _alerters(installation)
+        return run(
+            installation, service, entry, found,
+            source=source, switches=switch, alerters=told, journal=journal, now=now,
+        )  # fmt: skip
+
+
 def accept_release(config: str, release: str, rule: str, reason: str, *, now: float, by: str) -> None:
     """Record that a person takes a rule's harm as intended."""
     with _journal(config) as (_, journal):
@@ -153,15 +185,44 @@ def show_release(config: str, release: str) -> list[str]:
         return [*head, *said, *streams, "actions:", *done]
 
 
-def status(config: str) -> list[str]:
-    """Return one line per release being watched."""
+def pause(config: str, length: str, reason: str, *, now: float, by: str) -> str:
+    """Pause what watcher does by itself, and return that in words.
+
+    Raises:
+        Refused: it would last too long, or nobody says why.
+    """
     with _journal(config) as (_, journal):
-        lines = []
+        return str(interlocks.pause(journal, parse_duration(length), reason, by, now))
+
+
+def resume(config: str, *, now: float, by: str) -> str:
+    """End a pause, and return what changed in words."""
+    with _journal(config) as (_, journal):
+        ended = interlocks.resume(journal, by, now)
+        return "kills were not paused" if ended is None else f"kills are not paused any more: {ended.reason}"
+
+
+def open_latch(config: str, reason: str, *, now: float, by: str) -> str:
+    """Open the latch that closed after many kills, and return what changed in words.
+
+    Raises:
+        Refused: nobody says why.
+    """
+    with _journal(config) as (_, journal):
+        opened = interlocks.open_latch(journal, reason, by, now)
+        return "the latch is open again: watcher acts where it is armed" if opened else "the latch was not closed"
+
+
+def status(config: str, now: float) -> list[str]:
+    """Return what holds watcher back, then one line per release being watched."""
+    with _journal(config) as (_, journal):
+        held = [interlocks.paused(journal, now), interlocks.latched(journal)]
+        lines, watched = [str(each) for each in held if each], []
         for each in journal.watches(active=True):
             last = journal.last_look(each.watch.release.id)
             said = "not looked at yet" if last is None else f"{last.verdict.outcome.value}: {last.verdict.reason}"
-            lines.append(f"{each.watch.release.id}  {said}")
-        return lines or ["nothing is being watched"]
+            watched.append(f"{each.watch.release.id}  {said}")
+        return lines + (watched or ["nothing is being watched"])
 
 
 def history(config: str, release: str | None, actions: bool) -> list[str]:

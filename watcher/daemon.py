@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from watcher import afterwards, clearance, nightly
+from watcher import afterwards, clearance, intake, interlocks, nightly, preflight
 from watcher.act import Outbox
 from watcher.attribution import Suspect, suspect
 from watcher.config import Installation, Service
@@ -19,9 +19,9 @@ from watcher.errors import Refused, SourceError, SourceRefused, WatcherError
 from watcher.journal import Journal, Watched
 from watcher.look import Source, look, prepare, read_history
 from watcher.model import Calibration, Design, Kill, Kind, Look, Mode, Observations, Promote, Request, Watch
-from watcher.noticing import Noticing, Readable
+from watcher.noticing import Noticing
 from watcher.sources.prometheus import PrometheusSource
-from watcher.switches import switch
+from watcher.switches import Switch, switch
 
 log = logging.getLogger("watcher")
 
@@ -48,9 +48,11 @@ class Daemon:
     source: Source
     outbox: Outbox
     on_look: Callable[[Watch, Look], None] | None = None
-    switches: Callable[[str], Readable] = switch
+    switches: Callable[[str], Switch] = switch
     frozen: dict[str, Mapping[str, Calibration]] = field(default_factory=dict)
     """What was learnt for the releases being watched, as the journal has it: read once."""
+    checked: set[str] = field(default_factory=set)
+    """Releases whose checklist this process has seen to."""
 
     @cached_property
     def noticing(self) -> Noticing:
@@ -78,6 +80,7 @@ class Daemon:
         """
         for service in self.installation.services.values():
             self._refuse_undecidable(service, now)
+        interlocks.fit_latch(self.journal, now)
         afterwards.tell_of_failures(self.journal, self.journal.switched(), now)
         self.outbox.tell(now)
 
@@ -106,7 +109,9 @@ class Daemon:
             except Exception:
                 # One of the two places for it: a watch that cannot be looked at must not silence the rest.
                 log.exception("look failed: %s", watched.watch.release.id)
+        interlocks.tell_of_latch(self.journal, now)
         self.act(now)
+        self.check(now)
         self.retain(now)
         self.learn(now)
 
@@ -130,8 +135,12 @@ class Daemon:
                 source = Unreadable(error)
         if calibrations:
             self.frozen[watch.release.id] = calibrations
-        off, beside = self.turned_off(watch, previous), partial(self.beside, watch)
-        seen = look(watch, source, calibrations, previous, now, self.paused(now), beside, off)
+        off, beside, kills = (
+            self.turned_off(watch, previous),
+            partial(self.beside, watch),
+            interlocks.kills(self.journal),
+        )
+        seen = look(watch, source, calibrations, previous, now, self.paused(now), beside, off, kills)
         self.journal.record_look(seen)
         if seen.phase in FINAL:
             self.frozen.pop(watch.release.id, None)
@@ -163,12 +172,13 @@ class Daemon:
 
     def paused(self, now: float) -> str | None:
         """Return why kills are paused, if they are."""
-        pause = self.journal.recall("pause")
-        return None if pause is None or pause["until"] <= now else str(pause["reason"])
+        found = interlocks.paused(self.journal, now)
+        return None if found is None else str(found)
 
     def act(self, now: float) -> None:
         """Carry out what is due, while paused only what people decided; say so when something had to be given up."""
-        done = self.outbox.turn_off(now, _by_hand) if self.paused(now) else self.outbox.turn_off(now)
+        # Asked before each, not once: a pause holds from the moment it was ordered, however slow a switch is.
+        done = self.outbox.turn_off(now, lambda action: _by_hand(action) or not self.paused(now))
         tried = {key for key, _ in done}
         if tried:
             entries = [each for each in self.journal.switched() if each.key in tried]
@@ -178,6 +188,39 @@ class Daemon:
             if raised:
                 self.notice(max(raised) + 1.0)
         self.outbox.tell(now)
+
+    def check(self, now: float) -> None:
+        """Go through the checklist of every release that has just begun, and tell what is missing; once each."""
+        for watched in self.journal.watches(active=True):
+            watch, key = watched.watch, f"preflight/{watched.watch.release.id}"
+            if key in self.checked or self.journal.last_look(watch.release.id) is None:
+                continue
+            self.checked.add(key)
+            service = self.installation.services.get(watch.release.service)
+            if service is None or self.journal.recall(key) is not None:
+                continue
+            self.journal.remember(key, now)
+            try:
+                self._check(service, watch, now)
+            except WatcherError as error:
+                log.warning("cannot check %s: %s", watch.release.id, error)
+
+    def _check(self, service: Service, watch: Watch, now: float) -> None:
+        found = preflight.run(
+            self.installation,
+            service,
+            intake.entry_for(service, watch.release.strategy.value),
+            watch.release,
+            source=self.source,
+            switches=self.switches,
+            alerters=self.outbox.alerters,
+            journal=self.journal,
+            now=now,
+        )
+        told = preflight.alert(watch, found, now)
+        if told is not None:
+            self.journal.intend([told], now)
+            self.outbox.tell(now)
 
     def retain(self, now: float) -> None:
         """Once a day, let go of looks and observations past their retention; actions and audit stay."""

@@ -106,6 +106,9 @@ def _start(
         reversible=exposure.reversible,
         named=exposure.named,
     )
+    if entry.baseline is not None and exposure.share is not None and exposure.share >= EVERYBODY:
+        # Opened for all at once: who has it not is nobody, from the first moment on.
+        entry = for_everyone(entry)
     release = replace(release, earlier=_earlier(journal, release))
     watch = plan(installation, service, entry, release, disturbed(journal, service, release))
     if not journal.add_release(watch, exposure.at, by):

@@ -76,6 +76,7 @@ def look(
     paused: str | None = None,
     beside: Callable[[], Sequence[attribution.Suspect]] = tuple,
     turned_off: bool = True,
+    kills: Sequence[float] = (),
 ) -> Look:
     """Evaluate a release once.
 
@@ -88,6 +89,7 @@ def look(
         paused: why kills are paused, if they are.
         beside: returns the other releases that users of the service have; asked only once this one regressed.
         turned_off: whether the kill took effect, where one was decided.
+        kills: when watcher decided kills of its own, of any release, since a person last opened the latch.
     """
     start = previous.through if previous else float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
     closed = float(np.floor((now - watch.settle) / watch.block) * watch.block)
@@ -125,6 +127,7 @@ def look(
         beside=said_beside,
         cause=cause,
         staged=_staged(watch, states),
+        kills=tuple(kills),
     )
     decision = decide(watch, verdict, situation)
     return Look(
@@ -204,6 +207,8 @@ def _judged(
         found = fold_split(watch, split, seen.get(SPLIT), states.get(SPLIT))
         states[SPLIT] = found.state
         said += reasons.split(found.share, found.observed)
+        if found.is_empty:
+            said += (f"the traffic split is not checked: {split.events} counted nobody in either arm",)
         verdicts += judge_split(watch, found, [verdict for verdict in last if verdict.rule == SPLIT])
     elif watch.split is not None:
         said += ("the traffic split is not checked: nobody says what share the release should have",)

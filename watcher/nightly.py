@@ -25,6 +25,9 @@ from watcher.model import Calibration, Design, Observations, Release, Request, S
 NIGHT = 3
 """Hour of the local day from which what was learnt the day before is old."""
 
+SEASON = 1.5 * 86_400.0
+"""Seconds of a past from which on there is enough to learn beforehand: a season."""
+
 PATIENCE = 3600.0
 """Seconds until what could not be learnt is tried again."""
 
@@ -52,7 +55,12 @@ def learn(installation: Installation, journal: Journal, source: Source, now: flo
             # What is known stays known while something newer cannot be learnt.
             journal.remember(key, {**(record or {"at": now, "digest": ""}), "tried": now})
             watch = replace(watch, excluded=(*watch.excluded, *disturbed(journal, service, watch.release)))
-            learnt = prepare(watch, _Past(watch, source), reach=LASTS)
+            history = Past(watch, source)
+            learnt = prepare(watch, history, reach=LASTS)
+            if history.measured < SEASON:
+                # A young service has more of a past every hour: it is learnt at exposure, which is quick.
+                journal.remember(key, {"at": now, "digest": "", "tried": now})
+                return None
             # Apart: when it was learnt is asked at every tick, what was learnt at an exposure.
             journal.remember(f"{key}/rules", {name: each.to_json() for name, each in learnt.items()})
             journal.remember(key, {"at": now, "digest": digest(watch), "tried": now})
@@ -113,16 +121,22 @@ def _imagined(installation: Installation, service: Service, entry: ReleaseEntry,
     return plan(installation, service, entry if entry.baseline is None else for_everyone(entry), release)
 
 
-class _Past(Mapping[str, Observations]):
+class Past(Mapping[str, Observations]):
     """The past of a watch, read rule by rule and kept by nobody: four weeks of everything would be too much at once."""
 
     def __init__(self, watch: Watch, source: Source) -> None:
         self._watch, self._source = watch, source
+        self.measured = 0.0
+        """Seconds since the first measurement of any rule that was read."""
 
     def __getitem__(self, name: str) -> Observations:
         rules = tuple(rule for rule in self._watch.rules if rule.name == name)
         wanted: Request = replace(past(self._watch, self._watch.history), rules=rules)
-        return self._source.history(wanted)[name]
+        found = self._source.history(wanted)[name]
+        busy = np.flatnonzero((found.treatment.total > 0).any(axis=(0, 1)))
+        if busy.size:
+            self.measured = max(self.measured, float(found.ends[-1] - found.ends[busy[0]]))
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return iter([rule.name for rule in self._watch.rules])

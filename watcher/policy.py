@@ -2,9 +2,9 @@
 
 A kill needs all of: a watch in mode armed with a switch; a reversible release; a verdict of regressed by a critical
 rule or by two rules, held over two consecutive blocks, on a learnt dispersion, on more than one sick unit, in a
-comparison that is not broken; evidence that points to no other release; no pause; no earlier kill. A promotion needs
-steps that were configured, health proven at the present share, and metrics that were read. Each lack is a Refusal with
-a name, which is shown and recorded. Nothing here ever turns a release on.
+comparison that is not broken; evidence that points to no other release; no pause; no latch; no earlier kill. A
+promotion needs steps that were configured, health proven at the present share, metrics that were read, no pause and no
+latch. Each lack is a Refusal with a name, which is shown and recorded. Nothing here ever turns a release on.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from watcher import reasons
 from watcher.model import (
     Action,
     Design,
@@ -35,6 +36,12 @@ KILL_KEY = "|kill"
 AFTERMATH = 600.0
 """Seconds after a kill in which recovery is looked for."""
 
+CAP = 3
+"""Kills of watcher's own within `CAP_SPAN`, over the whole installation, after which a latch closes: that many bad
+releases at once are rarer than something that makes all of them look bad."""
+
+CAP_SPAN = 3600.0
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -44,7 +51,8 @@ class Situation:
     `killed_at` is when the kill was decided, and `turned_off` whether it took effect. `recovered` is what the blocks
     since say: None while open. `problem` is why the metrics could not be read at this look. `beside` says which other
     releases could be the cause of harm, and `cause` whether the evidence points to this one (None: it does not say
-    which). `staged` tells that what is judged includes the present stage.
+    which). `staged` tells that what is judged includes the present stage. `kills` are the times of watcher's own kills,
+    of any release, since a person last opened the latch, in the order in which they were decided.
     """
 
     now: float
@@ -59,6 +67,7 @@ class Situation:
     beside: str = ""
     cause: bool | None = True
     staged: bool = True
+    kills: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,30 @@ def decide(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> Decis
     return Decision(phase, state, tuple(actions), refusals)
 
 
+def latch(kills: Sequence[float]) -> tuple[float, ...]:
+    """Return the kills that closed the latch: the first `CAP` in a row within `CAP_SPAN`; empty while it is open.
+
+    A function of what was decided since a person last opened it: it stays closed however much time goes by, and nothing
+    has to be written for it to close.
+
+    Args:
+        kills: when they were decided, in that order.
+    """
+    runs = (tuple(kills[i : i + CAP]) for i in range(len(kills) - CAP + 1))
+    return next((run for run in runs if max(run) - min(run) <= CAP_SPAN), ())
+
+
+def latched(closed_by: Sequence[float]) -> str:
+    """Return what a closed latch is, and how to open it; empty where it is open."""
+    if not closed_by:
+        return ""
+    within = f"{reasons.clock(min(closed_by))} to {reasons.clock(max(closed_by))}"
+    return (
+        f"watcher decided {len(closed_by)} kills within an hour ({within}) and does nothing more by itself until "
+        "somebody has looked why, and opens the latch: watcher resume --latch --reason TEXT"
+    )
+
+
 def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> tuple[Refusal, ...]:
     """Return every interlock that stands against a kill."""
     worst = [stream for stream in verdict.streams if stream.outcome is Outcome.REGRESSED]
@@ -116,6 +149,7 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
         ("no_switch", watch.switch is None, "no kill switch is configured"),
         ("not_reversible", not watch.release.reversible, "the release is marked as not reversible"),
         ("paused", situation.paused is not None, situation.paused or ""),
+        ("latched", bool(closed := latch(situation.kills)), latched(closed)),
         ("already_killed", situation.killed_at is not None, "this release was killed before"),
         ("metrics_unreadable", situation.problem is not None, situation.problem or ""),
         (
@@ -166,6 +200,7 @@ def _against_promotion(watch: Watch, situation: Situation) -> tuple[Refusal, ...
         ("not_armed", watch.mode is not Mode.ARMED, f"mode is {watch.mode.value}"),
         ("no_switch", watch.switch is None, "no switch is configured"),
         ("paused", situation.paused is not None, situation.paused or ""),
+        ("latched", bool(closed := latch(situation.kills)), latched(closed)),
         ("metrics_unreadable", situation.problem is not None, situation.problem or ""),
         ("stage_not_judged", not situation.staged, "health is not proven at the present share yet"),
     )

@@ -20,7 +20,7 @@ TITLES = {
     "regressed": "REGRESSED",
     "raised": "Raised",
     "killed": "Killed: REGRESSED, turning it off",
-    "done": "Done, turned off",
+    "off": "Turned off",
     "kill_delayed": "Kill delayed: REGRESSED, and NOT turned off yet",
     "kill_failed": "Kill failed: REGRESSED, and NOT turned off",
     "recovered": "Recovered, turned off",
@@ -33,6 +33,7 @@ TITLES = {
     "superseded": "Superseded",
     "stopped": "Stopped watching",
     "everyone": "Everyone has it",
+    "latched": "Latched: watcher turns nothing off any more",
 }
 """The first words people read, by state."""
 
@@ -204,10 +205,11 @@ def closed(watch: Watch, status: str, why: str, verdict: ReleaseVerdict | None, 
     return _alerts(watch, status, tuple(lines), status, now, False)
 
 
-def kill_done(watch: Watch, receipt: Mapping[str, str], now: float) -> tuple[Alert, ...]:
+def kill_done(kill: Kill, watch: Watch, receipt: Mapping[str, str], now: float) -> tuple[Alert, ...]:
     """Return what to say when a kill took effect: what its switch says now, and what it said before."""
     lines = [f"{wording(watch.release).done}, read back: {receipt.get('after') or receipt['read_back']}."]
-    return _done(watch, "done", "kill_done", lines, receipt, now)
+    lines += [f"Decided {kill.reason}."] if kill.by_hand else []
+    return _done(watch, "off", f"off|{kill.key}", lines, receipt, now)
 
 
 def promotion_done(watch: Watch, promote: Promote, receipt: Mapping[str, str], now: float) -> tuple[Alert, ...]:
@@ -262,6 +264,20 @@ def turned_on(watch: Watch, shown: str, minutes: float, now: float) -> tuple[Ale
     said = f" ({shown})" if shown else ""
     lines = (
         f"{wording(watch.release).undone}{said}, {reasons.span(minutes)} after it was turned off.",
-        "Not by watcher, which never turns anything on. If nobody meant it to be, look for a deploy tool.",
+        "Not by watcher, which never turns anything on. If nobody meant to, look for a deploy tool that restores what "
+        "it knows.",
     )
     return _alerts(watch, "turned_on", lines, "turned_on", now, True)
+
+
+def latched(nth: int, why: str, now: float) -> Alert:
+    """Return what to say when the latch closed: of no release, so that it is a headline of its own.
+
+    Args:
+        nth: which latch it is: the same one is told once.
+        why: what closed it, and how to open it.
+        now: epoch seconds.
+    """
+    key = f"latch|{nth}"
+    lines = (f"{why[:1].upper()}{why[1:]}.", "Until then releases that regress are told, and people turn them off.")
+    return Alert(f"{key}|latched|headline", key, "headline", "latched", TITLES["latched"], lines, now, True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from watcher.errors import SourceDown, SourceRefused, SwitchError
-from watcher.model import Alert, Arm, Floats, Labels, Observations, Request, SwitchState
+from watcher.errors import AlertError, SourceDown, SourceRefused, SwitchError
+from watcher.model import Alert, Arm, Floats, Labels, Observations, Reach, Request, SwitchState
 
 
 @dataclass
@@ -132,11 +132,20 @@ class MemorySwitch:
 
 @dataclass
 class MemoryAlerter:
-    """Keeps what was delivered."""
+    """Keeps what was delivered; `broken` makes every call fail."""
 
     delivered: list[Alert] = field(default_factory=list)
+    broken: str | None = None
 
     def deliver(self, alert: Alert, headline: Mapping[str, str] | None) -> dict[str, str]:
         """Keep the alert."""
+        if self.broken is not None:
+            raise AlertError(self.broken)
         self.delivered.append(alert)
         return {"n": str(len(self.delivered))}
+
+    def reach(self) -> Reach:
+        """Tell that whoever holds this is told."""
+        if self.broken is not None:
+            raise AlertError(self.broken)
+        return Reach("memory")

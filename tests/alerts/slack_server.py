@@ -17,10 +17,11 @@ import re
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
+from urllib.parse import parse_qsl
 
 TOKEN = "xoxb-a-token-nobody-may-see"
 HOOK = "/services/T000/B000/a-webhook-nobody-may-see"
@@ -80,6 +81,14 @@ class SlackServer:
     ) -> None:
         self.token = token
         self.channels = {name: f"C{number:08d}" for number, name in enumerate(channels or ("#releases",), start=1)}
+        self.scopes = {"chat:write", "channels:read"}
+        """What the bot may do."""
+        self.left: set[str] = set()
+        """Names of channels that the bot is not in."""
+        self.archived: set[str] = set()
+        """Names of channels that are archived."""
+        self.page = 999
+        """Channels in one answer, at most."""
         self.requests: list[str] = []
         """Method of every request, also of those that were refused."""
         self._messages: list[Message] = []
@@ -161,7 +170,11 @@ class SlackServer:
         if headers.get("authorization") != f"Bearer {self.token}":
             return _refused("invalid_auth")
         if method == "auth.test":
-            return _said({"ok": True, "url": "https://shop.slack.com/", "user": "watcher", "bot_id": "B0000001"})
+            said = {"ok": True, "url": "https://shop.slack.com/", "user": "watcher", "bot_id": "B0000001"}
+            return replace(_said(said), scopes=",".join(sorted(self.scopes)))
+        if method in ("conversations.info", "users.conversations"):
+            given = dict(parse_qsl(content.decode()))
+            return self._info(given) if method == "conversations.info" else self._channels_of_bot(given)
         if method not in ("chat.postMessage", "chat.update"):
             return _refused("unknown_method")
         body = _parsed(content)
@@ -175,6 +188,26 @@ class SlackServer:
         if problem := limits(body, longest_text=40_000 if method == "chat.postMessage" else 4_000):
             return _refused(problem)
         return self._post(channel, body) if method == "chat.postMessage" else self._update(channel, body)
+
+    def _info(self, given: dict[str, str]) -> _Answer:
+        if "channels:read" not in self.scopes:
+            return _refused("missing_scope")
+        name = next((name for name, known in self.channels.items() if known == given.get("channel")), None)
+        if name is None:
+            return _refused("channel_not_found")
+        found = {"id": self.channels[name], "name": name.removeprefix("#"), "is_archived": name in self.archived}
+        return _said({"ok": True, "channel": {**found, "is_member": name not in self.left}})
+
+    def _channels_of_bot(self, given: dict[str, str]) -> _Answer:
+        needed = {"public_channel": "channels:read", "private_channel": "groups:read"}
+        if any(needed[each] not in self.scopes for each in given["types"].split(",")):
+            return _refused("missing_scope")
+        there = [name for name in self.channels if name not in self.left | self.archived]
+        start, size = int(given.get("cursor") or 0), min(self.page, int(given["limit"]))
+        page, end = there[start : start + size], start + size
+        channels = [{"id": self.channels[name], "name": name.removeprefix("#")} for name in page]
+        cursor = str(end) if end < len(there) else ""
+        return _said({"ok": True, "channels": channels, "response_metadata": {"next_cursor": cursor}})
 
     def _post(self, channel: str, body: dict[str, Any]) -> _Answer:
         parent = body.get("thread_ts")
@@ -285,6 +318,7 @@ class _Answer:
     status: int
     body: bytes
     retry_after: str | None = None
+    scopes: str | None = None
 
 
 def _said(answer: dict[str, Any]) -> _Answer:
@@ -315,6 +349,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer.body)))
         if answer.retry_after is not None:
             self.send_header("Retry-After", answer.retry_after)
+        if answer.scopes is not None:
+            self.send_header("X-OAuth-Scopes", answer.scopes)
         self.end_headers()
         self.wfile.write(answer.body)
 

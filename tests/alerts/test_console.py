@@ -71,3 +71,9 @@ def test_a_closed_stream_is_an_alert_error() -> None:
     stream.close()
     with pytest.raises(AlertError, match="console cannot be written"):
         ConsoleAlerter(stream).deliver(ALERT, None)
+
+
+def test_a_console_says_that_it_tells_only_who_reads_it() -> None:
+    found = ConsoleAlerter(io.StringIO()).reach()
+    assert (found.where, found.doubt) == ("the console", "only who reads the output of `watcher run` is told")
+    assert "slack:" in found.do

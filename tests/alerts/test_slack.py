@@ -17,7 +17,7 @@ from tests.alerts.slack_server import Fault, SlackServer, limits
 from watcher.alerts import alerter
 from watcher.alerts.slack import SlackAlerter, SlackWebhookAlerter, message, slack_alerter
 from watcher.errors import AlertError, ConfigError
-from watcher.model import Alert
+from watcher.model import Alert, Reach
 
 HEADLINE = Alert(
     "k1",
@@ -335,3 +335,90 @@ def test_the_stand_in_refuses_what_slack_refuses(slack: SlackServer) -> None:
     request = Request(f"{slack.base_url}chat.postMessage", b"not json", {"Authorization": f"Bearer {slack.token}"})
     with urlopen(request, timeout=5) as answer:
         assert b"invalid_json" in answer.read()
+
+
+# Whether a message would arrive, without one
+
+
+def test_the_bot_proves_its_token_and_its_channel_without_a_message(slack: SlackServer, bot: SlackAlerter) -> None:
+    by_id = slack_alerter(token=slack.token, channel=slack.channels["#support"], base_url=slack.base_url)
+    assert isinstance(by_id, SlackAlerter)
+    assert (bot.reach(), by_id.reach()) == (Reach("Slack, #releases"), Reach("Slack, #support"))
+    assert slack.requests == ["auth.test", "users.conversations", "auth.test", "conversations.info"]
+    assert slack.messages() == []
+
+
+def test_a_channel_is_found_on_a_later_page(slack: SlackServer) -> None:
+    slack.page = 1
+    second = slack_alerter(token=slack.token, channel="support", base_url=slack.base_url)
+    assert isinstance(second, SlackAlerter)
+    assert second.reach() == Reach("Slack, #support")
+
+
+def test_a_token_that_slack_does_not_know_reaches_nobody(slack: SlackServer) -> None:
+    stranger = slack_alerter(token="xoxb-somebody-else", channel="#releases", base_url=slack.base_url)
+    with pytest.raises(AlertError, match="refused the question: invalid_auth; check the bot token") as caught:
+        stranger.reach()
+    assert caught.value.permanent
+    assert "xoxb" not in str(caught.value)
+
+
+def test_a_bot_that_may_not_write_reaches_nobody(slack: SlackServer, bot: SlackAlerter) -> None:
+    slack.scopes = {"channels:read"}
+    with pytest.raises(AlertError, match="give it the scope chat:write"):
+        bot.reach()
+
+
+@pytest.mark.parametrize(
+    ("left", "archived", "channel", "said"),
+    [
+        ({"#releases"}, set(), "#releases", "the bot is not in the channel"),
+        (set(), {"#releases"}, "#releases", "is archived; choose another"),
+        (set(), set(), "C99999999", "there is no channel C99999999 that the bot can see"),
+    ],
+)
+def test_a_channel_by_its_id_that_takes_no_message_is_told(
+    slack: SlackServer, left: set[str], archived: set[str], channel: str, said: str
+) -> None:
+    slack.left, slack.archived = left, archived
+    asked = slack_alerter(token=slack.token, channel=slack.channels.get(channel, channel), base_url=slack.base_url)
+    with pytest.raises(AlertError, match=said):
+        asked.reach()
+
+
+def test_a_bot_that_may_write_to_any_public_channel_need_not_be_in_it(slack: SlackServer) -> None:
+    slack.left, slack.scopes = {"#releases"}, {"chat:write", "chat:write.public", "channels:read"}
+    asked = slack_alerter(token=slack.token, channel=slack.channels["#releases"], base_url=slack.base_url)
+    assert asked.reach() == Reach("Slack, #releases")
+
+
+def test_a_name_that_the_bot_is_not_seen_with_leaves_a_doubt(slack: SlackServer, bot: SlackAlerter) -> None:
+    slack.left = {"#releases"}
+    found = bot.reach()
+    assert "#releases is not among the channels" in found.doubt
+    assert "/invite the bot" in found.do
+
+
+def test_without_the_scope_to_ask_a_doubt_is_left_that_names_it(slack: SlackServer, bot: SlackAlerter) -> None:
+    slack.scopes = {"chat:write"}
+    by_id = slack_alerter(token=slack.token, channel=slack.channels["#releases"], base_url=slack.base_url)
+    for each in (bot, by_id):
+        assert each.reach().doubt.startswith("the token is good, but whether")
+        assert "scope channels:read" in each.reach().do
+
+
+def test_a_webhook_is_not_asked_anything(slack: SlackServer, hook: SlackWebhookAlerter) -> None:
+    assert hook.reach().doubt == "an incoming webhook cannot be asked anything without posting"
+    assert slack.requests == []
+
+
+def test_a_slack_that_is_down_or_is_not_slack_is_told_as_such(slack: SlackServer, bot: SlackAlerter) -> None:
+    slack.fail(Fault(status=503), Fault(status=200, body=b"<html>sign in</html>"), Fault(drop=True))
+    said = []
+    for _ in range(3):
+        with pytest.raises(AlertError) as caught:
+            bot.reach()
+        said.append(str(caught.value))
+    assert said[0] == "Slack could not take the question (HTTP 503)"
+    assert said[1] == "what answered is not Slack: check the proxy in between"
+    assert said[2].startswith("Slack could not be reached: ")

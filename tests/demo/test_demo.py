@@ -150,7 +150,7 @@ def evidence(verdict: Verdict) -> tuple[float, float, float]:
 def test_away_from_a_terminal_it_prints_few_and_plain_lines(played: tuple[DemoFolder, str]) -> None:
     said = played[1]
     assert "\x1b" not in said
-    assert len(said.splitlines()) <= 80
+    assert len(said.splitlines()) <= 100
     assert "-    enabled: true" in said
     assert "+    enabled: false" in said
 

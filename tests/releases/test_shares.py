@@ -34,6 +34,14 @@ def test_what_is_turned_on_is_a_release_named_by_its_time(
     assert told(before, after) == [Exposure("checkout", REVISION, AT, share=share, named=False)]
 
 
+@pytest.mark.parametrize(("was", "now", "version"), [("41", "42", "r42"), ("", "42", "r42"), ("42", "42", REVISION)])
+def test_what_its_system_counts_is_the_revision_and_the_time_where_that_stood_still(
+    was: str, now: str, version: str
+) -> None:
+    [found] = told(SwitchState(False, 0.0, revision=was), SwitchState(True, 0.05, revision=now))
+    assert (found.version, found.named) == (version, False)
+
+
 @pytest.mark.parametrize(("before", "after", "share"), [(AT_5, AT_25, 0.25), (AT_5, EVERYBODY, 1.0)])
 def test_a_larger_share_while_on_is_more_of_the_same_release(
     before: SwitchState, after: SwitchState, share: float

@@ -305,11 +305,11 @@ class Served(Installation):
     shops: Sequence[Shop]
     metrics: Metrics
 
-    def gather_history(self) -> None:
+    def gather_history(self, seconds: float = HISTORY) -> None:
         """Wait until there is enough past to learn from."""
         both = {shop.instance for shop in self.shops}
         self.eventually(lambda: set(self.metrics.ask("http_requests_total > 0")) == both, "both shops were scraped")
-        time.sleep(HISTORY)
+        time.sleep(seconds)
 
     def go_bad(self) -> float:
         """Let one request in twenty of the released variant fail, instead of one in a hundred; return when."""
@@ -318,29 +318,46 @@ class Served(Installation):
         return time.monotonic()
 
 
-def write_configuration(directory: Path, prometheus: str, slack: SlackServer, config: str = CONFIG) -> Path:
-    """Write watcher.yaml and the files it names; return its path."""
+def write_configuration(
+    directory: Path, prometheus: str, slack: SlackServer, config: str = CONFIG, rules: str = RULES, **more: str
+) -> Path:
+    """Write watcher.yaml and the files it names; return its path. `more` are names that `config` has in braces."""
     (directory / "slack-token").write_text(slack.token + "\n")
-    (directory / "rules.yaml").write_text(RULES)
+    (directory / "rules.yaml").write_text(rules)
     (directory / "feature-flags.yaml").write_text(FLAGS)
     path = directory / "watcher.yaml"
-    path.write_text(config.format(prometheus=prometheus, slack=slack.base_url, history=HISTORY))
+    path.write_text(config.format(prometheus=prometheus, slack=slack.base_url, history=HISTORY, **more))
     return path
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[Served]:
-    """Start everything but the daemon; stop everything at the end."""
-    flags = directory / "feature-flags.yaml"
-    flags.write_text(FLAGS)
+def running(
+    directory: Path,
+    flags: Path | tuple[str, str] | None = None,
+    config: str = CONFIG,
+    rules: str = RULES,
+    **more: str,
+) -> Iterator[Served]:
+    """Start everything but the daemon; stop everything at the end.
+
+    Args:
+        directory: of all files.
+        flags: where the shops' flags are, as `Shop` takes them; None: in a file here.
+        config: watcher.yaml, with names in braces.
+        rules: the rule pack.
+        more: further names in braces, and what stands for them.
+    """
+    told = flags or directory / "feature-flags.yaml"
+    if isinstance(told, Path):
+        told.write_text(FLAGS)
     with ExitStack() as stack:
         slack = stack.enter_context(SlackServer("#releases", per_second=1.0))
-        shops = [stack.enter_context(Shop(directory, flags, instance=name)) for name in ("shop-1", "shop-2")]
+        shops = [stack.enter_context(Shop(directory, told, instance=name)) for name in ("shop-1", "shop-2")]
         metrics = Metrics(directory / "prometheus", shops)
         stack.callback(metrics.stop)
         metrics.start()
-        config = write_configuration(directory, metrics.url, slack)
-        daemon = Daemon(config)
+        path = write_configuration(directory, metrics.url, slack, config, rules, **more)
+        daemon = Daemon(path)
         stack.callback(daemon.stop)
         stack.enter_context(Load([shop.url for shop in shops], rate=RATE, features=VISITS))
-        yield Served(directory, config, slack, daemon, shops, metrics)
+        yield Served(directory, path, slack, daemon, shops, metrics)

@@ -1,10 +1,12 @@
 """A small web shop with feature flags and Prometheus metrics: the release that end-to-end tests watch is one of its.
 
     python tests/servers/shop.py --port 8001 --flags feature-flags.yaml --instance shop-1 --faults faults.json
+    python tests/servers/shop.py --port 8001 --unleash http://127.0.0.1:4242 --unleash-token TOKEN --faults faults.json
 
 `GET /{feature}?user=7` (or the header `user: 7`) answers for the features search, cart and new-checkout. Which variant
-a user sees depends on the flags file; how well each variant works depends on the faults file. Both may change at any
-time. A page load time is drawn and observed, never slept. `Shop` runs one as a process.
+a user sees depends on the flags file, or on Unleash, which is asked every second; how well each variant works depends
+on the faults file. All may change at any time. A page load time is drawn and observed, never slept. `Shop` runs one as
+a process.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import uvicorn
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -110,12 +112,63 @@ def is_exposed(user: int, feature: str, percentage: float) -> bool:
     return int.from_bytes(digest, "big") % 100 < percentage
 
 
+class Flags(Protocol):
+    """Whatever says who sees what."""
+
+    def has(self, feature: str) -> bool:
+        """Tell whether there is a flag for a feature."""
+        ...
+
+    def is_on(self, feature: str, user: int, now: float) -> bool:
+        """Tell whether a user sees the released variant of a feature."""
+        ...
+
+
+class FlagsFile:
+    """Flags in a file, looked at every tenth of a second."""
+
+    def __init__(self, path: Path, now: float) -> None:
+        self._exposure = WatchedFile(path, read_exposure, now)
+        self._features = frozenset(self._exposure.content(now))
+
+    def has(self, feature: str) -> bool:
+        return feature in self._features
+
+    def is_on(self, feature: str, user: int, now: float) -> bool:
+        return is_exposed(user, feature, self._exposure.content(now).get(feature, 0.0))
+
+
+class UnleashFlags:
+    """Flags in Unleash, through its SDK, which asks for them every second and in between keeps what it heard last."""
+
+    def __init__(self, url: str, token: str, instance: str, kept: Path | None) -> None:
+        from UnleashClient import UnleashClient
+
+        self._client = UnleashClient(
+            url=f"{url}/api",
+            app_name="shop",
+            instance_id=instance,
+            custom_headers={"Authorization": token},
+            refresh_interval=1,
+            disable_metrics=True,
+            disable_registration=True,
+            cache_directory=None if kept is None else str(kept),
+        )
+        self._client.initialize_client()
+
+    def has(self, feature: str) -> bool:
+        return feature in self._client.feature_definitions()
+
+    def is_on(self, feature: str, user: int, now: float) -> bool:
+        return bool(self._client.is_enabled(feature, {"userId": str(user)}))
+
+
 class Storefront:
     """The application: pages, and what is measured of them."""
 
-    def __init__(self, flags: Path, faults: Path | None, draw: random.Random, completion_delay: float) -> None:
+    def __init__(self, flags: Flags, faults: Path | None, draw: random.Random, completion_delay: float) -> None:
         now = time.monotonic()
-        self._exposure = WatchedFile(flags, read_exposure, now)
+        self._flags = flags
         self._faults = WatchedFile(faults, read_faults, now) if faults else None
         self._draw, self._completion_delay = draw, completion_delay
         self.registry = CollectorRegistry()
@@ -133,7 +186,7 @@ class Storefront:
         self.completed = Counter("checkout_completed", "Checkouts completed.", arm, registry=self.registry)
         # Every other series is born with its first event, as in most services.
         for feature in FEATURES:
-            for variant in ("off", "on") if feature in self._exposure.content(now) else ("off",):
+            for variant in ("off", "on") if flags.has(feature) else ("off",):
                 self.requests.labels(feature, variant, "200")
         self.application = Starlette(routes=[Route("/metrics", self.metrics), Route("/{feature}", self.page)])
 
@@ -149,8 +202,7 @@ class Storefront:
         if not user.isdecimal():
             return PlainTextResponse("user=<int> is missing", 400)
         now = time.monotonic()
-        exposed = is_exposed(int(user), feature, self._exposure.content(now).get(feature, 0.0))
-        variant = "on" if exposed else "off"
+        variant = "on" if self._flags.is_on(feature, int(user), now) else "off"
         faults = self._faults.content(now) if self._faults else Faults()
         failed = self._draw.random() < faults.error_rate.get(variant, 0.01)
         self.requests.labels(feature, variant, "500" if failed else "200").inc()
@@ -172,7 +224,11 @@ class Storefront:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="A shop to watch.")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--flags", type=Path, required=True, help="YAML, `features: {name: {enabled, ...}}`")
+    told = parser.add_mutually_exclusive_group(required=True)
+    told.add_argument("--flags", type=Path, help="YAML, `features: {name: {enabled, ...}}`")
+    told.add_argument("--unleash", metavar="URL", help="address of an Unleash")
+    parser.add_argument("--unleash-token", default="", metavar="TOKEN", help="of an SDK in the backend")
+    parser.add_argument("--unleash-cache", type=Path, metavar="DIR", help="where the SDK keeps what it heard last")
     parser.add_argument("--instance", default="shop-1", help="instances of one seed draw different numbers")
     parser.add_argument("--faults", type=Path, help="JSON with any of error_rate, load_factor, completion by variant")
     parser.add_argument("--seed", type=int, default=1)
@@ -181,7 +237,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
     draw = random.Random(f"{given.seed}/{given.instance}")
-    storefront = Storefront(given.flags, given.faults, draw, given.completion_delay)
+    flags: Flags = (
+        UnleashFlags(given.unleash, given.unleash_token, given.instance, given.unleash_cache)
+        if given.unleash
+        else FlagsFile(given.flags, time.monotonic())
+    )
+    storefront = Storefront(flags, given.faults, draw, given.completion_delay)
     uvicorn.run(
         storefront.application,
         host="127.0.0.1",
@@ -202,18 +263,29 @@ def free_port() -> int:
 class Shop:
     """A shop that runs as a process of its own on 127.0.0.1, and is stopped by its process id.
 
-    `directory` takes its log and faults. After `stop`, `start` brings it back on the same port with its counters at
-    0: a restart. The faults stay.
+    `directory` takes its log and faults; `flags` is a file, or the address of an Unleash and the token of an SDK. After
+    `stop`, `start` brings it back on the same port with its counters at 0: a restart. The faults stay.
     """
 
     def __init__(
-        self, directory: Path, flags: Path, *, instance: str = "shop-1", seed: int = 1, completion_delay: float = 0.2
+        self,
+        directory: Path,
+        flags: Path | tuple[str, str],
+        *,
+        instance: str = "shop-1",
+        seed: int = 1,
+        completion_delay: float = 0.2,
     ) -> None:
         self.instance, self.port = instance, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._faults = directory / f"{instance}-faults.json"
         self._log = directory / f"{instance}.log"
-        self._command = [sys.executable, str(Path(__file__).resolve()), f"--port={self.port}", f"--flags={flags}"]
+        self._command = [sys.executable, str(Path(__file__).resolve()), f"--port={self.port}"]
+        if isinstance(flags, Path):
+            self._command += [f"--flags={flags}"]
+        else:
+            self._command += [f"--unleash={flags[0]}", f"--unleash-token={flags[1]}"]
+            self._command += [f"--unleash-cache={directory / f'{instance}-flags'}"]
         self._command += [f"--instance={instance}", f"--faults={self._faults}", f"--seed={seed}"]
         self._command += [f"--completion-delay={completion_delay}"]
         self._process: subprocess.Popen[bytes] | None = None

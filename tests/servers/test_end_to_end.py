@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,8 @@ import pytest
 
 from tests.alerts.slack_server import Fault, SlackServer
 from tests.servers import installation, prometheus_server
-from tests.servers.conftest import require
-from tests.servers.installation import Daemon, FileWrites, Installation, Served, write_configuration
+from tests.servers.conftest import Say, require
+from tests.servers.installation import Daemon, FileWrites, Installation, Served, says, write_configuration
 from tests.servers.prometheus_server import PrometheusServer
 from watcher.act import Outbox
 from watcher.assembly import prometheus as source_of
@@ -25,12 +25,8 @@ from watcher.daemon import Daemon as Steps
 from watcher.journal import Journal
 from watcher.model import Kill, Outcome, labels
 from watcher.switches import switch
-from watcher.telling import TITLES
 
 pytestmark = pytest.mark.servers
-
-ALARMS = ("regressed", "killed", "kill_failed", "unrecovered", "no_data", "invalid")
-Say = Callable[[str], None]
 
 
 @pytest.fixture
@@ -38,17 +34,6 @@ def here(tmp_path: Path) -> Iterator[Served]:
     require(prometheus_server.missing())
     with installation.running(tmp_path) as running:
         yield running
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    """Print a line that people see, whatever is captured and however many processes run the tests."""
-
-    def line(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n{text}", file=sys.stderr, flush=True)
-
-    return line
 
 
 @pytest.fixture
@@ -63,18 +48,9 @@ def idle(tmp_path: Path, prometheus: PrometheusServer) -> Iterator[Installation]
             daemon.stop()
 
 
-def says(text: str, state: str) -> bool:
-    """Tell whether a message's first line is that of a state."""
-    return text.splitlines()[0].partition(" ")[2].startswith(f"{TITLES[state]}: ")
-
-
 def shows(here: Installation, state: str) -> bool:
     """Tell whether the message of the release stands at a state now."""
     return says(here.parents()[0].shown, state)
-
-
-def alarms(here: Installation) -> list[str]:
-    return [text for text in here.told() if any(says(text, state) for state in ALARMS)]
 
 
 @pytest.mark.xdist_group("installation-1")
@@ -87,7 +63,7 @@ def test_a_release_that_goes_bad_is_turned_off_told_and_seen_to_recover(here: Se
         for _ in range(120):
             here.daemon.check()
             time.sleep(1)
-        assert alarms(here) == []
+        assert here.alarms() == []
         # Users of the features that were not released are all in one arm, which alarms nobody.
         assert here.last_look().verdict.alarms == ()
         assert here.last_look().blocks > 50
@@ -140,7 +116,7 @@ def test_metrics_that_stop_are_no_data_and_an_alert_and_never_a_kill(here: Serve
         assert here.last_look().verdict.outcome in (Outcome.INCONCLUSIVE, Outcome.HEALTHY)
         assert flag.writes == []
     assert here.kills() == []
-    assert [text for text in alarms(here) if not says(text, "no_data")] == []
+    assert [text for text in here.alarms() if not says(text, "no_data")] == []
     assert len(here.parents()) == 1
 
 
@@ -158,7 +134,7 @@ def test_a_daemon_killed_at_any_moment_turns_the_release_off_once_and_tells_it_i
             time.sleep(draw.uniform(0.1, longest))
             here.daemon.kill()
             killed += 1
-            assert alarms(here) == []
+            assert here.alarms() == []
             here.daemon.start()
             if killed == 2:
                 here.go_bad()
@@ -282,7 +258,7 @@ def test_a_person_turns_a_release_off_beside_the_running_daemon_which_then_ends_
     assert [content for _, content in flag.writes] == [idle.turned_off]
     [kill] = idle.kills()
     assert (kill.state, kill.attempts) == ("done", 1)
-    assert alarms(idle) == []
+    assert idle.alarms() == []
 
 
 @pytest.mark.xdist_group("idle")
@@ -302,7 +278,7 @@ def test_the_daemon_finishes_a_kill_by_hand_that_failed_for_the_moment_even_whil
     away.rename(idle.flags)
     idle.eventually(lambda: idle.flags.read_bytes() == idle.turned_off, "the daemon turned the flag off")
     idle.eventually(lambda: [kill.state for kill in idle.kills()] == ["done"], "the kill was recorded")
-    assert alarms(idle) == []
+    assert idle.alarms() == []
 
 
 VERSIONS = """\

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ class UnleashServer:
     def turn_on(self, feature: str, environment: str = ENVIRONMENT) -> None:
         self.call("POST", f"{place(feature, environment)}/on")
 
+    def turn_off(self, feature: str, environment: str = ENVIRONMENT) -> None:
+        self.call("POST", f"{place(feature, environment)}/off")
+
+    def roll_out(self, feature: str, rollout: int) -> None:
+        """Give the one strategy of a flag, a gradual rollout, another percentage."""
+        [strategy] = self.call("GET", place(feature))["strategies"]
+        self.call("PUT", f"{place(feature)}/strategies/{strategy['id']}", gradual(rollout))
+
     def archive(self, feature: str) -> None:
         self.call("DELETE", f"projects/default/features/{feature}")
 
@@ -63,12 +72,21 @@ class UnleashServer:
 
     def events(self, feature: str) -> list[str]:
         """Return what Unleash logged about a flag, oldest first, as `type environment`."""
-        found = self.call("GET", f"search/events?feature=IS:{feature}&limit=1000")["events"]
-        return [f"{event['type']} {event['environment'] or ''}".strip() for event in reversed(found)]
+        return [f"{event['type']} {event['environment'] or ''}".strip() for event in self._log(feature)]
 
     def kills(self, feature: str, environment: str = ENVIRONMENT) -> int:
         """Return how often a flag went from on to off."""
-        return self.events(feature).count(f"feature-environment-disabled {environment}")
+        return len(self.turned_off(feature, environment))
+
+    def turned_off(self, feature: str, environment: str = ENVIRONMENT) -> list[float]:
+        """Return when a flag went from on to off by Unleash's own log, epoch seconds, oldest first."""
+        wanted = ("feature-environment-disabled", environment)
+        found = [each["createdAt"] for each in self._log(feature) if (each["type"], each["environment"]) == wanted]
+        return [datetime.fromisoformat(at).timestamp() for at in found]
+
+    def _log(self, feature: str) -> list[dict[str, Any]]:
+        found = self.call("GET", f"search/events?feature=IS:{feature}&limit=1000")["events"]
+        return list(reversed(found))
 
     def personal_token(self, name: str, role: int) -> str:
         """Add a user with a role (1 admin, 2 editor, 3 viewer), and return a token of theirs."""

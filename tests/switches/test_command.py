@@ -250,7 +250,7 @@ def test_what_runs_on_in_the_background_is_not_waited_for(tmp_path: Path, script
 
 
 def test_a_reading_has_less_time_than_a_kill(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("watcher.switches.command.READING", 0.3)
+    monkeypatch.setattr("watcher.switches.command.switch.READING", 0.3)
     program = script("slow", "time.sleep(0.8)\nprint('on')")
     found = command(kill=[program], read=[program], timeout="5s")
     with pytest.raises(SwitchError, match=r"kill\.command\.read \(.*slow\) was not done within 0\.3 s"):

@@ -29,7 +29,7 @@ from watcher.errors import ConfigError, SwitchError
 from watcher.releases.shares import exposures
 from watcher.switches import switch
 from watcher.switches.launchdarkly import LaunchDarkly
-from watcher.switches.launchdarkly_api import API_VERSION, LONGEST, SEMANTIC
+from watcher.switches.launchdarkly.api import API_VERSION, LONGEST, SEMANTIC
 
 PATIENCE = (2.0, 1.0)
 RULES = [

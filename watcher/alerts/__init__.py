@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from watcher.alerts.console import console_alerter
 from watcher.alerts.slack import slack_alerter
 from watcher.errors import ConfigError
-from watcher.model import Alert
+from watcher.model import Alert, Reach
 
 GROUP = "watcher.alerts"
 
@@ -31,6 +31,15 @@ class Alerter(Protocol):
         Raises:
             AlertError: it was not delivered, or we cannot know.
         """
+        ...
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """What an alerter offers beside, if it can say without a message whether one would arrive."""
+
+    def reach(self) -> Reach:
+        """Return where people would be told, and what of it cannot be proven; AlertError where nobody would be."""
         ...
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from watcher.alerts.message import first_words
 from watcher.errors import AlertError
-from watcher.model import Alert
+from watcher.model import Alert, Reach
 
 _COLOURS = {"healthy": "green", "regressed": "red", "killed": "red", "invalid": "yellow", "no_data": "yellow"}
 
@@ -44,6 +44,14 @@ class ConsoleAlerter:
             # A stream that was closed on our side raises ValueError.
             raise AlertError(f"the console cannot be written to: {error}", permanent=True) from error
         return {}
+
+    def reach(self) -> Reach:
+        """Return that only who reads this console is told."""
+        return Reach(
+            "the console",
+            "only who reads the output of `watcher run` is told",
+            'tell a channel: slack: {token_file: /run/secrets/slack, channel: "#releases"}',
+        )
 
     def _print_box(self, alert: Alert) -> None:
         title, *rest = (_encodable(line, self.stream) for line in _lines(alert, indent=""))

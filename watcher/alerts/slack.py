@@ -18,8 +18,9 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.webhook import WebhookClient
 
 from watcher.alerts.message import message
+from watcher.alerts.slack_reach import reach
 from watcher.errors import AlertError, ConfigError
-from watcher.model import Alert
+from watcher.model import Alert, Reach
 
 TIMEOUT = 10
 """Seconds to wait for Slack."""
@@ -77,6 +78,15 @@ class SlackAlerter:
             self.client.chat_update(channel=posted["channel"], ts=posted["ts"], **message(alert))
         return {"channel": posted["channel"], "ts": posted["ts"]}
 
+    def reach(self) -> Reach:
+        """Return where people would be told: the token is proven, the channel as far as the bot may ask about it.
+
+        Raises:
+            AlertError: no message would arrive; or Slack could not be asked.
+        """
+        with _slack_errors("the question"):
+            return reach(self.client, self.channel)
+
     def _post_detail(self, alert: Alert, posted: Mapping[str, str] | None) -> dict[str, str]:
         body = message(alert, self.mention if alert.urgent else None)
         if posted is None:
@@ -122,6 +132,14 @@ class SlackWebhookAlerter:
             if response.status_code != 200 or response.body.strip() != "ok":
                 raise _refusal(response.status_code, response.body.strip(), response.headers)
         return {"state": alert.state}
+
+    def reach(self) -> Reach:
+        """Return that nothing can be proven: a webhook takes messages, and answers no question."""
+        return Reach(
+            "Slack, by an incoming webhook",
+            "an incoming webhook cannot be asked anything without posting",
+            "use a bot token and a channel, which can be asked; a webhook cannot edit, and drops details, too",
+        )
 
 
 def slack_alerter(
@@ -169,27 +187,27 @@ class _ThreadGone(AlertError):
 
 
 @contextmanager
-def _slack_errors() -> Iterator[None]:
+def _slack_errors(sent: str = "the message") -> Iterator[None]:
     """Turn everything that sending can raise into AlertError; from None, as the sdk's errors may carry the secret."""
     try:
         yield
     except SlackApiError as error:
         answer = error.response.data if isinstance(error.response.data, dict) else {}
-        raise _refusal(error.response.status_code, str(answer.get("error")), error.response.headers) from None
+        raise _refusal(error.response.status_code, str(answer.get("error")), error.response.headers, sent) from None
     except (UnicodeDecodeError, AttributeError):
         # The sdk expects UTF-8, and an object in the JSON.
         raise AlertError("what answered is not Slack: check the proxy in between") from None
     except (SlackClientError, ValueError):
         raise AlertError("the token or URL holds characters that cannot be sent", permanent=True) from None
     except TimeoutError:
-        raise AlertError(f"Slack did not answer within {TIMEOUT} s; the message may have arrived") from None
+        raise AlertError(f"Slack did not answer within {TIMEOUT} s; {sent} may have arrived") from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         said = getattr(reason, "strerror", None) or type(reason).__name__
         raise AlertError(f"Slack could not be reached: {said}") from None
 
 
-def _refusal(status: int, said: str, headers: Mapping[str, str]) -> AlertError:
+def _refusal(status: int, said: str, headers: Mapping[str, str], sent: str = "the message") -> AlertError:
     """Tell apart what waiting cures from what it does not. Only Slack's own error codes are repeated."""
     code = said if re.fullmatch(r"[a-z][a-z0-9_]{1,60}", said) else ""
     wait = next((str(value) for name, value in headers.items() if name.lower() == "retry-after"), None)
@@ -198,12 +216,12 @@ def _refusal(status: int, said: str, headers: Mapping[str, str]) -> AlertError:
         return AlertError(f"Slack asks to wait {seconds:g} s", retry_after=seconds)
     if status >= 500 or status == 408 or code in _PASSING:
         retry_after = None if wait is None else _seconds(wait)
-        return AlertError(f"Slack could not take the message ({code or f'HTTP {status}'})", retry_after=retry_after)
+        return AlertError(f"Slack could not take {sent} ({code or f'HTTP {status}'})", retry_after=retry_after)
     if not code and status == 200:
         return AlertError("what answered is not Slack: check the proxy in between")
     gone = _ThreadGone if code in _NO_THREAD else AlertError
     fix = _FIXES.get(code, "")
-    return gone(f"Slack refused the message: {code or f'HTTP {status}'}{fix and f'; {fix}'}", permanent=True)
+    return gone(f"Slack refused {sent}: {code or f'HTTP {status}'}{fix and f'; {fix}'}", permanent=True)
 
 
 def _seconds(wait: str | None) -> float:

@@ -9,12 +9,13 @@ from watcher.calibration.canaries import by_unit, calibrate_canaries, readings
 from watcher.calibration.counts import calibrate_counts, signed
 from watcher.calibration.deviations import across, aligned, residuals, series
 from watcher.calibration.series import calibrate_series, direction, laid_out
-from watcher.calibration.together import together
+from watcher.calibration.together import SURE, together
 from watcher.model import Calibration, Design, Kind, Observations, Rule, Watch, Worse
 
 __all__ = [
     "LASTS",
     "REMEMBERED",
+    "SURE",
     "across",
     "aligned",
     "brought_up_to_date",

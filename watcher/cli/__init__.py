@@ -8,7 +8,7 @@ import sys
 import click
 
 from watcher import __version__
-from watcher.cli import flags, installation, judging, rules
+from watcher.cli import flags, installation, judging, pausing, preflight, rules
 from watcher.cli.answers import exit_code
 
 __all__ = ["cli", "exit_code", "main"]
@@ -26,12 +26,15 @@ for command in (
     judging.compare,
     judging.backtest,
     judging.plan,
+    preflight.preflight,
     installation.run,
     installation.demo,
     installation.release,
     installation.status,
     installation.history,
     flags.flags,
+    pausing.pause,
+    pausing.resume,
     rules.rules,
 ):
     cli.add_command(command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -111,10 +110,10 @@ def release_stop(config: str, release_id: str, reason: str) -> None:
 @click.command()
 @CONFIG
 def status(config: str) -> None:
-    """Show what is being watched now."""
+    """Show what is being watched now, and first what holds watcher back."""
     from watcher import assembly
 
-    for line in assembly.status(config):
+    for line in assembly.status(config, time.time()):
         click.echo(line)
 
 
@@ -132,4 +131,9 @@ def history(config: str, release_id: str | None, actions: bool) -> None:
 
 def user() -> str:
     """Return who runs the command, for the record."""
-    return os.environ.get("USER") or os.environ.get("LOGNAME") or "somebody"
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "somebody"  # a process whose user has no name, as in a container

@@ -26,6 +26,19 @@ def countable(watch: Watch, rule: Rule, ends: Floats) -> Flags:
     return counted
 
 
+def settled(watch: Watch, ends: Floats) -> Flags:
+    """Tell which blocks begin once users have followed a changed share, shape [block].
+
+    Whoever serves users hears of a change when they next ask for it. That takes as long after every change as after the
+    first, for which the warm-up allows.
+    """
+    calm = np.ones(ends.size, dtype=bool)
+    for stage in watch.release.stages[1:]:
+        before = ends <= stage.at - stage.unsure + 1e-6
+        calm &= (ends - watch.block >= stage.at + watch.warm_up - 1e-6) | before
+    return calm
+
+
 def by_stage(watch: Watch, ends: Floats, counted: Flags) -> Iterator[tuple[int, list[int]]]:
     """Yield the blocks that count in runs of the same stage: its number, and their positions."""
     later = np.array([stage.at for stage in watch.release.stages[1:]])

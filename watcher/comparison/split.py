@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from watcher.comparison.blocks import by_stage, countable
+from watcher.comparison.blocks import by_stage, countable, settled
 from watcher.evidence.split import SplitSnapshot, SplitState, SplitTest
 from watcher.model import Floats, Kind, Observations, Rule, Watch
 
@@ -27,6 +27,12 @@ class SplitEvidence:
     log_e: Floats
     snapshot: SplitSnapshot
     share: float | None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether blocks of the present stage were counted, and nobody in them."""
+        # A state of before blocks were kept says nothing of it.
+        return self.state.get("blocks", 0) > 0 and not self.observed[0] >= 0
 
     @property
     def observed(self) -> tuple[float, float, float]:
@@ -61,19 +67,20 @@ def fold_split(
     """
     test, shares = SplitTest(), _shares(watch)
     configured = np.array([np.nan if share is None else share for share in shares])
-    stage = 0 if raw is None else int(raw["stage"])
+    stage, counts = (0, 0) if raw is None else (int(raw["stage"]), int(raw.get("blocks", 0)))
     state = test.start(configured[:1]) if raw is None else SplitState.from_json(raw["state"])
     path: list[float] = []
     ends = np.zeros(0)
     if observations is not None:
         assert observations.baseline is not None
-        counted = countable(watch, rule, observations.ends)
+        counted = countable(watch, rule, observations.ends) & settled(watch, observations.ends)
         ends = observations.ends[counted]
         baseline, treatment = (arm.total.sum(axis=(0, 1)) for arm in (observations.baseline, observations.treatment))
         for now, blocks in by_stage(watch, observations.ends, counted):
             if now != stage:
-                stage, state = now, test.restage(state, configured[[now]])
+                stage, state, counts = now, test.restage(state, configured[[now]]), 0
             state, log_e = test.fold(state, baseline[None, blocks], treatment[None, blocks])
             path += log_e[0].tolist()
-    kept = {"stage": stage, "state": state.to_json()}
+            counts += len(blocks)
+    kept = {"stage": stage, "state": state.to_json(), "blocks": counts}
     return SplitEvidence(kept, ends, np.array(path), test.snapshot(state, 0.05), shares[stage])

@@ -25,7 +25,7 @@ from watcher.config.installation import (
     SlackSettings,
     load_installation,
 )
-from watcher.config.planning import filled_key, plan, switch_key
+from watcher.config.planning import filled_key, filled_split, plan, switch_key
 from watcher.config.quantities import (
     parse_duration,
     parse_interval,
@@ -50,6 +50,7 @@ __all__ = [
     "check_rules",
     "describe",
     "filled_key",
+    "filled_split",
     "load_installation",
     "load_pack",
     "load_rules",

@@ -181,7 +181,9 @@ def _claimed_share(value: object) -> object:
 class SplitFile(Strict):
     """How traffic should be split between the arms."""
 
-    assigned: PlainSelector = Field(description="Counter of users or sessions as they are assigned to an arm.")
+    assigned: PlainSelector = Field(
+        description='Counter of users or sessions as they are assigned to an arm; {feature="{feature}"} works in it.'
+    )
     share: Annotated[
         Literal["notice", "switch"] | float, PlainValidator(_claimed_share), WithJsonSchema({"type": "string"})
     ] = Field(description="Who says what the treatment's share should be: notice, switch, or a fixed 5%.")
@@ -233,7 +235,7 @@ class ReleaseFile(Strict):
         if self.arms and self.arms.baseline == self.arms.treatment:
             raise located("is the same as the baseline", "arms", "treatment")
         if self.split is not None:
-            self._check_split(self.split.share)
+            self._check_split(self.split)
         if self.kill is not None:
             self._check_kill(self.kill)
         if self.notice.switch and not self.kill:
@@ -250,7 +252,11 @@ class ReleaseFile(Strict):
         if any(after <= before for before, after in pairwise(self.promote)):
             raise located("must rise from step to step: [5%, 25%, 50%, 100%]", "promote")
 
-    def _check_split(self, share: str | float) -> None:
+    def _check_split(self, split: SplitFile) -> None:
+        share = split.share
+        for matcher in split.assigned.matchers:
+            if matcher.op in ("=", "!="):
+                _check_placeholder(matcher.value, "split", "assigned")
         if not self.arms:
             raise located("needs arms: it is their shares that are compared", "split")
         if share == "switch" and not self.kill:

@@ -33,6 +33,15 @@ def filled_key(installation: Installation, entry: ReleaseEntry, release: Release
     return _Filling(installation, entry, release).switch()
 
 
+def filled_split(installation: Installation, entry: ReleaseEntry, release: Release) -> Split | None:
+    """Return the traffic split of a release, its counter narrowed to it; None where none is asked for.
+
+    Raises:
+        ConfigError: the counter needs something that the release does not have, such as {previous}.
+    """
+    return _Filling(installation, entry, release).split()
+
+
 def plan(
     installation: Installation,
     service: Service,
@@ -71,7 +80,7 @@ def plan(
         history=entry.history,
         alpha=installation.alpha,
         focus=fill.pairs(entry.focus, "focus"),
-        split=entry.split,
+        split=fill.split(),
         mode=service.mode,
         switch=fill.switch(),
         promote=entry.promote,
@@ -138,6 +147,17 @@ class _Filling:
 
     def arm(self, name: str, pairs: Labels | None) -> Labels | None:
         return None if pairs is None else self.pairs(pairs, f"arms.{name}")
+
+    def split(self) -> Split | None:
+        """Return the traffic split, its counter narrowed to the release."""
+        split = self.entry.split
+        if split is None:
+            return None
+        matchers = (
+            replace(each, value=self.value(each.value, "split.assigned")) if each.op in ("=", "!=") else each
+            for each in split.assigned.matchers
+        )
+        return replace(split, assigned=replace(split.assigned, matchers=tuple(matchers)))
 
     def switch(self) -> str | None:
         """Return the key of the kill switch."""

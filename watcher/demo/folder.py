@@ -25,6 +25,7 @@ services:
     environment: production
     rules: [rules/checkout.yaml]
     mode: armed                        # observe | recommend | armed: here watcher may turn a flag off
+    tell: ["#support"]                 # who has to know of a release
     watch_for: 24h
     warm_up: 5m                        # right after exposure caches are cold: shown, not counted
     releases:

@@ -208,10 +208,16 @@ class Journal:
 
     # The outbox
 
-    def intend(self, actions: Sequence[Action], at: float) -> int:
-        """Record actions that no look decided; return how many are new: a known key is not intended again."""
+    def intend(self, actions: Sequence[Action], at: float, audited: AuditLine | None = None) -> int:
+        """Record actions that no look decided; return how many are new: a known key is not intended again.
+
+        Where any is new, a line of audit is written with them, or nothing is.
+        """
         with self._writing() as connection:
-            return outbox.intend(connection, actions, at)
+            new = outbox.intend(connection, actions, at)
+            if new and audited is not None:
+                note(connection, audited.at, audited.release, audited.what, audited.detail)
+            return new
 
     def switched(self, finished_since: float | None = None) -> list[Pending]:
         """List kills and promotions, oldest first: all, or those that were finished since then."""
@@ -279,10 +285,12 @@ class Journal:
             value = connection.scalar(select(MEMORY.c.value).where(MEMORY.c.key == key))
         return None if value is None else loads(value)
 
-    def remember(self, key: str, value: Any) -> None:
-        """Remember a JSON value under a key, in place of what was there."""
+    def remember(self, key: str, value: Any, audited: AuditLine | None = None) -> None:
+        """Remember a JSON value under a key, in place of what was there; with it, or not at all, a line of audit."""
         with self._writing() as connection:
             upsert(connection, MEMORY, [{"key": key, "value": dumps(value)}])
+            if audited is not None:
+                note(connection, audited.at, audited.release, audited.what, audited.detail)
 
     def audit(self, at: float, release: str | None, what: str, detail: Mapping[str, Any] | None = None) -> None:
         """Write down something that happened; kept for ever."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from watcher.model.calibration import PER_STREAM, Calibration, as_streams
 from watcher.model.exposures import Deployment, Exposure, SwitchState
-from watcher.model.look import BY_HAND, Action, Alert, Kill, Look, Promote, Refusal
+from watcher.model.look import BY_HAND, Action, Alert, Kill, Look, Promote, Reach, Refusal
 from watcher.model.observations import Arm, Observations
 from watcher.model.selectors import Matcher, Selector, parse_matchers
 from watcher.model.verdict import Effect, Needs, QuantileShift, ReleaseVerdict, Tally, Verdict
@@ -44,6 +44,7 @@ __all__ = [
     "Outcome",
     "Promote",
     "QuantileShift",
+    "Reach",
     "Refusal",
     "Release",
     "ReleaseVerdict",

@@ -32,6 +32,18 @@ BY_HAND = "|kill by hand|"
 
 
 @dataclass(frozen=True)
+class Reach:
+    """Where an alerter would tell people, asked without telling them anything.
+
+    `doubt` says what of it cannot be proven that way (empty: all of it is), and `do` what would take the doubt away.
+    """
+
+    where: str
+    doubt: str = ""
+    do: str = ""
+
+
+@dataclass(frozen=True)
 class Kill:
     """Turn the release off."""
 

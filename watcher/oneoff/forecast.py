@@ -40,7 +40,11 @@ POINTS = 40
 
 
 def forecast(
-    watch: Watch, history: Mapping[str, Observations], warnings: Sequence[str] = (), came_from: str | None = None
+    watch: Watch,
+    history: Mapping[str, Observations],
+    warnings: Sequence[str] = (),
+    came_from: str | None = None,
+    calibrations: Mapping[str, Calibration] | None = None,
 ) -> Plan:
     """Plan a watch.
 
@@ -49,11 +53,12 @@ def forecast(
         history: by rule; of both arms where there were some.
         warnings: what to tell the reader besides.
         came_from: where the history is from, for people; None: how long it is.
+        calibrations: what is learnt already, by rule; None: it is learnt from the history.
     """
     share = watch.release.stages[0].share or 1.0
     watch = replace(watch, baseline=None) if share == 1 else replace(watch, baseline=(), treatment=())
     past = {name: _control(seen, share == 1) for name, seen in history.items()}
-    calibrations = prepare(watch, past, came_from)
+    calibrations = prepare(watch, past, came_from) if calibrations is None else calibrations
     streams = [
         stream
         for rule in watch.rules

@@ -32,10 +32,11 @@ def exposures(
 ) -> list[Exposure]:
     """Tell what a change did to users.
 
-    A feature that nobody had and somebody has now is a release; its version is the revision of the flag, for which
-    the time stands: `2026-11-20T10:00:00Z`. So is one whose traffic goes to another version now. A share that moved
-    while the feature stayed on is `more` or `fewer`: a new stage of the running release. A feature that is off, at 0 %
-    or gone has `off`. What is on already at the first start is adopted, not released.
+    A feature that nobody had and somebody has now is a release; its version is the revision of the flag, as its
+    system counts its changes (`r42`), else the time: `2026-11-20T10:00:00Z`. So is one whose traffic goes to another
+    version now. A share that moved while the feature stayed on is `more` or `fewer`: a new stage of the running
+    release. A feature that is off, at 0 % or gone has `off`. What is on already at the first start is adopted, not
+    released.
 
     >>> off, on = SwitchState(False, 0.0), SwitchState(True, 0.05)
     >>> [was] = exposures({"checkout": off}, {"checkout": on}, 1794909600.0, ["checkout"])
@@ -50,7 +51,7 @@ def exposures(
     """
     if before is None:
         return []
-    revision = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    time = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     told = []
     for feature in dict.fromkeys(features):
         was, now = before.get(feature, NOBODY), after.get(feature, NOBODY)
@@ -62,7 +63,7 @@ def exposures(
         told.append(
             Exposure(
                 feature,
-                revision,
+                f"r{now.revision}" if now.revision and now.revision != was.revision else time,
                 at,
                 share=known,
                 previous=was.serving or None,

@@ -11,8 +11,8 @@ from __future__ import annotations
 from watcher.errors import SwitchError
 from watcher.model import SwitchState
 from watcher.switches.http import PATIENCE
-from watcher.switches.launchdarkly_answers import OFF, Environment, Flag
-from watcher.switches.launchdarkly_api import Api, LaunchDarklySettings
+from watcher.switches.launchdarkly.answers import OFF, Environment, Flag
+from watcher.switches.launchdarkly.api import Api, LaunchDarklySettings
 from watcher.switches.settings import parsed
 
 
@@ -83,7 +83,7 @@ class LaunchDarkly:
 
         Args:
             feature: key of the flag.
-            reason: told LaunchDarkly as the comment of the change, cut to `launchdarkly_api.LONGEST`.
+            reason: told LaunchDarkly as the comment of the change, cut to `api.LONGEST`.
 
         Raises:
             SwitchError: it was not turned off, or nobody said that it was; where a person has to approve it, with the

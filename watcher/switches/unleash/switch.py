@@ -18,7 +18,7 @@ from watcher.errors import SwitchError
 from watcher.model import SwitchState
 from watcher.switches.http import PATIENCE, Answer, ask
 from watcher.switches.settings import Settings, parsed, read_secret
-from watcher.switches.unleash_answers import RIGHT, Environment, Flag, Log, Me, understood, words
+from watcher.switches.unleash.answers import RIGHT, Environment, Flag, Log, Me, understood, words
 
 SHORT_PATIENCE: Final = (2.0, 3.0)
 """Seconds to connect, and to wait for each part of an answer, where a kill does not need it."""

@@ -15,7 +15,7 @@ from typing import Any
 from watcher.errors import ConfigError, SwitchError
 from watcher.model import SwitchState
 from watcher.switches import whole_file
-from watcher.switches.flagd_file import Flag, off_bytes, parse
+from watcher.switches.flagd.file import Flag, off_bytes, parse
 from watcher.switches.settings import Settings, parsed
 
 _LONGEST_RULES = 200

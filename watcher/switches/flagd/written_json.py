@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from watcher.switches.written import Entry, Place
+from watcher.switches.flagd.written import Entry, Place
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()

@@ -23,8 +23,8 @@ from typing import Final
 
 from watcher.errors import SwitchError
 from watcher.model import SwitchState
-from watcher.switches.command_settings import CommandSettings
-from watcher.switches.processes import TimeLimit, run
+from watcher.switches.command.processes import TimeLimit, run
+from watcher.switches.command.settings import CommandSettings
 from watcher.switches.settings import parsed
 from watcher.switches.stated import quoted, stated, told_apart
 

@@ -13,7 +13,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from watcher.switches.written import Entry, Place
+from watcher.switches.flagd.written import Entry, Place
 
 _OLD_BOOLEAN = re.compile(r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF")
 _ALIAS = re.compile(r"[ \t]*(\*[^\s,\[\]{}]+)")

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from watcher.errors import SwitchError
 from watcher.switches.http import Answer, ask, retry_after
-from watcher.switches.launchdarkly_answers import (
+from watcher.switches.launchdarkly.answers import (
     OFF,
     RIGHT,
     Environment,

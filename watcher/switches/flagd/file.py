@@ -22,9 +22,9 @@ from typing import Any
 from ruamel.yaml.error import YAMLError
 
 from watcher.errors import SwitchError
-from watcher.switches.written import Entry, Place, Written
-from watcher.switches.written_json import WrittenJson
-from watcher.switches.written_yaml import WrittenYaml
+from watcher.switches.flagd.written import Entry, Place, Written
+from watcher.switches.flagd.written_json import WrittenJson
+from watcher.switches.flagd.written_yaml import WrittenYaml
 
 CHANGED = ("state", "defaultVariant", "targeting")
 """What a kill may change of a flag."""

@@ -1,0 +1,75 @@
+"""How long users have a bad release: from its first request to the kill, and to the last request served by it.
+
+    python tests/benchmarks/bench_strategies.py [RUNS]
+
+makes RUNS (3) bad releases by each strategy, one after another, in an installation like that of the end-to-end tests:
+a real Prometheus, two shops with visitors, a real switch, the daemon as a process of its own; a stand-in for Slack.
+A release is bad from its first user on. Nothing here asserts: figures depend on the machine.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.servers import flagged, prometheus_server, unleash_server, withdrawal  # noqa: E402
+from tests.servers.withdrawal import Withdrawal  # noqa: E402
+
+RUNS = 3
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way of releasing: what it needs and lacks, a bad release in words, and bad releases that were taken back."""
+
+    missing: Callable[[], str | None]
+    told: str
+    releases: Callable[[Path, int], Iterator[Withdrawal]]
+
+
+def flags(folder: Path, runs: int) -> Iterator[Withdrawal]:
+    with unleash_server.running(folder / "unleash") as unleash, flagged.running(folder, unleash) as here:
+        here.daemon.start()
+        here.gather_history(flagged.HISTORY)
+        for _ in range(runs):
+            yield here.release_badly()
+            here.eventually(lambda: here.releases()[-1].status == "recovered", "it recovered")
+
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "flag": Strategy(
+        unleash_server.missing,
+        f"errors {100 * flagged.USUAL:g} % -> {100 * flagged.BAD:g} % for half of the users",
+        flags,
+    ),
+}
+
+
+def main(runs: int = RUNS) -> None:
+    rows = {}
+    for name, strategy in STRATEGIES.items():
+        problem = prometheus_server.missing() or strategy.missing()
+        if problem:
+            print(f"{name} is left out: {problem}", file=sys.stderr)
+            continue
+        print(f"{name}: {strategy.told}; seconds after the first bad request", file=sys.stderr)
+        with tempfile.TemporaryDirectory() as scratch:
+            found = []
+            for each in strategy.releases(Path(scratch), runs):
+                print(f"  {each}", file=sys.stderr, flush=True)
+                found.append(each)
+        rows[name] = (strategy.told, *withdrawal.row(found))
+    print("blocks of 2 s that settle for 2 s, 5 s of warm-up; seconds after the first bad request: median (range)")
+    print(f"{'':12}{'kill decided':>22}{'kill accepted':>22}{'last user off':>22}  {runs} bad releases each")
+    for name, (told, decided, off, last) in rows.items():
+        print(f"{name:12}{decided:>22}{off:>22}{last:>22}  {told}")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

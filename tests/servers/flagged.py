@@ -1,0 +1,129 @@
+"""The whole installation with its flags in Unleash, for the end-to-end test of strategy `flag` and its benchmark.
+
+with flagged.running(tmp_path, unleash) as here:
+    here.daemon.start()
+    here.gather_history()
+    withdrawal = here.release_badly()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers import installation
+from tests.servers.installation import Served
+from tests.servers.unleash_server import ENVIRONMENT, UnleashServer
+from tests.servers.withdrawal import Sightings, Withdrawal
+
+FEATURE = "new-checkout"
+EDITOR = 2
+"""The role of watcher's account in Unleash: it may turn flags off, and is no administrator."""
+
+HISTORY = 50
+"""Seconds of traffic before the first release: 25 blocks, of which the dispersion needs 20 with events."""
+
+USUAL, BAD = 0.04, 0.16
+"""Share of the requests that fail, of a good release as of what there was before, and of a bad release."""
+
+# The shops answer 320 requests to the released feature in a block of 2 s, half of them with the release. With 4 % of
+# them failing, "not twice as many" is proven after 6 blocks (9 times in ten: 13), and four times as many are found
+# after 3 (6). A margin of 50 % would take 14 blocks (33), and 1 % of failures, which is more usual, 47 (114). That no
+# more than a tenth of the checkouts are lost can hardly be proven on what a minute says of two instances: it guards.
+RULES = """\
+pack: shop
+by: [feature]
+unit: instance
+rules:
+  - name: request-errors
+    title: Requests that failed
+    kind: ratio
+    bad: http_requests_total{code=~"5.."}
+    total: http_requests_total
+    margin: 100%
+    critical: true
+  - name: checkout-completion
+    title: Checkouts completed
+    kind: rate
+    events: checkout_completed_total
+    per: checkout_started_total
+    matures: 2s
+    worse: lower
+    margin: 10%
+    required: false
+"""
+
+# Every request is that of a user drawn anew, so that requests can stand for users in `split`.
+CONFIG = """\
+journal: sqlite:///watcher.db
+metrics: {{prometheus: "{prometheus}"}}
+block: 2s
+settle: 2s
+slack: {{token_file: slack-token, channel: "#releases", base_url: "{slack}"}}
+services:
+  shop:
+    select: {{job: shop}}
+    rules: [rules.yaml]
+    mode: armed
+    watch_for: 10m
+    warm_up: 5s
+    releases:
+      - strategy: flag
+        notice: {{switch: true, features: [new-checkout]}}
+        arms: {{baseline: {{variant: "off"}}, treatment: {{variant: "on"}}}}
+        focus: {{feature: "{{feature}}"}}
+        split: {{assigned: 'http_requests_total{{feature="{{feature}}"}}', share: notice}}
+        kill: {{unleash: {{url: "{unleash}", environment: {environment}, token_file: unleash-token}}}}
+        history: 60s
+"""
+
+
+@dataclass
+class Flagged(Served):
+    """An installation whose users get the feature by a flag in Unleash, half of them while it is on."""
+
+    unleash: UnleashServer
+
+    def fail(self, released: float = USUAL) -> None:
+        """Let so many requests of the released variant fail, and of the other as many as ever."""
+        for shop in self.shops:
+            shop.set_faults(error_rate={"off": USUAL, "on": released})
+
+    def sightings(self) -> Sightings:
+        """Return when the released variant is served from now on."""
+        return Sightings(self.shops, feature=FEATURE, variant="on")
+
+    def served(self, variant: str) -> float:
+        """Return how many requests a variant has answered, by the shops' own count."""
+        return sum(shop.count("http_requests_total", feature=FEATURE, variant=variant) for shop in self.shops)
+
+    def release_badly(self) -> Withdrawal:
+        """Turn the flag on with a variant that fails; return once watcher turned it off and no user has it."""
+        killed, turned_off = len(self.kills()), len(self.unleash.turned_off(FEATURE))
+        self.fail(BAD)
+        with self.sightings() as seen:
+            self.unleash.turn_on(FEATURE)
+            self.eventually(lambda: len(self.kills()) > killed, "watcher decided to turn it off", seconds=120)
+            self.eventually(seen.are_over, "nobody was served by it any more")
+        [off] = self.unleash.turned_off(FEATURE)[turned_off:]
+        [kill] = self.kills()[killed:]
+        assert kill.action.decided_at is not None
+        assert seen.first is not None
+        assert seen.last is not None
+        return Withdrawal(seen.first, kill.action.decided_at, off, seen.last)
+
+
+@contextmanager
+def running(directory: Path, unleash: UnleashServer) -> Iterator[Flagged]:
+    """Start everything but the daemon, with the flag in Unleash and off; stop everything but Unleash at the end."""
+    unleash.create(FEATURE, on=False, rollout=50)
+    (directory / "unleash-token").write_text(unleash.personal_token("watcher", EDITOR) + "\n")
+    flags = (unleash.url, unleash.backend_token)
+    more = {"unleash": unleash.url, "environment": ENVIRONMENT}
+    with installation.running(directory, flags, CONFIG, RULES, **more) as here:
+        parts = (here.directory, here.config, here.slack, here.daemon, here.shops, here.metrics)
+        flagged = Flagged(*parts, unleash=unleash)
+        flagged.fail()
+        yield flagged

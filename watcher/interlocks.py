@@ -1,0 +1,137 @@
+"""What the journal says that stands against every kill of watcher's own: a pause that a person ordered, and a latch.
+
+The latch closes by itself once watcher has decided several kills within an hour, and only a person opens it. That it is
+closed follows from the intents in the journal, which are durable before anything is done: no process has to survive
+for it to close, or to stay closed. Kills by people go on working.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Final
+
+from watcher import policy, reasons, telling
+from watcher.errors import Refused
+from watcher.journal import AuditLine, Journal
+from watcher.model import Kill
+
+DAY: Final = 86_400.0
+
+LONGEST_PAUSE: Final = 7 * DAY
+"""Seconds a pause may last: one that is forgotten must not leave users without protection for ever."""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Watcher turns nothing, off or up, until a moment; `by` ordered it at `at`."""
+
+    until: float
+    reason: str
+    by: str = ""
+    at: float = 0.0
+
+    def __str__(self) -> str:
+        """As people read it: the same sentence as long as the pause lasts.
+
+        >>> str(Pause(1_800_014_400.0, "a migration", "ana", 1_800_010_800.0))
+        'kills are paused until 12:00 UTC by ana: a migration'
+        """
+        until = reasons.clock(self.until)
+        if self.until - self.at >= DAY:
+            until = f"{dt.datetime.fromtimestamp(self.until, dt.UTC):%Y-%m-%d} {until}"
+        return f"kills are paused until {until}{f' by {self.by}' if self.by else ''}: {self.reason}"
+
+
+def paused(journal: Journal, now: float) -> Pause | None:
+    """Return the pause that is in force, if one is."""
+    found = journal.recall("pause")
+    return None if found is None or found["until"] <= now else Pause(**found)
+
+
+def pause(journal: Journal, seconds: float, reason: str, by: str, now: float) -> Pause:
+    """Pause watcher's own kills and promotions, in place of a pause there was; it ends by itself.
+
+    Args:
+        journal: keeps it over restarts.
+        seconds: how long.
+        reason: why, for whoever asks why nothing was turned off.
+        by: who orders it.
+        now: epoch seconds.
+
+    Raises:
+        Refused: it would never be in force, would last too long, or nobody says why.
+    """
+    if seconds <= 0:
+        raise Refused("a pause must last: give --for a length such as 1h")
+    if seconds > LONGEST_PAUSE:
+        raise Refused(
+            f"a pause lasts {LONGEST_PAUSE / DAY:g} days at most: give --for 7d or less, and pause again when it is "
+            "over; to turn nothing off for good, set `mode: recommend`"
+        )
+    if not reason.strip():
+        raise Refused("say why with --reason, for whoever asks why nothing was turned off")
+    made = Pause(now + seconds, " ".join(reason.split()), by, now)
+    told = {"until": made.until, "reason": made.reason, "by": by}
+    journal.remember("pause", {**told, "at": now}, AuditLine(now, None, "paused", told))
+    return made
+
+
+def resume(journal: Journal, by: str, now: float) -> Pause | None:
+    """End the pause that is in force, and return it; None, and nothing changes, where there is none."""
+    found = paused(journal, now)
+    if found is not None:
+        told = {"until": found.until, "reason": found.reason, "by": by}
+        journal.remember("pause", None, AuditLine(now, None, "resumed", told))
+    return found
+
+
+def kills(journal: Journal) -> tuple[float, ...]:
+    """Return when watcher decided kills of its own since a person last opened the latch, as they were decided."""
+    # By number, not by time: clocks step back.
+    return _kills(journal)[_seen(journal) :]
+
+
+def latched(journal: Journal) -> str:
+    """Return what the latch is, and how to open it, while it is closed; else nothing."""
+    return policy.latched(policy.latch(kills(journal)))
+
+
+def fit_latch(journal: Journal, now: float) -> None:
+    """Begin to count, once: kills of a time before there was a latch close none."""
+    if journal.recall("latch") is None:
+        journal.remember("latch", {"seen": len(_kills(journal)), "by": "watcher", "at": now})
+
+
+def tell_of_latch(journal: Journal, now: float) -> None:
+    """Tell people that the latch closed, and audit it, once; a process that died before it could is made up for."""
+    closed_by = policy.latch(kills(journal))
+    if closed_by:
+        alert = telling.latched(_seen(journal), policy.latched(closed_by), now)
+        journal.intend([alert], now, AuditLine(now, None, "latched", {"kills": list(closed_by)}))
+
+
+def open_latch(journal: Journal, reason: str, by: str, now: float) -> bool:
+    """Open the latch; False, and nothing changes, where it was not closed.
+
+    Raises:
+        Refused: nobody says why there were so many kills.
+    """
+    if not reason.strip():
+        raise Refused("say with --reason why there were so many kills, and why there will not be more")
+    decided, closed = len(_kills(journal)), bool(latched(journal))
+    if closed:
+        told = {"reason": " ".join(reason.split()), "by": by}
+        journal.remember("latch", {"seen": decided, **told, "at": now}, AuditLine(now, None, "latch opened", told))
+    return closed
+
+
+def _seen(journal: Journal) -> int:
+    """Return how many of watcher's own kills there were when a person last opened the latch."""
+    found = journal.recall("latch")
+    return 0 if found is None else int(found["seen"])
+
+
+def _kills(journal: Journal) -> tuple[float, ...]:
+    own = [each for each in journal.switched() if isinstance(each.action, Kill) and not each.action.by_hand]
+    return tuple(each.created_at for each in own)
