@@ -136,6 +136,10 @@ def test_too_few_placebos_turn_nothing_off_and_how_long_to_watch_is_said(world: 
     assert line.said.endswith(f"room for 34 placebos that do not overlap, and {SURE} are needed")
     assert line.do == "watch for 41 min at most (`watch_for`), or read a longer past (`history`)"
     assert len(alone(world, 3.0, watch_for="40m").missing("data")) == 1
+    # They begin half an hour apart at least: a shorter watch has no room for more of them.
+    line = alone(world, 2.0, watch_for="30m").missing("data")[-1]
+    assert line.said.endswith(f"room for 90 placebos that do not overlap, and {SURE} are needed")
+    assert line.do == "read a longer past (`history`)"
 
 
 def test_enough_of_the_past_passes(world: World) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from watcher import reasons
 from watcher.calibration import SURE, on_series
+from watcher.evidence.placebo import STEP
 from watcher.evidence.season import FROM, WEEKLY
 from watcher.look import past
 from watcher.model import Calibration, Design, Observations, Rule, Watch
@@ -160,8 +161,9 @@ def _may_kill(watch: Watch, learnt: Mapping[str, Calibration]) -> Iterator[Line]
         apart = min(learnt[rule.name].apart for rule in rules)
         why = f"the past has room for {apart} placebos that do not overlap, and {SURE} are needed"
         fix = "read a longer past (`history`)"
-        if apart:
-            fix = f"watch for {reasons.span(apart * watch.horizon / 60 / SURE)} at most (`watch_for`), or {fix}"
+        # Placebos begin no closer together than that, however short a watch is.
+        if (shorter := apart * watch.horizon / SURE) >= STEP:
+            fix = f"watch for {reasons.span(shorter / 60)} at most (`watch_for`), or {fix}"
     else:
         said = {rule.label: (reasons.learnt(learnt[rule.name]),) for rule in rules}
         why = "; ".join(reasons.assumed(said))
