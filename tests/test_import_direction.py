@@ -26,7 +26,7 @@ ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | LOOK | {"journal", "deployments"}
 CLEARANCE = CONFIG | {"journal", "report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
-STEPS = {"deployments", "intake", "interlocks", "noticing", "afterwards", "clearance", "nightly"}
+STEPS = {"deployments", "intake", "interlocks", "noticing", "observer", "afterwards", "clearance", "nightly"}
 PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
 DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server"}
 DRILL = INTAKE | {"act", "switches", "report"}
@@ -57,7 +57,8 @@ SEES: dict[str, set[str]] = {
     "deployments": CONFIG | {"journal"},
     "intake": INTAKE,
     "nightly": INTAKE | {"intake", "look"},
-    "noticing": INTAKE | {"intake", "look", "releases", "sources"},
+    "observer": {"model"},
+    "noticing": INTAKE | {"intake", "look", "observer", "releases", "sources"},
     "interlocks": POLICY | {"policy", "journal"},
     "afterwards": NOUNS | {"journal", "telling"},
     "clearance": CLEARANCE,

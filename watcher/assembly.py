@@ -39,7 +39,7 @@ def daemon(config: str) -> Iterator[Daemon]:
         ConfigError: the configuration is wrong, names a switch there is not, or an address that is taken.
         Refused: armed where that is not allowed.
     """
-    from watcher.server import serving
+    from watcher.server import Metrics, serving
 
     installation = load_installation(config)
     for service in installation.services.values():
@@ -48,9 +48,12 @@ def daemon(config: str) -> Iterator[Daemon]:
             if key is not None:
                 switch(key)
     # Listening comes first: a second daemon by mistake ends before it touches what the first one does.
-    with Journal.open(installation.journal) as journal, serving(installation, journal):
-        source = prometheus(installation.metrics)
-        yield Daemon(installation, journal, source, Outbox(journal, switch, _alerters(installation)))
+    with Journal.open(installation.journal) as journal:
+        metrics = Metrics(installation, journal)
+        with serving(installation, journal, metrics=metrics):
+            source = prometheus(installation.metrics)
+            outbox = Outbox(journal, switch, _alerters(installation))
+            yield Daemon(installation, journal, source, outbox, observer=metrics)
 
 
 def prometheus(metrics: Metrics) -> PrometheusSource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -20,6 +21,7 @@ from watcher.journal import Journal, Watched
 from watcher.look import Source, look, prepare, read_history
 from watcher.model import Calibration, Design, Kill, Kind, Look, Mode, Observations, Promote, Request, Watch
 from watcher.noticing import Noticing
+from watcher.observer import SILENCE, Observer
 from watcher.sources.prometheus import PrometheusSource
 from watcher.switches import Switch, switch
 
@@ -53,11 +55,12 @@ class Daemon:
     """What was learnt for the releases being watched, as the journal has it: read once."""
     checked: set[str] = field(default_factory=set)
     """Releases whose checklist this process has seen to."""
+    observer: Observer = SILENCE
 
     @cached_property
     def noticing(self) -> Noticing:
         """What notices releases."""
-        return Noticing(self.installation, self.journal, self.source, self.switches)
+        return Noticing(self.installation, self.journal, self.source, self.switches, observer=self.observer)
 
     def __post_init__(self) -> None:
         """Refuse to start armed where that is not allowed, and free what a dead process left claimed.
@@ -103,17 +106,22 @@ class Daemon:
         """Notice, look, record, act. A failure in one watch does not stop the others."""
         self.notice(now)
         afterwards.turned_on_again(self.journal, self.noticing.read, now)
-        for watched in self.journal.watches(active=True):
+        watches, failed = self.journal.watches(active=True), 0
+        self.observer.watching([watched.watch for watched in watches])
+        for watched in watches:
             try:
                 self.look(watched, now)
             except Exception:
                 # One of the two places for it: a watch that cannot be looked at must not silence the rest.
                 log.exception("look failed: %s", watched.watch.release.id)
+                self.observer.look_failed(watched.watch)
+                failed += 1
         interlocks.tell_of_latch(self.journal, now)
         self.act(now)
         self.check(now)
         self.retain(now)
         self.learn(now)
+        self.observer.stepped(whole=not failed)
 
     def notice(self, now: float) -> None:
         """Start watches, add stages and end watches for what changed since the last tick."""
@@ -122,7 +130,7 @@ class Daemon:
 
     def look(self, watched: Watched, now: float) -> Look:
         """Look once at one release and record it, intents included, in one transaction."""
-        watch = watched.watch
+        watch, began = watched.watch, time.monotonic()
         previous = self.journal.last_look(watch.release.id)
         calibrations = self.frozen.get(watch.release.id) or self.journal.calibrations(watch.release.id)
         source = self.source
@@ -146,6 +154,7 @@ class Daemon:
         if seen.phase in FINAL:
             self.frozen.pop(watch.release.id, None)
             self.journal.end_release(watch.release.id, seen.phase, seen.verdict.reason, now)
+        self.observer.looked(watch, seen, previous, time.monotonic() - began)
         if self.on_look is not None:
             self.on_look(watch, seen)
         return seen
@@ -261,13 +270,18 @@ class Daemon:
 
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, stop)
-        every = min(self.installation.block, LONGEST_TICK)
+        every = tick_of(self.installation)
         self.start(clock())
         tick()
         # A late tick does the work of those it missed: blocks wait in the source.
         scheduler.add_job(tick, "interval", seconds=every, max_instances=1, coalesce=True, misfire_grace_time=None)
         log.info("watching %s, every %g s", ", ".join(self.installation.services), every)
         scheduler.start()
+
+
+def tick_of(installation: Installation) -> float:
+    """Return the seconds between two steps."""
+    return min(installation.block, LONGEST_TICK)
 
 
 def _by_hand(action: Kill | Promote) -> bool:

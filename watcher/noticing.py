@@ -16,10 +16,11 @@ import numpy as np
 
 from watcher import deployments, intake
 from watcher.config import Installation, ReleaseEntry, Service, switch_key
-from watcher.errors import ConfigError, Refused, SwitchError, WatcherError
+from watcher.errors import ConfigError, Refused, SourceError, SwitchError, WatcherError
 from watcher.journal import Journal, Watched
 from watcher.look import Source
 from watcher.model import Exposure, Stage, SwitchState
+from watcher.observer import SILENCE, Observer
 from watcher.releases import flags_file, shares, version_label
 from watcher.sources.prometheus import PrometheusSource
 
@@ -49,6 +50,7 @@ class Noticing:
     """When each switch that did not answer may be asked again."""
     answered: dict[tuple[str, str], float] = field(default_factory=dict)
     """When each feature was last read, by switch or file, and feature."""
+    observer: Observer = SILENCE
 
     def notice(self, now: float) -> list[str]:
         """Start watches, add stages and end watches for what changed since the last tick; return the new releases."""
@@ -64,6 +66,8 @@ class Noticing:
                         self.journal.remember(key, seen)
                 except WatcherError as error:
                     log.warning("cannot notice releases of %s: %s", service.name, error)
+                    if isinstance(error, SourceError):
+                        self.observer.source_failed(service.name)
         return found
 
     def follow(self, now: float) -> list[str]:
@@ -89,6 +93,7 @@ class Noticing:
         except (SwitchError, ConfigError) as error:
             self.silent[key] = now + LET_BE
             log.warning("cannot read the switch of %s: %s", feature, error)
+            self.observer.switch_unread(key.partition(":")[0])
             return None
 
     def _take(self, service: Service, entry: ReleaseEntry, exposure: Exposure, by: str) -> list[str]:

@@ -113,3 +113,39 @@ def test_a_second_daemon_on_the_same_address_ends_at_once_and_the_first_goes_on(
     assert "watching shop" not in second.stderr
     here.daemon.check()
     assert requests.post(url(here), timeout=10).status_code == 401
+
+
+def test_the_running_daemon_tells_prometheus_of_itself_and_that_it_is_ready(here: Installation) -> None:
+    here.daemon.start()
+    at = "http://{}:{}".format(*address(here))
+    assert requests.get(f"{at}/readyz", timeout=10).text == "ready"
+    allowed = {"Authorization": f"Bearer {TOKEN}"}
+    assert requests.post(url(here), json=TOLD, headers=allowed, timeout=10).status_code == 201
+    here.eventually(here.is_watched, "the daemon took the release up")
+
+    def told() -> dict[str, float]:
+        lines = requests.get(f"{at}/metrics", timeout=10).text.splitlines()
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+    release = '{release="shop/production/new-checkout@1.2.0",service="shop"}'
+    here.eventually(
+        lambda: time.time() - told().get(f"watcher_last_success_timestamp_seconds{release}", 0.0) < 10,
+        "a look succeeded",
+    )
+    seen = told()
+    assert 0 <= time.time() - seen["watcher_last_step_timestamp_seconds"] < 10
+    assert seen["watcher_look_duration_seconds_count"] >= 1
+    assert seen['watcher_actions_total{kind="headline",state="done"}'] >= 1
+    assert seen["watcher_watches"] == 1
+    stop = [
+        sys.executable,
+        "-m",
+        "watcher",
+        "release",
+        "stop",
+        "shop/production/new-checkout@1.2.0",
+        "--reason",
+        "done",
+    ]
+    subprocess.run([*stop, "--config", str(here.config)], check=True, capture_output=True, timeout=60)
+    here.eventually(lambda: not any(release in name for name in told()), "the series of the watch ended with it")

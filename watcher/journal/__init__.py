@@ -28,8 +28,8 @@ as rows and back; `codec` the JSON of text columns; `tables` the schema; `openin
 
 from __future__ import annotations
 
-from watcher.journal.records import LEASE, AuditLine, LookLine, Pending, Watched
+from watcher.journal.records import LEASE, AuditLine, LookLine, Pending, Tally, Watched
 from watcher.journal.store import KEEP, Journal
 from watcher.journal.tables import SCHEMA
 
-__all__ = ["KEEP", "LEASE", "SCHEMA", "AuditLine", "Journal", "LookLine", "Pending", "Watched"]
+__all__ = ["KEEP", "LEASE", "SCHEMA", "AuditLine", "Journal", "LookLine", "Pending", "Tally", "Watched"]

@@ -17,10 +17,10 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Row, Select, and_, case, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, case, func, or_, select, update
 
 from watcher.journal.codec import ALERT, KILL, PROMOTE, clean, dumps, loads, read, write
-from watcher.journal.records import LEASE, Pending
+from watcher.journal.records import LEASE, Pending, Tally
 from watcher.journal.tables import ACTIONS, insert_new, note
 from watcher.model import Action, Kill, Promote
 
@@ -85,6 +85,17 @@ def switched(connection: Connection, since: float | None) -> list[Pending]:
     """List what turns something, oldest first; with `since` only what was finished then or later."""
     query = select(ACTIONS).where(ACTIONS.c.kind.in_(_SWITCHED)).order_by(ACTIONS.c.id)
     return _entries(connection, query if since is None else query.where(ACTIONS.c.finished_at >= since))
+
+
+def tallies(connection: Connection) -> list[Tally]:
+    """Count the rows by kind and state; an alert that was addressed counts by its deliveries, and not itself."""
+    query = (
+        select(ACTIONS.c.kind, ACTIONS.c.state, func.count(), func.min(ACTIONS.c.created_at))
+        .where(or_(ACTIONS.c.kind.in_(_SWITCHED), ACTIONS.c.alerter.is_not(None), _UNFINISHED))
+        .group_by(ACTIONS.c.kind, ACTIONS.c.state)
+        .order_by(ACTIONS.c.kind, ACTIONS.c.state)
+    )
+    return [Tally(*row) for row in connection.execute(query)]
 
 
 def _entries(connection: Connection, query: Select[Any]) -> list[Pending]:

@@ -68,6 +68,16 @@ class Pending:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """How many rows of the outbox are of one kind and in one state, and when the first of them was intended."""
+
+    kind: str
+    state: str
+    count: int
+    oldest: float
+
+
+@dataclass(frozen=True)
 class AuditLine:
     """One line of what happened, and to which release."""
 

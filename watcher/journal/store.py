@@ -13,7 +13,7 @@ from watcher.journal import outbox
 from watcher.journal.cells import fold, unfold
 from watcher.journal.codec import LOOK, WATCH, clean, dumps, loads, read, read_calibration, write
 from watcher.journal.opening import Database, open_database
-from watcher.journal.records import AuditLine, LookLine, Pending, Watched
+from watcher.journal.records import AuditLine, LookLine, Pending, Tally, Watched
 from watcher.journal.tables import (
     AUDIT,
     BLOCKS,
@@ -242,6 +242,11 @@ class Journal:
         """List the whole outbox, or that of one release, oldest first."""
         with self._reading() as connection:
             return outbox.entries(connection, release)
+
+    def tallies(self) -> list[Tally]:
+        """Count the outbox by kind and state; an alert that was addressed counts by its deliveries, and not itself."""
+        with self._reading() as connection:
+            return outbox.tallies(connection)
 
     def claim(self, key: str, now: float) -> bool:
         """Take an action, so that nobody else does it; False when somebody has it, or it is not due or finished."""

@@ -1,9 +1,11 @@
-"""HTTP, beside the daemon and in its process: releases in, and health.
+"""HTTP, beside the daemon and in its process: releases in, metrics and health.
 
 | module        | what                                                                   |
 |---------------|------------------------------------------------------------------------|
 | `listening`   | the address, and a thread that serves it while the daemon runs         |
 | `application` | what there is to ask for, and how errors are said                      |
+| `metrics`     | `GET /metrics`: what the daemon does, and what its journal holds       |
+| `readiness`   | `GET /readyz`: whether the daemon does what it is for                  |
 | `releases`    | `POST /v1/releases`: from a request to the journal                     |
 | `credentials` | who may tell                                                           |
 | `incoming`    | a body read within its limits, JSON checked against a model            |
@@ -15,5 +17,6 @@ from __future__ import annotations
 
 from watcher.server.application import application
 from watcher.server.listening import serving
+from watcher.server.metrics import Metrics
 
-__all__ = ["application", "serving"]
+__all__ = ["Metrics", "application", "serving"]

@@ -17,6 +17,8 @@ from starlette.routing import Route
 from watcher.config import Installation
 from watcher.errors import ConfigError, JournalError, Refused
 from watcher.journal import Journal
+from watcher.server.metrics import Metrics
+from watcher.server.readiness import Readiness
 from watcher.server.releases import Releases
 
 log = logging.getLogger("watcher")
@@ -24,13 +26,16 @@ log = logging.getLogger("watcher")
 _LONGEST_PROBLEM: Final = 500
 
 
-def application(installation: Installation, journal: Journal, clock: Callable[[], float]) -> Starlette:
-    """Return the application of an installation: `POST /v1/releases` and `GET /healthz`.
+def application(
+    installation: Installation, journal: Journal, clock: Callable[[], float], metrics: Metrics | None = None
+) -> Starlette:
+    """Return the application of an installation: `POST /v1/releases`, and what says how the daemon is.
 
     Args:
         installation: has an `http` section.
         journal: where releases are recorded, for the daemon to take up at its next tick.
         clock: epoch seconds.
+        metrics: what the daemon tells of its work; None where there is no daemon.
 
     Raises:
         ConfigError: it has none.
@@ -38,9 +43,12 @@ def application(installation: Installation, journal: Journal, clock: Callable[[]
     if installation.http is None:
         raise ConfigError("is missing: say where to listen and who may tell of releases", key="http")
     releases = Releases(installation, installation.http, journal, clock)
+    metrics = metrics or Metrics(installation, journal, clock)
     app = Starlette(
         routes=[
             Route("/healthz", _health, methods=["GET"]),
+            Route("/readyz", Readiness(installation, journal, metrics).get, methods=["GET"]),
+            Route("/metrics", metrics.get, methods=["GET"]),
             Route("/v1/releases", releases.post, methods=["POST"]),
         ],
         exception_handlers={
@@ -68,7 +76,7 @@ async def _declined(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     problem = error.detail
     if error.status_code == 404 and problem == "Not Found":
-        problem = "there is nothing here; there is POST /v1/releases and GET /healthz"
+        problem = "there is nothing here; there is POST /v1/releases and GET /healthz, /readyz and /metrics"
     return _error(error.status_code, problem, error.headers)
 
 

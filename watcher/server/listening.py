@@ -18,6 +18,7 @@ from watcher.config import HttpSettings, Installation
 from watcher.errors import ConfigError
 from watcher.journal import Journal
 from watcher.server.application import application
+from watcher.server.metrics import Metrics
 
 log = logging.getLogger("watcher")
 
@@ -28,7 +29,12 @@ GRACE: Final = 0.5
 
 
 @contextmanager
-def serving(installation: Installation, journal: Journal, clock: Callable[[], float] = time.time) -> Iterator[None]:
+def serving(
+    installation: Installation,
+    journal: Journal,
+    clock: Callable[[], float] = time.time,
+    metrics: Metrics | None = None,
+) -> Iterator[None]:
     """Serve `application` in a thread of its own; without an `http` section, say who goes without.
 
     Signals stay with whoever calls: the server ends when the context does.
@@ -46,7 +52,7 @@ def serving(installation: Installation, journal: Journal, clock: Callable[[], fl
     # Both are read whenever they are needed; that they can be is better known now than at the first release.
     settings.token(), settings.github_secret()
     with closing(_listener(settings)) as listener:
-        server = uvicorn.Server(_quiet(application(installation, journal, clock)))
+        server = uvicorn.Server(_quiet(application(installation, journal, clock, metrics)))
         # A daemon, so that a journal that hangs cannot keep the process from ending.
         thread = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
         thread.start()
