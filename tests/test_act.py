@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
+from tests.performing import perform
 from watcher.act import DECISION_TTL, Outbox
 from watcher.errors import AlertError, JournalError, SwitchError
 from watcher.journal import Journal, Pending
@@ -114,17 +115,17 @@ def go_on(_: str) -> None:
 def test_a_kill_turns_the_switch_off_and_reads_it_back(journal: Journal) -> None:
     switch = FlagSwitch()
     journal.intend([a_kill()], T)
-    assert an_outbox(journal, switch).perform(T + 1) == [("k", "done")]
+    assert perform(an_outbox(journal, switch), T + 1) == [("k", "done")]
     assert (switch.on, switch.changes, switch.reasons) == (False, 1, ["errors tripled"])
     assert fate(journal, "k").receipt == {"read_back": "off"}
     assert [(line.what, line.at) for line in journal.audit_trail()] == [("kill intended", T), ("kill done", T + 1)]
-    assert an_outbox(journal, switch).perform(T + 2) == []
+    assert perform(an_outbox(journal, switch), T + 2) == []
 
 
 def test_a_switch_that_is_off_already_is_left_alone(journal: Journal) -> None:
     switch = FlagSwitch(on=False)
     journal.intend([a_kill()], T)
-    assert an_outbox(journal, switch).perform(T) == [("k", "done")]
+    assert perform(an_outbox(journal, switch), T) == [("k", "done")]
     assert switch.reasons == []
     assert fate(journal, "k").receipt == {"read_back": "off", "note": "already off"}
 
@@ -139,12 +140,12 @@ def test_a_switch_that_reads_back_as_on_is_turned_again_until_it_is_off(journal:
     switch = Stuck()
     journal.intend([a_kill()], T)
     outbox = an_outbox(journal, switch)
-    assert outbox.perform(T) == [("k", "intended")]
+    assert perform(outbox, T) == [("k", "intended")]
     assert "still on" in str(fate(journal, "k").error)
-    assert outbox.perform(T + 1) == []
-    assert outbox.perform(T + 2) == [("k", "intended")]
-    assert outbox.perform(T + 5) == []
-    assert outbox.perform(T + 6) == [("k", "done")]
+    assert perform(outbox, T + 1) == []
+    assert perform(outbox, T + 2) == [("k", "intended")]
+    assert perform(outbox, T + 5) == []
+    assert perform(outbox, T + 6) == [("k", "done")]
     assert fate(journal, "k").attempts == 3
 
 
@@ -155,7 +156,7 @@ def test_a_kill_is_retried_with_spread_and_bounded_pauses(journal: Journal) -> N
     outbox = Outbox(journal, lambda _: switch, {}, jitter=lambda: next(dice), stopwatch=lambda: 0.0)
     now, pauses = T, []
     for _ in range(8):
-        assert outbox.perform(now) == [("k", "intended")]
+        assert perform(outbox, now) == [("k", "intended")]
         due = fate(journal, "k").not_before
         assert due is not None
         pauses.append(due - now)
@@ -167,17 +168,17 @@ def test_a_decision_too_old_is_not_carried_out(journal: Journal) -> None:
     switch = FlagSwitch(script=[fail(SwitchError("no answer"))])
     journal.intend([a_kill()], T)
     outbox = an_outbox(journal, switch)
-    assert outbox.perform(T + DECISION_TTL - 1) == [("k", "intended")]
-    assert outbox.perform(T + DECISION_TTL + 1) == [("k", "failed")]
+    assert perform(outbox, T + DECISION_TTL - 1) == [("k", "intended")]
+    assert perform(outbox, T + DECISION_TTL + 1) == [("k", "failed")]
     assert (switch.on, switch.reasons) == (True, [])
     assert "decision too old" in str(fate(journal, "k").error)
-    assert outbox.perform(T + 2 * DECISION_TTL) == []
+    assert perform(outbox, T + 2 * DECISION_TTL) == []
     assert [line.detail["final"] for line in journal.audit_trail() if line.what == "kill failed"] == [False, True]
 
 
 def test_a_kill_that_worked_before_a_crash_is_done_however_late_it_is_seen(journal: Journal) -> None:
     journal.intend([a_kill()], T)
-    assert an_outbox(journal, FlagSwitch(on=False)).perform(T + 10 * DECISION_TTL) == [("k", "done")]
+    assert perform(an_outbox(journal, FlagSwitch(on=False)), T + 10 * DECISION_TTL) == [("k", "done")]
 
 
 @pytest.mark.parametrize("dies_at", ["turn", "read back", "recording"])
@@ -192,12 +193,12 @@ def test_a_crash_anywhere_turns_the_switch_off_once(file: Path, dies_at: str, mo
         else:
             monkeypatch.setattr(Journal, "done", lambda *_: (_ for _ in ()).throw(Died()))
         with pytest.raises(Died):
-            an_outbox(journal, switch).perform(T)
+            perform(an_outbox(journal, switch), T)
     monkeypatch.undo()
     with Journal.open(f"sqlite:///{file}") as journal:
-        assert an_outbox(journal, switch).perform(T + 1) == []
+        assert perform(an_outbox(journal, switch), T + 1) == []
         journal.release_claims()
-        assert an_outbox(journal, switch).perform(T + 1) == [("k", "done")]
+        assert perform(an_outbox(journal, switch), T + 1) == [("k", "done")]
         assert fate(journal, "k").attempts == 2
     assert (switch.on, switch.changes) == (False, 1)
 
@@ -207,14 +208,14 @@ def test_a_switch_nobody_configured_is_a_recorded_failure(journal: Journal) -> N
         raise SwitchError(f"no switch is called {name}")
 
     journal.intend([a_kill()], T)
-    assert Outbox(journal, nobody, {}).perform(T) == [("k", "intended")]
+    assert perform(Outbox(journal, nobody, {}), T) == [("k", "intended")]
     assert fate(journal, "k").error == "no switch is called flags/config"
 
 
 def test_one_broken_switch_does_not_hold_up_another_kill(journal: Journal) -> None:
     journal.intend([a_kill("k/1"), a_kill("k/2")], T)
     switch = FlagSwitch(script=[fail(SwitchError("no answer"))])
-    assert an_outbox(journal, switch).perform(T) == [("k/1", "intended"), ("k/2", "done")]
+    assert perform(an_outbox(journal, switch), T) == [("k/1", "intended"), ("k/2", "done")]
 
 
 def test_no_kill_without_a_journal_that_takes_the_claim(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +226,7 @@ def test_no_kill_without_a_journal_that_takes_the_claim(journal: Journal, monkey
     journal.intend([a_kill()], T)
     monkeypatch.setattr(journal, "claim", full)
     with pytest.raises(JournalError):
-        an_outbox(journal, switch).perform(T)
+        perform(an_outbox(journal, switch), T)
     assert switch.on
 
 
@@ -236,7 +237,7 @@ def test_kills_come_before_alerts_that_waited_longer(journal: Journal) -> None:
     slack = Channel()
     journal.intend([an_alert("a"), an_alert("d", "detail")], T - 100)
     journal.intend([a_kill()], T)
-    assert an_outbox(journal, slack=slack).perform(T) == [("k", "done"), ("a#slack", "done"), ("d#slack", "done")]
+    assert perform(an_outbox(journal, slack=slack), T) == [("k", "done"), ("a#slack", "done"), ("d#slack", "done")]
 
 
 def test_kills_can_be_done_while_telling_waits(journal: Journal) -> None:
@@ -263,33 +264,33 @@ def test_every_alerter_gets_every_alert_once_whatever_happens_to_the_others(jour
     outbox = an_outbox(journal, broken=broken, fine=fine)
     now = T
     for _ in range(6):
-        outbox.perform(now)
+        perform(outbox, now)
         now += 300.0
     journal.intend([an_alert("a")], now)
-    outbox.perform(now)
+    perform(outbox, now)
     assert fine.told == broken.told == ["a", "d"]
     assert fate(journal, "a").receipt == {"addressed_to": "broken, fine"}
 
 
 def test_an_alerter_added_later_is_not_told_what_is_past(journal: Journal) -> None:
     journal.intend([an_alert("a")], T)
-    assert an_outbox(journal).perform(T) == []
+    assert perform(an_outbox(journal), T) == []
     late = Channel()
-    assert an_outbox(journal, late=late).perform(T + 1) == []
+    assert perform(an_outbox(journal, late=late), T + 1) == []
     assert late.told == []
 
 
 def test_an_alerter_taken_away_fails_for_good(journal: Journal) -> None:
     journal.intend([an_alert("a")], T)
-    an_outbox(journal, old=Channel(troubles=[AlertError("500")])).perform(T)
-    assert an_outbox(journal, new=Channel()).perform(T + 600) == [("a#old", "failed")]
+    perform(an_outbox(journal, old=Channel(troubles=[AlertError("500")])), T)
+    assert perform(an_outbox(journal, new=Channel()), T + 600) == [("a#old", "failed")]
 
 
 def test_of_several_headlines_that_wait_only_the_newest_is_told(journal: Journal) -> None:
     slack = Channel()
     journal.intend([an_alert("h1"), an_alert("d1", "detail"), an_alert("h2"), an_alert("d2", "detail")], T)
     journal.intend([an_alert("h3"), an_alert("other", release="r2")], T + 1)
-    an_outbox(journal, slack=slack).perform(T + 1)
+    perform(an_outbox(journal, slack=slack), T + 1)
     assert slack.told == ["h3", "d1", "d2", "other"]
     assert [fate(journal, f"{key}#slack").state for key in ("h1", "h2", "h3")] == ["superseded", "superseded", "done"]
 
@@ -298,9 +299,9 @@ def test_headlines_are_superseded_for_the_alerter_that_missed_them_only(journal:
     slow, fine = Channel(troubles=[AlertError("500")]), Channel()
     outbox = an_outbox(journal, slow=slow, fine=fine)
     journal.intend([an_alert("h1")], T)
-    outbox.perform(T)
+    perform(outbox, T)
     journal.intend([an_alert("h2")], T + 1)
-    outbox.perform(T + 1)
+    perform(outbox, T + 1)
     assert (slow.told, fine.told) == (["h2"], ["h1", "h2"])
 
 
@@ -308,12 +309,12 @@ def test_what_follows_a_headline_gets_the_receipt_of_the_latest_one(journal: Jou
     slack = Channel()
     outbox = an_outbox(journal, slack=slack)
     journal.intend([an_alert("h1"), an_alert("d1", "detail")], T)
-    outbox.perform(T)
+    perform(outbox, T)
     journal.intend([an_alert("h2"), an_alert("other", release="r2")], T + 1)
-    outbox.perform(T + 1)
+    perform(outbox, T + 1)
     assert slack.headlines == [None, {"ts": "1"}, {"ts": "1"}, None]
     journal.intend([an_alert("d2", "detail")], T + 2)
-    outbox.perform(T + 2)
+    perform(outbox, T + 2)
     assert slack.headlines[-1] == {"ts": "3"}
 
 
@@ -321,19 +322,19 @@ def test_details_wait_for_their_headline_and_keep_their_order(journal: Journal) 
     slack = Channel(troubles=[AlertError("500")])
     outbox = an_outbox(journal, slack=slack)
     journal.intend([an_alert("d0", "detail"), an_alert("h"), an_alert("d1", "detail")], T)
-    outbox.perform(T)
-    assert outbox.perform(T + 1) == []
+    perform(outbox, T)
+    assert perform(outbox, T + 1) == []
     slack.troubles = [AlertError("500")]
-    outbox.perform(T + 5)
+    perform(outbox, T + 5)
     assert slack.told == []
-    outbox.perform(T + 600)
+    perform(outbox, T + 600)
     assert slack.told == ["h", "d0", "d1"]
     slack.troubles = [AlertError("500")]
     journal.intend([an_alert("d2", "detail"), an_alert("d3", "detail")], T + 601)
-    outbox.perform(T + 601)
-    outbox.perform(T + 602)
+    perform(outbox, T + 601)
+    perform(outbox, T + 602)
     assert slack.told == ["h", "d0", "d1"]
-    outbox.perform(T + 700)
+    perform(outbox, T + 700)
     assert slack.told == ["h", "d0", "d1", "d2", "d3"]
 
 
@@ -341,24 +342,24 @@ def test_details_do_not_wait_for_an_edit_of_a_headline_people_can_see(journal: J
     slack = Channel()
     outbox = an_outbox(journal, slack=slack)
     journal.intend([an_alert("h1")], T)
-    outbox.perform(T)
+    perform(outbox, T)
     slack.troubles = [AlertError("500")]
     journal.intend([an_alert("h2"), an_alert("d", "detail")], T + 1)
-    outbox.perform(T + 1)
-    assert outbox.perform(T + 2) == [("d#slack", "done")]
+    perform(outbox, T + 1)
+    assert perform(outbox, T + 2) == [("d#slack", "done")]
 
 
 def test_details_are_told_even_when_their_headline_never_can_be(journal: Journal) -> None:
     slack = Channel(troubles=[AlertError("invalid_blocks", permanent=True)])
     journal.intend([an_alert("h"), an_alert("d", "detail")], T)
-    assert an_outbox(journal, slack=slack).perform(T) == [("h#slack", "failed"), ("d#slack", "done")]
+    assert perform(an_outbox(journal, slack=slack), T) == [("h#slack", "failed"), ("d#slack", "done")]
     assert slack.headlines == [None]
 
 
 def test_urgent_releases_are_told_first(journal: Journal) -> None:
     slack = Channel()
     journal.intend([an_alert("a"), an_alert("b", release="r2", urgent=True), an_alert("c", "detail", "r2")], T)
-    an_outbox(journal, slack=slack).perform(T)
+    perform(an_outbox(journal, slack=slack), T)
     assert slack.told == ["b", "c", "a"]
 
 
@@ -367,13 +368,13 @@ def test_retry_after_is_honoured_by_everything_that_goes_there(journal: Journal,
     slack, other = Channel(troubles=[AlertError("429", retry_after=30.0)]), Channel()
     outbox = an_outbox(journal, slack=slack, other=other)
     journal.intend([an_alert("h1"), an_alert("x", release="r2")], T)
-    outbox.perform(T)
+    perform(outbox, T)
     assert (slack.asked, other.told) == (1, ["h1", "x"])
     journal.intend([an_alert("h2"), a_kill()], T + 10)
     outbox = an_outbox(journal, slack=slack, other=other) if restarted else outbox
-    assert outbox.perform(T + 29) == [("k", "done"), ("h2#other", "done")]
+    assert perform(outbox, T + 29) == [("k", "done"), ("h2#other", "done")]
     assert slack.asked == 1
-    outbox.perform(T + 30)
+    perform(outbox, T + 30)
     assert slack.told == ["h2", "x"]
 
 
@@ -381,7 +382,7 @@ def test_retry_after_counts_from_the_answer_not_from_the_start_of_the_round(jour
     watch = iter([0.0] + [20.0] * 100)
     slack = Channel(troubles=[AlertError("429", retry_after=30.0)])
     journal.intend([an_alert("h")], T)
-    Outbox(journal, lambda _: FlagSwitch(), {"slack": slack}, stopwatch=lambda: next(watch)).perform(T)
+    Outbox(journal, lambda _: FlagSwitch(), {"slack": slack}, stopwatch=lambda: next(watch)).tell(T)
     assert fate(journal, "h#slack").not_before == T + 50
 
 
@@ -394,9 +395,9 @@ def test_a_failing_alerter_is_asked_once_a_round_and_one_bad_message_starves_nob
     slack = Picky()
     journal.intend([an_alert("bad"), an_alert("x", release="r2"), an_alert("y", release="r3")], T)
     outbox = an_outbox(journal, slack=slack)
-    outbox.perform(T)
+    perform(outbox, T)
     assert (slack.asked, slack.told) == (1, [])
-    outbox.perform(T + 1)
+    perform(outbox, T + 1)
     assert slack.told == ["x", "y"]
 
 
@@ -408,7 +409,7 @@ def test_alerts_are_retried_with_growing_pauses_of_five_minutes_at_most_and_give
     )
     journal.intend([an_alert("h")], T)
     now, pauses = T, []
-    while outbox.perform(now) != [("h#slack", "failed")]:
+    while perform(outbox, now) != [("h#slack", "failed")]:
         due = fate(journal, "h#slack").not_before
         assert due is not None
         pauses.append(due - now)
@@ -423,8 +424,8 @@ def test_a_permanent_failure_is_final_at_once(journal: Journal) -> None:
     slack = Channel(troubles=[AlertError("invalid_auth", permanent=True)])
     journal.intend([an_alert("h")], T)
     outbox = an_outbox(journal, slack=slack)
-    assert outbox.perform(T) == [("h#slack", "failed")]
-    assert outbox.perform(T + 9999) == []
+    assert perform(outbox, T) == [("h#slack", "failed")]
+    assert perform(outbox, T + 9999) == []
     assert fate(journal, "h#slack").error == "invalid_auth"
 
 
@@ -433,12 +434,12 @@ def test_a_crash_after_telling_tells_at_most_twice_and_loses_nothing(file: Path)
     with Journal.open(f"sqlite:///{file}") as journal:
         journal.intend([an_alert("h"), an_alert("d", "detail")], T)
         with pytest.raises(Died):
-            an_outbox(journal, slack=slack).perform(T)
+            perform(an_outbox(journal, slack=slack), T)
     slack.dies_after = False
     with Journal.open(f"sqlite:///{file}") as journal:
         journal.release_claims()
-        an_outbox(journal, slack=slack).perform(T + 1)
-        an_outbox(journal, slack=slack).perform(T + 2)
+        perform(an_outbox(journal, slack=slack), T + 1)
+        perform(an_outbox(journal, slack=slack), T + 2)
     assert slack.told == ["h", "h", "d"]
 
 
@@ -455,16 +456,16 @@ def test_a_crash_while_addressing_loses_and_doubles_nothing(journal: Journal, mo
 
     monkeypatch.setattr(journal, "address", die_later)
     with pytest.raises(Died):
-        an_outbox(journal, slack=slack, console=console).perform(T)
-    an_outbox(journal, slack=slack, console=console).perform(T + 1)
+        perform(an_outbox(journal, slack=slack, console=console), T)
+    perform(an_outbox(journal, slack=slack, console=console), T + 1)
     assert slack.told == console.told == ["h1", "d1"]
 
 
 def test_two_outboxes_on_one_journal_tell_once(journal: Journal) -> None:
     other_slack = Channel()
-    slack = Channel(after=lambda: other.perform(T) and None)
+    slack = Channel(after=lambda: perform(other, T) and None)
     other = an_outbox(journal, slack=other_slack)
     journal.intend([an_alert("h"), an_alert("d", "detail"), an_alert("x", release="r2")], T)
-    an_outbox(journal, slack=slack).perform(T)
+    perform(an_outbox(journal, slack=slack), T)
     assert sorted(slack.told + other_slack.told) == ["d", "h", "x"]
     assert other_slack.told == ["x"]

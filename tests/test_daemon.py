@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.timeline import EXPOSED, MINUTE
+from tests.timeline import EXPOSED, MINUTE, watch
 from watcher import deployments, intake, interlocks
 from watcher.act import DECISION_TTL, Outbox
 from watcher.comparison import SPLIT
@@ -329,7 +329,7 @@ def test_kills_by_hand_and_those_of_a_time_before_there_was_a_latch_close_none(w
     assert (interlocks.latched(world.journal), world.said("latched")) == ("", [])
     world.journal.intend([Kill("4|kill", "4", "memory", "other-4", "slow", world.now)], world.now)
     world.daemon().start(world.now)
-    assert len(interlocks.kills(world.journal)) == 1
+    assert len(interlocks.standing(world.journal, watch(), world.now).kills) == 1
 
 
 def test_a_flag_that_was_turned_off_by_hand_and_re_opened_is_not_killed_again_within_half_an_hour(world: World) -> None:

@@ -147,6 +147,16 @@ def test_a_release_told_of_twice_cannot_be_undone_if_either_says_so(world):
     assert not world[1].watches()[0].watch.release.reversible
 
 
+def test_what_is_told_after_a_watch_ended_is_another_release_however_soon(world):
+    """Opened without a name, killed after five minutes; a mended version is told of six minutes later."""
+    first = take(world, Exposure("new-checkout", "2026-11-20T10:00:00Z", NOW, share=0.05, named=False)).release
+    world[1].end_release(first, "recovered", "test", NOW + 300)
+    mended = take(world, opened("1.2.1", at=NOW + 660), by="POST /v1/releases")
+    assert (mended.release, mended.new) == ("shop/production/new-checkout@1.2.1", True)
+    late = take(world, opened("1.2.0", at=NOW + 60), by="POST /v1/releases")
+    assert (late.release, late.new) == (first, False)
+
+
 @pytest.mark.parametrize("later", [{"at": NOW + 3600}, {"by": "flags file"}])
 def test_the_same_way_of_noticing_or_a_later_time_is_another_release(world, later):
     take(world, Exposure("new-checkout", "2026-11-20T10:00:00Z", NOW, share=0.05, named=False))
@@ -223,6 +233,16 @@ def test_a_deployment_waits_for_exposure_and_gives_it_its_name(world):
     assert (release.version, release.previous, release.reversible) == ("1.2.0", "1.1.0", False)
     assert deployments.waiting_for(journal, service) == ()
     assert not deployments.noted(journal, service, waiting, "GitHub deployment")
+
+
+def test_a_version_that_is_deployed_again_after_its_release_was_over_waits_again(world):
+    _, journal, service = world
+    release = take(world, opened("1.2.0"), by="POST /v1/releases").release
+    again = Deployment("new-checkout", "1.2.0", NOW + 7200)
+    assert not deployments.noted(journal, service, again, "GitHub deployment")
+    journal.end_release(release, "recovered", "test", NOW + 3600)
+    assert not deployments.noted(journal, service, replace(again, at=NOW + 1800), "GitHub deployment")
+    assert deployments.noted(journal, service, again, "GitHub deployment")
 
 
 def test_a_deployment_waits_for_its_own_version(world):

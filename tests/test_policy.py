@@ -24,7 +24,7 @@ from watcher.model import (
     Verdict,
     Worse,
 )
-from watcher.policy import AFTERMATH, CAP, CAP_SPAN, COOL_DOWN, HELD, Situation, decide, latch
+from watcher.policy import AFTERMATH, CAP, CAP_SPAN, COOL_DOWN, HELD, Situation, Standing, decide, latch
 from watcher.telling import kill_failed
 
 NOW = EXPOSED + 3600.0
@@ -66,9 +66,9 @@ STOPPED = {
     "not_armed": ({"mode": Mode.OBSERVE}, {}, {}),
     "no_switch": ({"switch": None}, {}, {}),
     "not_reversible": ({"release": release(reversible=False)}, {}, {}),
-    "paused": ({}, {}, {"paused": "maintenance until 12:00"}),
-    "latched": ({}, {}, {"kills": (NOW - 90_000, NOW - 89_000, NOW - 88_000, NOW - 60)}),
-    "cool_down": ({}, {}, {"flag_killed_at": NOW - COOL_DOWN + 1}),
+    "paused": ({}, {}, {"standing": Standing(paused="maintenance until 12:00")}),
+    "latched": ({}, {}, {"standing": Standing(kills=(NOW - 90_000, NOW - 89_000, NOW - 88_000, NOW - 60))}),
+    "cool_down": ({}, {}, {"standing": Standing(flag_killed_at=NOW - COOL_DOWN + 1)}),
     "already_killed": ({}, {}, {"killed_at": NOW - 3600}),
     "metrics_unreadable": ({}, {}, {"problem": "connection refused"}),
     "not_held": ({}, {"held": HELD - 1}, {}),
@@ -113,7 +113,7 @@ def test_the_latch_closes_with_the_third_kill_within_an_hour_and_nothing_but_a_p
 
 
 def kills_of(earlier: tuple[float, ...]) -> list[Kill]:
-    return kills(decide(watch(), verdict(), Situation(NOW, kills=earlier)))
+    return kills(decide(watch(), verdict(), Situation(NOW, standing=Standing(kills=earlier))))
 
 
 def test_a_clock_that_steps_back_keeps_no_latch_from_closing():
@@ -149,12 +149,12 @@ def test_a_stream_of_few_events_counts_towards_no_quorum():
 
 @given(st.floats(-2 * COOL_DOWN, 2 * COOL_DOWN))
 def test_a_flag_is_killed_again_only_once_it_has_cooled_down(ago):
-    decision = decide(watch(), verdict(), Situation(NOW, told="watching", flag_killed_at=NOW - ago))
+    decision = decide(watch(), verdict(), Situation(NOW, told="watching", standing=Standing(flag_killed_at=NOW - ago)))
     assert bool(kills(decision)) == (NOW - (NOW - ago) >= COOL_DOWN)
 
 
 def test_a_flag_that_cools_down_is_recommended_to_be_turned_off_and_killed_when_it_still_regresses_after_that():
-    hot = Situation(NOW, told="watching", flag_killed_at=NOW - 600)
+    hot = Situation(NOW, told="watching", standing=Standing(flag_killed_at=NOW - 600))
     first = decide(watch(), verdict(), hot)
     assert [alert.state for alert in first.actions] == ["regressed", "regressed"]
     assert any(line.startswith("Recommended: turn checkout off. Not done") for line in first.actions[0].lines)
@@ -211,8 +211,8 @@ def test_a_healthy_release_gets_the_next_share_and_only_where_steps_are_configur
 HELD_BACK = {
     "not_armed": ({"mode": Mode.RECOMMEND}, {}),
     "no_switch": ({"switch": None}, {}),
-    "paused": ({}, {"paused": "maintenance until 12:00"}),
-    "latched": ({}, {"kills": (NOW - 100, NOW - 90, NOW - 80)}),
+    "paused": ({}, {"standing": Standing(paused="maintenance until 12:00")}),
+    "latched": ({}, {"standing": Standing(kills=(NOW - 100, NOW - 90, NOW - 80))}),
     "metrics_unreadable": ({}, {"problem": "connection refused"}),
     "stage_not_judged": ({}, {"staged": False}),
 }

@@ -9,7 +9,7 @@ import pytest
 from tests.test_policy import CANARY, GOOD, NOW, kills, stream, verdict
 from tests.timeline import EXPOSED, release, watch
 from watcher.model import Alert, Outcome, Promote, ReleaseVerdict, Stage, Strategy, Watch
-from watcher.policy import AFTERMATH, Situation, decide
+from watcher.policy import AFTERMATH, Situation, Standing, decide
 from watcher.telling import kill_delayed, kill_done, kill_failed, promotion_done, turned_on
 
 WORDS = {
@@ -100,7 +100,12 @@ def test_what_follows_a_kill_that_never_took_effect_is_not_told_as_if_it_had(
     recovered: bool | None, off: bool, title: str
 ) -> None:
     after = Situation(
-        NOW, phase="killed", told="killed", killed_at=NOW - AFTERMATH, recovered=recovered, turned_off=off
+        NOW,
+        phase="killed",
+        told="killed",
+        killed_at=NOW - AFTERMATH,
+        recovered=recovered,
+        standing=Standing(turned_off=off),
     )
     headline = decide(watch(), verdict(), after).actions[0]
     assert headline.title == f"{title}: checkout 1.2 on shop/production"

@@ -13,15 +13,12 @@ from typing import Final, Protocol, runtime_checkable
 
 from watcher.errors import AlertError, ConfigError, SwitchError
 from watcher.journal import Journal, Pending
-from watcher.model import Alert, Kill, Promote, SwitchState
+from watcher.model import SAME_SHARE, Alert, Kill, Promote, SwitchState
 
 DECISION_TTL: Final = 600.0
 """Seconds after which a decision to kill is too old to be carried out."""
 ALERT_TTL: Final = 3 * 86_400.0
 """Seconds after which an alert that could not be delivered is given up: longer than a weekend."""
-
-SAME_SHARE: Final = 0.005
-"""Difference of two shares that whole-numbered weights may make."""
 
 _KILL_BACKOFF: Final = (2.0, 30.0)
 _ALERT_BACKOFF: Final = (5.0, 300.0)
@@ -92,30 +89,24 @@ class Outbox:
         self._decision_ttl, self._alert_ttl = decision_ttl, alert_ttl
         self._jitter, self._stopwatch = jitter, stopwatch
 
-    def perform(self, now: float) -> list[tuple[str, str]]:
-        """Do everything that is due.
-
-        Returns:
-            Key and state of every action tried, in the order in which it was: `done`, `failed` (for good),
-            `intended` (to be tried again).
-
-        Raises:
-            JournalError: the journal cannot be read or written. A failing switch or alerter raises nothing here.
-        """
-        clock = self._clock(now)
-        return [*self._turn_offs(clock), *self._tellings(clock)]
-
     def turn_off(self, now: float, which: Callable[[Kill | Promote], bool] = lambda _: True) -> list[tuple[str, str]]:
-        """Do only the kills and promotions that are due, for a caller who cannot wait until everybody is told.
+        """Do the kills and promotions that are due.
 
         Args:
             now: epoch seconds.
             which: tells whether an action is to be done now; the others stay intended.
+
+        Returns:
+            Key and state of every action tried, in the order in which it was: `done`, `failed` (for good), `intended`
+            (to be tried again).
+
+        Raises:
+            JournalError: the journal cannot be read or written. A failing switch raises nothing here.
         """
         return list(self._turn_offs(self._clock(now), which))
 
     def tell(self, now: float) -> list[tuple[str, str]]:
-        """Do only the alerts that are due."""
+        """Do the alerts that are due; returns and raises as `turn_off`."""
         return list(self._tellings(self._clock(now)))
 
     def _clock(self, now: float) -> Clock:
@@ -128,9 +119,7 @@ class Outbox:
 
     # Kills and promotions
 
-    def _turn_offs(
-        self, clock: Clock, which: Callable[[Kill | Promote], bool] = lambda _: True
-    ) -> Iterator[tuple[str, str]]:
+    def _turn_offs(self, clock: Clock, which: Callable[[Kill | Promote], bool]) -> Iterator[tuple[str, str]]:
         for entry in self._journal.pending(clock()):
             if isinstance(entry.action, Alert) or not which(entry.action):
                 continue

@@ -24,28 +24,33 @@ def report(journal: Journal, entries: list[Pending], now: float) -> None:
             error = f" ({entry.error})" if entry.error else ""
             level = logging.INFO if (entry.kind, entry.state) == ("promote", "done") else logging.WARNING
             log.log(level, "%s of %s: %s%s", entry.kind, entry.action.feature, entry.state, error)
-        watch, action = _watch(journal, entry), entry.action
-        if watch is not None and isinstance(action, Kill) and entry.state == "done":
-            journal.intend(telling.kill_done(action, watch, entry.receipt or {"read_back": "off"}, now), now)
-        elif watch is not None and isinstance(action, Promote) and entry.state == "done":
-            receipt = entry.receipt or {"read_back": f"{action.share:g}"}
-            journal.intend(telling.promotion_done(watch, action, receipt, now), now)
-    tell_of_failures(journal, entries, now)
+        journal.intend(_told(entry, _watch(journal, entry), entry.finished_at or now), now)
 
 
-def tell_of_failures(journal: Journal, entries: list[Pending], now: float) -> None:
-    """Intend the alerts of what was given up, and of kills that did not work at the first try."""
-    for entry in entries:
-        if entry.error is None or entry.state not in ("failed", "intended"):
-            continue
-        watch, action = _watch(journal, entry), entry.action
-        at, failed = entry.finished_at or now, entry.state == "failed"
-        if isinstance(action, Kill) and failed:
-            journal.intend(telling.kill_failed(action, watch, entry.error, at), at)
-        elif isinstance(action, Kill) and watch is not None and not action.by_hand:
-            journal.intend(telling.kill_delayed(watch, entry.error, at), at)
-        elif isinstance(action, Promote) and watch is not None and failed:
-            journal.intend(telling.promotion_failed(watch, entry.error, at), at)
+def catch_up(journal: Journal, now: float) -> None:
+    """Tell people what a process that died did not come to: of what was given up, and of what was done lately."""
+    for entry in journal.switched():
+        if entry.state != "done" or (entry.finished_at or now) > now - REREAD:
+            journal.intend(_told(entry, _watch(journal, entry), entry.finished_at or now), now)
+
+
+def _told(entry: Pending, watch: Watch | None, at: float) -> tuple[Alert, ...]:
+    """Return what there is to say of a kill or a promotion as it stands; nothing of one that was not tried yet."""
+    action, error, receipt = entry.action, entry.error or "", entry.receipt or {}
+    if isinstance(action, Kill) and entry.state == "failed":
+        return telling.kill_failed(action, watch, error, at)
+    if watch is None:
+        return ()
+    tried = entry.state == "intended" and bool(error)
+    if isinstance(action, Kill) and entry.state == "done":
+        return telling.kill_done(action, watch, receipt, at)
+    if isinstance(action, Kill) and tried and not action.by_hand:
+        return telling.kill_delayed(watch, error, at)
+    if isinstance(action, Promote) and entry.state == "done":
+        return telling.promotion_done(watch, action, receipt, at)
+    if isinstance(action, Promote) and entry.state == "failed":
+        return telling.promotion_failed(watch, error, at)
+    return ()
 
 
 def turned_on_again(journal: Journal, read: Callable[[str, str, float], SwitchState | None], now: float) -> None:

@@ -53,8 +53,6 @@ class Daemon:
     switches: Callable[[str], Switch] = switch
     frozen: dict[str, Mapping[str, Calibration]] = field(default_factory=dict)
     """What was learnt for the releases being watched, as the journal has it: read once."""
-    checked: set[str] = field(default_factory=set)
-    """Releases whose checklist this process has seen to."""
     observer: Observer = SILENCE
 
     @cached_property
@@ -76,7 +74,7 @@ class Daemon:
         self.journal.release_claims()
 
     def start(self, now: float) -> None:
-        """Refuse rules that nothing can decide; catch up with kills given up that nobody was told of yet.
+        """Refuse rules that nothing can decide; catch up with kills that nobody was told the fate of yet.
 
         Raises:
             Refused: a latency whose objective is no edge of its buckets, for example.
@@ -84,7 +82,7 @@ class Daemon:
         for service in self.installation.services.values():
             self._refuse_undecidable(service, now)
         interlocks.fit_latch(self.journal, now)
-        afterwards.tell_of_failures(self.journal, self.journal.switched(), now)
+        afterwards.catch_up(self.journal, now)
         self.outbox.tell(now)
 
     def _refuse_undecidable(self, service: Service, now: float) -> None:
@@ -143,13 +141,8 @@ class Daemon:
                 source = Unreadable(error)
         if calibrations:
             self.frozen[watch.release.id] = calibrations
-        off, beside, kills, flag = (
-            self.turned_off(watch, previous),
-            partial(self.beside, watch),
-            interlocks.kills(self.journal),
-            interlocks.flag_killed_at(self.journal, watch),
-        )
-        seen = look(watch, source, calibrations, previous, now, self.paused(now), beside, off, kills, flag)
+        standing = interlocks.standing(self.journal, watch, now)
+        seen = look(watch, source, calibrations, previous, now, partial(self.beside, watch), standing)
         self.journal.record_look(seen)
         if seen.phase in FINAL:
             self.frozen.pop(watch.release.id, None)
@@ -158,13 +151,6 @@ class Daemon:
         if self.on_look is not None:
             self.on_look(watch, seen)
         return seen
-
-    def turned_off(self, watch: Watch, last: Look | None) -> bool:
-        """Tell whether a kill that was decided took effect; True where none was."""
-        if last is None or last.killed_at is None:
-            return True
-        kills = (entry for entry in self.journal.actions(watch.release.id) if entry.kind == "kill")
-        return any(entry.state == "done" for entry in kills)
 
     def beside(self, watch: Watch) -> list[Suspect]:
         """Return the other releases of the service that are being watched, as their last looks left them."""
@@ -180,15 +166,12 @@ class Daemon:
                 found.append(suspect(other.watch, last.verdict, self.journal.calibrations(there.id), last.states))
         return found
 
-    def paused(self, now: float) -> str | None:
-        """Return why kills are paused, if they are."""
-        found = interlocks.paused(self.journal, now)
-        return None if found is None else str(found)
-
     def act(self, now: float) -> None:
         """Carry out what is due, while paused only what people decided; say so when something had to be given up."""
         # Asked before each, not once: a pause holds from the moment it was ordered, however slow a switch is.
-        done = self.outbox.turn_off(now, lambda action: _by_hand(action) or not self.paused(now))
+        done = self.outbox.turn_off(
+            now, lambda action: _by_hand(action) or interlocks.paused(self.journal, now) is None
+        )
         tried = {key for key, _ in done}
         if tried:
             entries = [each for each in self.journal.switched() if each.key in tried]
@@ -203,11 +186,11 @@ class Daemon:
         """Go through the checklist of every release that has just begun, and tell what is missing; once each."""
         for watched in self.journal.watches(active=True):
             watch, key = watched.watch, f"preflight/{watched.watch.release.id}"
-            if key in self.checked or self.journal.last_look(watch.release.id) is None:
-                continue
-            self.checked.add(key)
             service = self.installation.services.get(watch.release.service)
-            if service is None or self.journal.recall(key) is not None:
+            # What everybody has by now was checked when it began.
+            if service is None or watch.release.everyone or self.journal.recall(key) is not None:
+                continue
+            if self.journal.last_look(watch.release.id) is None:
                 continue
             self.journal.remember(key, now)
             try:

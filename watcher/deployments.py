@@ -7,20 +7,27 @@ from typing import Final
 
 from watcher.config import Service
 from watcher.journal import Journal
-from watcher.model import Deployment, Exposure
+from watcher.model import Deployment, Exposure, Release
 
 KEPT: Final = 20
 """Deployments of a service that wait for exposure, at most: the latest."""
 
 
 def noted(journal: Journal, service: Service, deployment: Deployment, by: str) -> bool:
-    """Record a version that waits for exposure; False if it was known, as waiting or as a release."""
-    if any((each.feature, each.version) == (deployment.feature, deployment.version) for each in _all(journal, service)):
+    """Record a version that waits for exposure; False if it was known, as waiting or as a release.
+
+    A version that is deployed after its release was over waits again.
+    """
+    waiting, name = _all(journal, service), name_of(service, deployment)
+    if any((each.feature, each.version) == (deployment.feature, deployment.version) for each in waiting):
         return False
-    name = name_of(service, deployment)
-    if any(each.watch.release.id == name for each in journal.watches()):
-        return False
-    journal.remember(_key(service), [asdict(each) for each in (*_all(journal, service), deployment)[-KEPT:]])
+    for each in journal.watches():
+        over = each.ended_at is not None and each.ended_at < deployment.at
+        release = each.watch.release
+        ours = (release.service, release.environment) == (service.name, service.environment)
+        if ours and not over and name_of(service, release) == name:
+            return False
+    journal.remember(_key(service), [asdict(each) for each in (*waiting, deployment)[-KEPT:]])
     journal.audit(deployment.at, None, "deployment noticed", {"deployment": name, "by": by})
     return True
 
@@ -54,8 +61,8 @@ def exposed(journal: Journal, service: Service, exposure: Exposure) -> None:
         journal.remember(_key(service), [asdict(each) for each in left])
 
 
-def name_of(service: Service, what: Exposure | Deployment) -> str:
-    """Return what a release of it is called: `service/environment/feature@version`."""
+def name_of(service: Service, what: Exposure | Deployment | Release) -> str:
+    """Return what the first release of it is called: `service/environment/feature@version`."""
     return f"{service.name}/{service.environment}/{what.feature}@{what.version}"
 
 

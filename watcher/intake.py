@@ -12,12 +12,12 @@ from watcher import deployments, telling
 from watcher.config import LONG_PAST, Installation, ReleaseEntry, Service, plan
 from watcher.errors import Refused
 from watcher.journal import Journal, Watched
-from watcher.model import UNSETTLED, Deployment, Exposure, Release, Stage
+from watcher.model import SAME_SHARE, UNSETTLED, Deployment, Exposure, Release, Stage
 
 SAME = 900.0
 """Seconds within which two ways of noticing, one of which names no version, speak of one release."""
 
-EVERYBODY = 0.995
+EVERYBODY = 1 - SAME_SHARE
 """Share of the users from which on nobody is left to be a control."""
 
 
@@ -196,8 +196,10 @@ def _noticed_before(journal: Journal, service: Service, exposure: Exposure, by: 
     for each in journal.watches():
         known = each.watch.release
         near = abs(known.exposed_at - exposure.at) <= SAME
-        unnamed = not known.named or not exposure.named
-        if _same_feature(each, service, exposure) and near and unnamed and each.noticed_by != by and not known.everyone:
+        # Whoever is told of after a watch ended got something else: a mended version a few minutes after a kill.
+        while_watched = each.ended_at is None or exposure.at <= each.ended_at
+        same = _same_feature(each, service, exposure) and near and while_watched and not known.everyone
+        if same and each.noticed_by != by and not (known.named and exposure.named):
             if each.status == "active" and not exposure.reversible:
                 journal.set_watch(replace(each.watch, release=replace(known, reversible=False)))
             told_of = {"by": by, "version": exposure.version}

@@ -8,12 +8,13 @@ for it to close, or to stay closed. Kills by people go on working.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from watcher import policy, reasons, telling
 from watcher.errors import Refused
-from watcher.journal import AuditLine, Journal
+from watcher.journal import AuditLine, Journal, Pending
 from watcher.model import Kill, Watch
 
 DAY: Final = 86_400.0
@@ -86,43 +87,48 @@ def resume(journal: Journal, by: str, now: float) -> Pause | None:
     return found
 
 
-def kills(journal: Journal) -> tuple[float, ...]:
-    """Return when watcher decided kills of its own since a person last opened the latch, as they were decided."""
-    # By number, not by time: clocks step back.
-    return _kills(journal)[_seen(journal) :]
+def standing(journal: Journal, watch: Watch, now: float) -> policy.Standing:
+    """Return what is on record of kills, and what a person ordered, as policy needs it for one release."""
+    found, pause = _all(journal), paused(journal, now)
+    own = [each for each in found if each.release == watch.release.id and not _by_hand(each)]
+    return policy.Standing(
+        paused=None if pause is None else str(pause),
+        turned_off=not own or any(each.state == "done" for each in own),
+        kills=_since_opened(journal, found),
+        flag_killed_at=_killed_last(found, watch),
+    )
 
 
-def flag_killed_at(journal: Journal, watch: Watch) -> float | None:
+def _killed_last(found: Sequence[Pending], watch: Watch) -> float | None:
     """Return when the flag of a release was turned off last, by watcher or a person; None where it never was.
 
     A kill that is still being tried counts from when it was decided, one that was given up turned nothing off.
     """
     flag = (watch.switch, watch.release.feature)
-    return max(
-        (
-            each.finished_at or each.created_at
-            for each in journal.switched()
-            if isinstance(each.action, Kill) and (each.action.switch, each.action.feature) == flag
-            if each.state != "failed"
-        ),
-        default=None,
+    ended = (
+        each.finished_at or each.created_at
+        for each in found
+        if isinstance(each.action, Kill)
+        and (each.action.switch, each.action.feature) == flag
+        and each.state != "failed"
     )
+    return max(ended, default=None)
 
 
 def latched(journal: Journal) -> str:
     """Return what the latch is, and how to open it, while it is closed; else nothing."""
-    return policy.latched(policy.latch(kills(journal)))
+    return policy.latched(policy.latch(_since_opened(journal, _all(journal))))
 
 
 def fit_latch(journal: Journal, now: float) -> None:
     """Begin to count, once: kills of a time before there was a latch close none."""
     if journal.recall("latch") is None:
-        journal.remember("latch", {"seen": len(_kills(journal)), "by": "watcher", "at": now})
+        journal.remember("latch", {"seen": len(_own(_all(journal))), "by": "watcher", "at": now})
 
 
 def tell_of_latch(journal: Journal, now: float) -> None:
     """Tell people that the latch closed, and audit it, once; a process that died before it could is made up for."""
-    closed_by = policy.latch(kills(journal))
+    closed_by = policy.latch(_since_opened(journal, _all(journal)))
     if closed_by:
         alert = telling.latched(_seen(journal), policy.latched(closed_by), now)
         journal.intend([alert], now, AuditLine(now, None, "latched", {"kills": list(closed_by)}))
@@ -136,7 +142,7 @@ def open_latch(journal: Journal, reason: str, by: str, now: float) -> bool:
     """
     if not reason.strip():
         raise Refused("say with --reason why there were so many kills, and why there will not be more")
-    decided, closed = len(_kills(journal)), bool(latched(journal))
+    decided, closed = len(_own(_all(journal))), bool(latched(journal))
     if closed:
         told = {"reason": " ".join(reason.split()), "by": by}
         journal.remember("latch", {"seen": decided, **told, "at": now}, AuditLine(now, None, "latch opened", told))
@@ -149,6 +155,20 @@ def _seen(journal: Journal) -> int:
     return 0 if found is None else int(found["seen"])
 
 
-def _kills(journal: Journal) -> tuple[float, ...]:
-    own = [each for each in journal.switched() if isinstance(each.action, Kill) and not each.action.by_hand]
-    return tuple(each.created_at for each in own)
+def _since_opened(journal: Journal, found: Sequence[Pending]) -> tuple[float, ...]:
+    """Return when watcher decided kills of its own since a person last opened the latch, as they were decided."""
+    # By number, not by time: clocks step back.
+    return _own(found)[_seen(journal) :]
+
+
+def _own(found: Sequence[Pending]) -> tuple[float, ...]:
+    return tuple(each.created_at for each in found if not _by_hand(each))
+
+
+def _by_hand(entry: Pending) -> bool:
+    return isinstance(entry.action, Kill) and entry.action.by_hand
+
+
+def _all(journal: Journal) -> list[Pending]:
+    """Return every kill there was, whoever decided it, oldest first."""
+    return [each for each in journal.switched() if isinstance(each.action, Kill)]

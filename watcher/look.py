@@ -15,7 +15,7 @@ from watcher.errors import SourceError
 from watcher.evidence.absence import FIRST_BLOCKS
 from watcher.judge import judge, judge_release, judge_split, shares
 from watcher.model import Calibration, Look, Observations, Outcome, ReleaseVerdict, Request, Watch
-from watcher.policy import Situation, decide
+from watcher.policy import NOTHING_ON_RECORD, Situation, Standing, decide
 
 SEED = 20_260_101
 """Seed of the splits between units: the same history always gives the same calibration."""
@@ -73,11 +73,8 @@ def look(
     calibrations: Mapping[str, Calibration],
     previous: Look | None,
     now: float,
-    paused: str | None = None,
     beside: Callable[[], Sequence[attribution.Suspect]] = tuple,
-    turned_off: bool = True,
-    kills: Sequence[float] = (),
-    flag_killed_at: float | None = None,
+    standing: Standing = NOTHING_ON_RECORD,
 ) -> Look:
     """Evaluate a release once.
 
@@ -87,11 +84,8 @@ def look(
         calibrations: by rule, frozen at exposure.
         previous: the last look; None at the first.
         now: epoch seconds.
-        paused: why kills are paused, if they are.
         beside: returns the other releases that users of the service have; asked only once this one regressed.
-        turned_off: whether the kill took effect, where one was decided.
-        kills: when watcher decided kills of its own, of any release, since a person last opened the latch.
-        flag_killed_at: when the flag of this release was turned off last, by whomever and whichever release had it.
+        standing: what is on record of kills, and what a person ordered.
     """
     start = previous.through if previous else float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
     closed = float(np.floor((now - watch.settle) / watch.block) * watch.block)
@@ -105,7 +99,7 @@ def look(
             problem, end = str(error), start
     if previous is not None and previous.phase == "killed":
         verdict, states = previous.verdict, dict(previous.states)
-        recovered, said = _aftermath(watch, source, previous, end, now, turned_off)
+        recovered, said = _aftermath(watch, source, previous, end, now, standing.turned_off)
     else:
         doubles = doubles_in(seen, calibrations, previous.states.get(DOUBLES, {}) if previous else {})
         seen = without(seen, doubles)
@@ -121,16 +115,13 @@ def look(
         phase=previous.phase if previous else "watching",
         told=previous.told if previous else "",
         killed_at=previous.killed_at if previous else None,
-        turned_off=turned_off,
+        standing=standing,
         recovered=recovered,
         aftermath=said,
-        paused=paused,
         problem=problem or _doubt(seen),
         beside=said_beside,
         cause=cause,
         staged=_staged(watch, states),
-        kills=tuple(kills),
-        flag_killed_at=flag_killed_at,
     )
     decision = decide(watch, verdict, situation)
     return Look(

@@ -52,15 +52,14 @@ class Noticing:
     """When each feature was last read, by switch or file, and feature."""
     observer: Observer = SILENCE
 
-    def notice(self, now: float) -> list[str]:
-        """Start watches, add stages and end watches for what changed since the last tick; return the new releases."""
-        found: list[str] = []
+    def notice(self, now: float) -> None:
+        """Start watches, add stages and end watches for what changed since the last tick."""
         for service in self.installation.services.values():
             for entry in service.releases:
                 try:
                     told, memory = self._exposures(service, entry, now)
                     for exposure in told:
-                        found += self._take(service, entry, exposure, _way(entry))
+                        self._take(service, entry, exposure, _way(entry))
                     # Last: a process that dies before this notices the release again; after it, never.
                     for key, seen in memory.items():
                         self.journal.remember(key, seen)
@@ -68,21 +67,14 @@ class Noticing:
                     log.warning("cannot notice releases of %s: %s", service.name, error)
                     if isinstance(error, SourceError):
                         self.observer.source_failed(service.name)
-        return found
 
-    def follow(self, now: float) -> list[str]:
-        """Read the switches of releases noticed otherwise: their stages, and their ends by other hands.
-
-        Returns:
-            The releases that are new by that: those that everybody has from now on.
-        """
-        found: list[str] = []
+    def follow(self, now: float) -> None:
+        """Read the switches of releases noticed otherwise: their stages, and their ends by other hands."""
         for watched in self.journal.watches(active=True):
             try:
-                found += self._follow(watched, now)
+                self._follow(watched, now)
             except WatcherError as error:
                 log.warning("cannot follow %s: %s", watched.watch.release.id, error)
-        return found
 
     def read(self, key: str, feature: str, now: float) -> SwitchState | None:
         """Read a switch; None where it does not answer, or did not a moment ago."""
@@ -96,14 +88,13 @@ class Noticing:
             self.observer.switch_unread(key.partition(":")[0])
             return None
 
-    def _take(self, service: Service, entry: ReleaseEntry, exposure: Exposure, by: str) -> list[str]:
+    def _take(self, service: Service, entry: ReleaseEntry, exposure: Exposure, by: str) -> None:
         try:
             noticed = intake.take(self.installation, self.journal, service, entry, exposure, by)
         except (ConfigError, Refused) as error:
             log.warning("cannot watch %s of %s: %s", exposure.feature, service.name, error)
-            return []
-        log.info("noticed by %s: %s", by, noticed.release or exposure.feature)
-        return [noticed.release] if noticed.new and noticed.release else []
+        else:
+            log.info("noticed by %s: %s %s", by, noticed.release or exposure.feature, _what(exposure))
 
     def _exposures(self, service: Service, entry: ReleaseEntry, now: float) -> tuple[list[Exposure], dict[str, Any]]:
         """Return what became exposed since the last tick, and what to remember of it."""
@@ -160,18 +151,18 @@ class Noticing:
         found, known = version_label.exposures(seen["known"], traffic, closed, feature)
         return found, {key: {"closed": closed, "known": known}}
 
-    def _follow(self, watched: Watched, now: float) -> list[str]:
+    def _follow(self, watched: Watched, now: float) -> None:
         watch, release = watched.watch, watched.watch.release
         service = self.installation.services.get(release.service)
         if watch.switch is None or service is None:
-            return []
+            return
         entry = intake.entry_for(service, release.strategy.value)
         last = self.journal.last_look(release.id)
         if entry.notice.flags_file or entry.notice.switch or (last is not None and last.killed_at is not None):
-            return []
+            return
         state = self.read(watch.switch, release.feature, now)
         if state is None:
-            return []
+            return
         key = f"followed/{release.id}"
         was_on, share = self.journal.recall(key), shares.share_of(state)
         since, self.answered[key, release.feature] = self.answered.get((key, release.feature)), now
@@ -179,15 +170,17 @@ class Noticing:
             self.journal.remember(key, state.on)
         if not state.on:
             off = Exposure(release.feature, "", now, share=0.0, off=True)
-            return self._take(service, entry, off, "switch") if was_on else []
+            if was_on:
+                self._take(service, entry, off, "switch")
+            return
         if state.share is None or release.share == share:
-            return []
+            return
         if release.share is None:
             self._shared(watched, share)
-            return []
+            return
         more = share > release.share
         moved = Exposure(release.feature, release.version, now, share, more=more, fewer=not more, since=since)
-        return self._take(service, entry, moved, "switch")
+        self._take(service, entry, moved, "switch")
 
     def _shared(self, watched: Watched, share: float) -> None:
         """Note the share of the present stage, which nobody had said when it began."""
@@ -198,6 +191,14 @@ class Noticing:
 
 def _named(feature: str, written: str, _: str) -> str:
     return feature if written == "{feature}" else written
+
+
+def _what(exposure: Exposure) -> str:
+    """Return what happened to users, for the log."""
+    if exposure.off:
+        return "is over"
+    share = "" if exposure.share is None else f" for {100 * exposure.share:.3g} % of the users"
+    return f"{'has another share' if exposure.more or exposure.fewer else 'begins'}{share}"
 
 
 def _way(entry: ReleaseEntry) -> str:

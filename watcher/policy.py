@@ -62,32 +62,46 @@ that switch it to and fro harm users more than either. Longer than recovery is l
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What is on record of kills, and what a person ordered: all that policy is told and no look can see.
+
+    `paused` is why kills are paused. `turned_off` tells whether the kill of this release took effect (True where none
+    was decided). `kills` are the times of watcher's own kills, of any release, since a person last opened the latch, in
+    the order in which they were decided. `flag_killed_at` is when the flag of this release was turned off last, by
+    watcher or by a person, whichever release had it then.
+    """
+
+    paused: str | None = None
+    turned_off: bool = True
+    kills: tuple[float, ...] = ()
+    flag_killed_at: float | None = None
+
+
+NOTHING_ON_RECORD = Standing()
+
+
+@dataclass(frozen=True)
 class Situation:
     """What policy knows beside the verdict.
 
-    `phase` and `told` are from the last look: where the watch stands, and the state people were last told.
-    `killed_at` is when the kill was decided, and `turned_off` whether it took effect. `recovered` is what the blocks
-    since say: None while open. `problem` is why the metrics could not be read at this look. `beside` says which other
-    releases could be the cause of harm, and `cause` whether the evidence points to this one (None: it does not say
-    which). `staged` tells that what is judged includes the present stage. `kills` are the times of watcher's own kills,
-    of any release, since a person last opened the latch, in the order in which they were decided. `flag_killed_at` is
-    when the flag of this release was turned off last, by watcher or by a person, whichever release had it then.
+    `phase` and `told` are from the last look: where the watch stands, and the state people were last told. `killed_at`
+    is when the kill was decided. `recovered` is what the blocks since say: None while open. `problem` is why metrics
+    could not be read at this look. `beside` says which other releases could be the cause of harm, and `cause` whether
+    the evidence points to this one (None: it does not say which). `staged` tells that what is judged includes the
+    present stage.
     """
 
     now: float
     phase: str = "watching"
     told: str = ""
     killed_at: float | None = None
-    turned_off: bool = True
     recovered: bool | None = None
     aftermath: str = ""
-    paused: str | None = None
     problem: str | None = None
     beside: str = ""
     cause: bool | None = True
     staged: bool = True
-    kills: tuple[float, ...] = ()
-    flag_killed_at: float | None = None
+    standing: Standing = NOTHING_ON_RECORD
 
 
 @dataclass(frozen=True)
@@ -169,8 +183,8 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
         ("not_armed", watch.mode is not Mode.ARMED, f"mode is {watch.mode.value}"),
         ("no_switch", watch.switch is None, "no kill switch is configured"),
         ("not_reversible", not watch.release.reversible, "the release is marked as not reversible"),
-        ("paused", situation.paused is not None, situation.paused or ""),
-        ("latched", bool(closed := latch(situation.kills)), latched(closed)),
+        ("paused", situation.standing.paused is not None, situation.standing.paused or ""),
+        ("latched", bool(closed := latch(situation.standing.kills)), latched(closed)),
         ("already_killed", situation.killed_at is not None, "this release was killed before"),
         ("cool_down", _cooling(situation), _why_cooling(watch, situation)),
         ("metrics_unreadable", situation.problem is not None, situation.problem or ""),
@@ -196,14 +210,16 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
 
 def _cooling(situation: Situation) -> bool:
     """Tell whether the flag was turned off a moment ago, or by a clock that has stepped back since."""
-    return situation.flag_killed_at is not None and situation.now < situation.flag_killed_at + COOL_DOWN
+    at = situation.standing.flag_killed_at
+    return at is not None and situation.now < at + COOL_DOWN
 
 
 def _why_cooling(watch: Watch, situation: Situation) -> str:
-    if situation.flag_killed_at is None:
+    at = situation.standing.flag_killed_at
+    if at is None:
         return ""
-    at, until = reasons.clock(situation.flag_killed_at), reasons.clock(situation.flag_killed_at + COOL_DOWN)
-    return f"{watch.release.feature} was turned off at {at} and re-opened; watcher does not do it again before {until}"
+    was = f"{watch.release.feature} was turned off at {reasons.clock(at)} and re-opened"
+    return f"{was}; watcher does not do it again before {reasons.clock(at + COOL_DOWN)}"
 
 
 _FEW = (
@@ -255,8 +271,8 @@ def _against_promotion(watch: Watch, situation: Situation) -> tuple[Refusal, ...
     tests: tuple[tuple[str, bool, str], ...] = (
         ("not_armed", watch.mode is not Mode.ARMED, f"mode is {watch.mode.value}"),
         ("no_switch", watch.switch is None, "no switch is configured"),
-        ("paused", situation.paused is not None, situation.paused or ""),
-        ("latched", bool(closed := latch(situation.kills)), latched(closed)),
+        ("paused", situation.standing.paused is not None, situation.standing.paused or ""),
+        ("latched", bool(closed := latch(situation.standing.kills)), latched(closed)),
         ("metrics_unreadable", situation.problem is not None, situation.problem or ""),
         ("stage_not_judged", not situation.staged, "health is not proven at the present share yet"),
     )
@@ -285,5 +301,6 @@ def _after_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> 
     if situation.recovered is None and not late:
         return Decision("killed", situation.told)
     state = "recovered" if situation.recovered else "unrecovered"
-    seen = Seen(situation.now, bool(situation.told), situation.beside, situation.aftermath, situation.turned_off)
+    off = situation.standing.turned_off
+    seen = Seen(situation.now, bool(situation.told), situation.beside, situation.aftermath, off)
     return Decision(state, state, transition(watch, verdict, state, seen, ()))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from watcher import reasons
-from watcher.model import Alert, Kill, Outcome, Promote, Refusal, ReleaseVerdict, Watch
+from watcher.model import SAME_SHARE, Alert, Kill, Outcome, Promote, Refusal, ReleaseVerdict, Watch
 from watcher.wording import wording
 
 TITLES = {
@@ -20,7 +20,7 @@ TITLES = {
     "regressed": "REGRESSED",
     "raised": "Raised",
     "killed": "Killed: REGRESSED, turning it off",
-    "off": "Turned off",
+    "turned_off": "Turned off",
     "kill_delayed": "Kill delayed: REGRESSED, and NOT turned off yet",
     "kill_failed": "Kill failed: REGRESSED, and NOT turned off",
     "recovered": "Recovered, turned off",
@@ -45,9 +45,6 @@ _STILL_ON = {
 
 _KINDS: tuple[Literal["headline", "detail"], Literal["headline", "detail"]] = ("headline", "detail")
 
-NEAR = 0.005
-"""Difference of two shares that whole-numbered weights may make."""
-
 
 @dataclass(frozen=True)
 class Seen:
@@ -67,7 +64,7 @@ class Seen:
 def next_step(watch: Watch) -> float | None:
     """Return the share that comes next; None where people raise it, or nobody says what it is now."""
     now = watch.release.share
-    return None if now is None else next((step for step in watch.promote if step > now + NEAR), None)
+    return None if now is None else next((step for step in watch.promote if step > now + SAME_SHARE), None)
 
 
 def transition(
@@ -171,9 +168,9 @@ def _watching(watch: Watch) -> list[str]:
     if watch.release.previous and not watch.release.everyone:
         lines.insert(0, f"Before it: {watch.release.previous}.")
     if watch.promote and share is not None:
-        steps = [f"{100 * step:.3g} %" for step in watch.promote if step > share + NEAR]
+        steps = [f"{100 * step:.3g} %" for step in watch.promote if step > share + SAME_SHARE]
         lines.append(f"{100 * share:.3g} % of the users have it; once it is proven healthy: {', then '.join(steps)}.")
-    if alone and share is not None and 0 < share < 1 - NEAR:
+    if alone and share is not None and 0 < share < 1 - SAME_SHARE:
         lines.append(
             f"Nothing tells apart who has it: an effect on {100 * share:.3g} % of the users is seen diluted "
             f"{1 / share:.3g} times, over everybody; count by variant, and name it in `arms`."
@@ -207,15 +204,15 @@ def closed(watch: Watch, status: str, why: str, verdict: ReleaseVerdict | None, 
 
 def kill_done(kill: Kill, watch: Watch, receipt: Mapping[str, str], now: float) -> tuple[Alert, ...]:
     """Return what to say when a kill took effect: what its switch says now, and what it said before."""
-    lines = [f"{wording(watch.release).done}, read back: {receipt.get('after') or receipt['read_back']}."]
+    lines = [f"{wording(watch.release).done}, read back: {receipt.get('after') or receipt.get('read_back')}."]
     lines += [f"Decided {kill.reason}."] if kill.by_hand else []
-    return _done(watch, "off", f"off|{kill.key}", lines, receipt, now)
+    return _done(watch, "turned_off", f"off|{kill.key}", lines, receipt, now)
 
 
 def promotion_done(watch: Watch, promote: Promote, receipt: Mapping[str, str], now: float) -> tuple[Alert, ...]:
     """Return what to say when a share was raised: what its switch says now, and what it said before."""
     shares = f"from {100 * promote.since:.3g} % to {100 * promote.share:.3g} % of the users"
-    lines = [f"{wording(watch.release).what} {shares}, read back: {receipt.get('after') or receipt['read_back']}."]
+    lines = [f"{wording(watch.release).what} {shares}, read back: {receipt.get('after') or receipt.get('read_back')}."]
     return _done(watch, "raised", f"raised|{promote.share:g}", lines, receipt, now)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.performing import perform
 from tests.servers import haproxy_server
 from tests.servers.conftest import require
 from tests.servers.haproxy_proxy import SocketProxy, Twist
@@ -214,7 +215,7 @@ def test_the_outbox_promotes_a_canary_and_reads_it_back(haproxy: HAProxyServer, 
         journal.intend(
             [Promote("p", "shop/production/checkout@1", "any", "checkout", 0.05, 0.25, "healthy", 100.0)], 100.0
         )
-        assert Outbox(journal, lambda _: dial, {}).perform(100.0) == [("p", "done")]
+        assert perform(Outbox(journal, lambda _: dial, {}), 100.0) == [("p", "done")]
         [entry] = journal.actions()
     assert entry.receipt is not None
     assert entry.receipt["before"] == "weight 5 of 100 (stable 95)"

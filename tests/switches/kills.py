@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.performing import perform
 from watcher.act import Outbox, Switch
 from watcher.journal import Journal, Pending
 from watcher.model import Kill
@@ -41,7 +42,7 @@ def kill(
         store.intend([Kill("k", "shop/production/f@1", "any", feature, "errors tripled", now)], now)
         outbox = Outbox(store, lambda _: switch, {}, stopwatch=lambda: 0.0)
         for _ in range(tries):
-            outbox.perform(now)
+            perform(outbox, now)
             after()
             [entry] = store.actions()
             if entry.state != "intended":

@@ -17,7 +17,7 @@ TEXT = 3000
 _EMOJI = {
     "watching": "👀", "healthy": "✅", "regressed": "🔴", "killed": "⛔",
     "kill_failed": "🚨", "recovered": "💚", "unrecovered": "🚨", "no_data": "⚪", "invalid": "🟠", "ended": "🏁",
-    "kill_delayed": "🚨", "turned_on": "🚨", "off": "⛔", "raised": "⏫", "not_raised": "🟠", "latched": "🚨",
+    "kill_delayed": "🚨", "turned_on": "🚨", "turned_off": "⛔", "raised": "⏫", "not_raised": "🟠", "latched": "🚨",
     "everyone": "🏁", "superseded": "🏁", "stopped": "🏁", "preflight": "📋",
 }  # fmt: skip
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}

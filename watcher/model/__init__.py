@@ -10,7 +10,7 @@ and `look` the things themselves, in the order in which they come up.
 from __future__ import annotations
 
 from watcher.model.calibration import PER_STREAM, Calibration, as_streams
-from watcher.model.exposures import Deployment, Exposure, SwitchState
+from watcher.model.exposures import SAME_SHARE, Deployment, Exposure, SwitchState
 from watcher.model.look import BY_HAND, Action, Alert, Kill, Look, Promote, Reach, Refusal
 from watcher.model.observations import Arm, Observations
 from watcher.model.selectors import Matcher, Selector, parse_matchers
@@ -21,6 +21,7 @@ from watcher.model.words import Design, Flags, Floats, Kind, Labels, Mode, Outco
 __all__ = [
     "BY_HAND",
     "PER_STREAM",
+    "SAME_SHARE",
     "UNSETTLED",
     "Action",
     "Alert",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SAME_SHARE = 0.005
+"""Difference below which two shares are the same: whole-numbered weights cannot express every one."""
+
 
 @dataclass(frozen=True)
 class Exposure:

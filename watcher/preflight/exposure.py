@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from watcher import reasons
-from watcher.act import SAME_SHARE
 from watcher.comparison import SPLIT, fold_split, split_rule
 from watcher.config import ReleaseEntry
-from watcher.model import Labels, Strategy, Watch
+from watcher.model import SAME_SHARE, Labels, Strategy, Watch
 from watcher.preflight.measured import Measured
 from watcher.preflight.turning import Turning
 from watcher.report.preflight import Line

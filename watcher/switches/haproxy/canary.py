@@ -11,11 +11,11 @@ from contextlib import suppress
 from typing import Final
 
 from watcher.errors import SwitchError
-from watcher.model import SwitchState
+from watcher.model import SAME_SHARE, SwitchState
 from watcher.switches.haproxy.runtime import Runtime
 from watcher.switches.haproxy.saved import StateFile
 from watcher.switches.haproxy.servers import Backend, Server, backend_of, state_of
-from watcher.switches.haproxy.weights import CLOSE, READABLE, in_order, weights_for
+from watcher.switches.haproxy.weights import READABLE, in_order, weights_for
 
 _BY_USER: Final = ("source", "hdr", "url_param", "rdp-cookie", "hash")
 """Ways of balancing by which the same user comes to the same server."""
@@ -124,7 +124,7 @@ class Canary:
         found = _share(backend, canary)
         if not 0 < since < share <= 1:
             raise self._not_promoted(f"{100 * since:g} % to {100 * share:g} % is no raise")
-        if found <= 0 or abs(found - since) >= CLOSE:
+        if found <= 0 or abs(found - since) >= SAME_SHARE:
             raise self._not_promoted(f"it is not at {100 * since:g} % any more ({_shown(backend, canary)})")
         if backend.balance == _UNWEIGHTED:
             raise self._not_promoted("`balance first` does not go by weights")

@@ -6,11 +6,10 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from watcher.errors import SwitchError
+from watcher.model import SAME_SHARE
 
 HEAVIEST: Final = 256
 """The largest weight HAProxy knows."""
-CLOSE: Final = 0.005
-"""How far a share in whole weights may be from the one asked for."""
 READABLE: Final = 100
 """A sum of weights that people read as percentages."""
 
@@ -44,7 +43,7 @@ def weights_for(share: float, others: Mapping[str, int], counted: Collection[str
         for canary in {min(max(weight, 1), HEAVIEST) for weight in (exact, exact + 1)}:
             reached = canary / (canary + total)
             missed = abs(reached - share)
-            rank = (missed >= CLOSE, round(missed + bent, 4), abs(canary + total - READABLE))
+            rank = (missed >= SAME_SHARE, round(missed + bent, 4), abs(canary + total - READABLE))
             if best is None or rank < best[0]:
                 best = rank, reached, canary, scaled
     assert best is not None
