@@ -12,13 +12,13 @@ from __future__ import annotations
 import copy
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
 
 import jsonpatch
+
+from tests.loopback import Loopback, answer
 
 KINDS = {
     ("v1", "Service"): "services",
@@ -28,7 +28,7 @@ KINDS = {
 }
 
 
-class Cluster:
+class Cluster(Loopback):
     """Holds objects; `changes` are the paths of those that a patch changed, one for each time it did.
 
     `denied` makes it refuse every patch, and say so when asked. The first `lag` readings of a rollout after an abort
@@ -39,34 +39,7 @@ class Cluster:
         self.denied, self.lag = False, 0
         self.changes: list[str] = []
         self._objects: dict[str, dict[str, Any]] = {}
-        cluster = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def handle_request(self) -> None:
-                cluster._handle(self)
-
-            do_GET = do_POST = do_PATCH = handle_request  # noqa: N815
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Cluster:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__()
 
     def put(self, thing: dict[str, Any]) -> str:
         """Add an object to the namespace `shop`, or replace it; return its path."""
@@ -86,19 +59,14 @@ class Cluster:
         context = {"contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}], "current-context": "x"}
         return json.dumps({"apiVersion": "v1", "kind": "Config", **named, **context})
 
-    def _handle(self, request: BaseHTTPRequestHandler) -> None:
-        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+    def handle(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         path = urlsplit(request.path).path
         try:
-            answer = self._answer(request.command, path, body, request.headers.get("Content-Type", ""))
+            said = self._answer(request.command, path, body, request.headers.get("Content-Type", ""))
         except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as problem:
-            answer = _status(422, "Invalid", str(problem))
-        content = json.dumps(answer).encode()
-        request.send_response(answer["code"] if answer["kind"] == "Status" else 200)
-        request.send_header("Content-Type", "application/json")
-        request.send_header("Content-Length", str(len(content)))
-        request.end_headers()
-        request.wfile.write(content)
+            said = _status(422, "Invalid", str(problem))
+        status = said["code"] if said["kind"] == "Status" else 200
+        answer(request, status, json.dumps(said).encode(), Content_Type="application/json")
 
     def _answer(self, method: str, path: str, body: bytes, content_type: str) -> dict[str, Any]:
         if method == "POST" and path.endswith("/selfsubjectaccessreviews"):

@@ -14,9 +14,10 @@ import http.client
 import threading
 from collections import deque
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from tests.loopback import Loopback
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Fault:
     reads: bool = False
 
 
-class FaultProxy:
+class FaultProxy(Loopback):
     """Forwards to `upstream`, an http URL; `requests` and `writes` are what came, as `METHOD /path`."""
 
     def __init__(self, upstream: str) -> None:
@@ -43,26 +44,7 @@ class FaultProxy:
         self.requests: list[str] = []
         self._upstream = urlsplit(upstream).netloc
         self._awake = threading.Event()
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def handle_request(self) -> None:
-                proxy._handle(self)
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_request  # noqa: N815
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        super().__init__()
 
     @property
     def writes(self) -> list[str]:
@@ -72,21 +54,12 @@ class FaultProxy:
         """Let the next requests go wrong, in this order."""
         self.faults.extend(faults)
 
-    def __enter__(self) -> FaultProxy:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
-
     def stop(self) -> None:
         """Be gone: whoever connects is refused."""
         self._awake.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().stop()
 
-    def _handle(self, request: BaseHTTPRequestHandler) -> None:
-        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+    def handle(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         self.requests.append(f"{request.command} {request.path}")
         reads = request.command == "GET"
         fault = self.faults.popleft() if self.faults and self.faults[0].reads == reads else None

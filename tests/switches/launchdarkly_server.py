@@ -19,11 +19,12 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.loopback import Loopback, answer
 
 PROJECT = "shop"
 ENVIRONMENTS = ("production", "test")
@@ -63,7 +64,7 @@ class Call:
 
 
 @dataclass
-class LaunchDarklyServer:
+class LaunchDarklyServer(Loopback):
     """Serves until the end of the `with` block. `audit` is what was really changed, oldest first."""
 
     audit: list[Json] = field(default_factory=list)
@@ -80,47 +81,15 @@ class LaunchDarklyServer:
         self._lock = threading.RLock()
         self._mirror: tuple[Path, str] | None = None
         self._limited_until = 0.0
-        server = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def handle_request(self) -> None:
-                content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                address = urlsplit(self.path)
-                parts = [unquote(part) for part in address.path.strip("/").split("/")]
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                status, body, more = server._answer(
-                    Call(self.command, parts, parse_qs(address.query), headers, content)
-                )
-                said = json.dumps(body).encode()
-                self.send_response(status)
-                for name, value in {"Content-Type": "application/json", **more}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(said)))
-                self.end_headers()
-                self.wfile.write(said)
-
-            do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_request  # noqa: N815
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    def __enter__(self) -> LaunchDarklyServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+    def handle(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        address = urlsplit(request.path)
+        parts = [unquote(part) for part in address.path.strip("/").split("/")]
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        status, said, more = self._answer(Call(request.command, parts, parse_qs(address.query), headers, body))
+        sent = {"Content_Type": "application/json", **{name.replace("-", "_"): value for name, value in more.items()}}
+        answer(request, status, json.dumps(said).encode(), **sent)
 
     def add(
         self, key: str, *, variations: tuple[Any, ...] = (True, False), tags: tuple[str, ...] = (), **here: Any

@@ -7,16 +7,16 @@ with Receiver(SECRET, {"pay": 0.05}) as receiver:
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from tests.loopback import Loopback, answer
 
-class Receiver:
+
+class Receiver(Loopback):
     """Keeps the share of each feature, and turns it off once per message.
 
     `messages` are the bodies it accepted, `ids` those of all POST requests, `asked` those of all GET requests, and
@@ -35,38 +35,10 @@ class Receiver:
         self.headers: dict[str, str] = {}
         self._before: dict[str, float] = {}
         self._verifier = Webhook(secret)
-        receiver = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def do_POST(self) -> None:
-                receiver._handle(self, receiver._kill)
-
-            def do_GET(self) -> None:
-                receiver._handle(self, receiver._read)
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Receiver:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def _handle(self, request: BaseHTTPRequestHandler, then: Any) -> None:
-        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+    def handle(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        then = self._kill if request.command == "POST" else self._read
         self.headers = {name.lower(): value for name, value in request.headers.items()}
         self.paths.append(request.path)
         (self.ids if request.command == "POST" else self.asked).append(self.headers.get("webhook-id", ""))
@@ -76,10 +48,7 @@ class Receiver:
             status, content = 401, str(problem).encode()
         else:
             status, content = then(request.path, body)
-        request.send_response(status)
-        request.send_header("Content-Length", str(len(content)))
-        request.end_headers()
-        request.wfile.write(content)
+        answer(request, status, content)
 
     def _kill(self, _: str, body: bytes) -> tuple[int, bytes]:
         message = json.loads(body)
