@@ -14,6 +14,10 @@ from watcher.errors import ConfigError
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """A variable of the environment, as settings name it."""
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""What may be the name of an HTTP header."""
+SECRET_NAME = re.compile(r"auth|token|key|secret|password|cookie|session", re.I)
+"""What the name of a setting or a header holds whose value is a secret."""
 LONGEST_SECRET = 1 << 16
 """Characters; a file beyond this is not a secret."""
 

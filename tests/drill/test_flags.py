@@ -122,6 +122,11 @@ def test_releases_of_another_strategy_say_nothing_of_a_switch(shop: Shop) -> Non
         find(shop.flags(), "shop", strategy="blue_green").key()
 
 
+def test_what_to_switch_back_to_is_not_needed_to_read_a_switch(shop: Shop) -> None:
+    flag = find(shop.flags(), "shop", strategy="blue_green")
+    assert flag.key(to_read=True) == 'haproxy:{"map":"live","to":"{previous}"}'
+
+
 def test_what_a_person_gives_comes_before_what_the_journal_knows(shop: Shop) -> None:
     shop.release("blue_green", "shop", "2.0", previous="1.0")
     assert find(shop.flags(), "shop", strategy="blue_green").key() == 'haproxy:{"map":"live","to":"1.0"}'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +22,14 @@ def before_replacing(monkeypatch: pytest.MonkeyPatch, edit: Callable[[int], obje
             edit(done)
 
     monkeypatch.setattr(os, "fsync", fsync)
+
+
+def turning_back(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Let somebody write the file as it was, right after the switch has replaced it."""
+    real = os.replace
+
+    def replace(source: str, target: Path) -> None:
+        real(source, target)
+        Path(target).write_text(text)
+
+    monkeypatch.setattr(os, "replace", replace)

@@ -23,7 +23,7 @@ from openfeature.evaluation_context import EvaluationContext
 
 from tests.switches.documented import documented
 from tests.switches.kills import kill
-from tests.switches.other_editors import before_replacing
+from tests.switches.other_editors import before_replacing, turning_back
 from watcher.errors import ConfigError, SwitchError
 from watcher.model import SwitchState
 from watcher.releases.shares import exposures
@@ -228,7 +228,7 @@ def test_a_dry_run_says_what_a_kill_writes_and_writes_nothing(file: Path) -> Non
 
 
 def test_a_dry_run_finds_a_folder_that_cannot_be_written(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
     with pytest.raises(SwitchError, match="its folder cannot be written"):
         Flagd(str(file)).dry_run("new-checkout")
 
@@ -525,13 +525,7 @@ def test_a_file_that_never_stands_still_is_tried_again_later(
 
 
 def test_a_flag_turned_on_again_at_once_is_an_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.replace
-
-    def replace(source: str, target: Path) -> None:
-        real(source, target)
-        Path(target).write_text(SHOP)
-
-    monkeypatch.setattr(os, "replace", replace)
+    turning_back(monkeypatch, SHOP)
     with pytest.raises(SwitchError, match="reads as on again: somebody else writes this file"):
         Flagd(str(file)).kill("new-checkout", "")
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from tests.switches.other_editors import before_replacing
+from tests.switches.other_editors import before_replacing, turning_back
 from watcher.errors import ConfigError, SwitchError
 from watcher.switches import switch
 from watcher.switches.whole_file import TRIES
@@ -213,13 +213,7 @@ def test_a_file_that_never_stands_still_is_given_up_on(file: Path, monkeypatch: 
 
 
 def test_a_flag_turned_on_again_at_once_is_an_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.replace
-
-    def replace(source: str, target: Path) -> None:
-        real(source, target)
-        Path(target).write_text(SHOP)
-
-    monkeypatch.setattr(os, "replace", replace)
+    turning_back(monkeypatch, SHOP)
     with pytest.raises(SwitchError, match="reads true again"):
         YamlFlags(str(file)).kill("new-checkout", "")
 

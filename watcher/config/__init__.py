@@ -6,10 +6,11 @@ and dotted key.
 | file         | as it is written    | as it is seen  | from there                                     |
 |--------------|---------------------|----------------|------------------------------------------------|
 | watcher.yaml | `installation_file` | `installation` | `planning`: the watch of a release             |
+| `releases`   | `release_file`      | the same       | the same                                       |
 | rules/*.yaml | `rule_pack_file`    | `rule_packs`   | the same module finds the packs that ship      |
 
-What either may not hold is read by `watcher.secrets`. Below them are `quantities` (25m, 50%), `strict_yaml` (reading
-and checking a file) and `yaml_nodes` (its syntax).
+`loading` leads from the first to the second. What neither may hold is read by `watcher.secrets`. Below them are
+`quantities` (25m, 50%), `strict_yaml` (reading and checking a file) and `yaml_nodes` (its syntax).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from watcher.config.installation import (
     ReleaseEntry,
     Service,
     SlackSettings,
-    load_installation,
 )
+from watcher.config.loading import load_installation
 from watcher.config.planning import filled_key, filled_split, plan, switch_key
 from watcher.config.quantities import (
     parse_duration,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from watcher.config.installation import Installation, ReleaseEntry, Service
-from watcher.config.installation_file import PLACEHOLDERS
+from watcher.config.release_file import PLACEHOLDERS
 from watcher.errors import ConfigError
 from watcher.model import Labels, Release, Split, Watch
 

@@ -59,8 +59,11 @@ class Flag:
         """Whether the latest release can be undone; one that changed a schema cannot."""
         return self.latest is None or self.latest.watch.release.reversible
 
-    def key(self) -> str:
+    def key(self, to_read: bool = False) -> str:
         """Return the key of its kill switch, values where placeholders stand.
+
+        Args:
+            to_read: a switch says where it stands without knowing what to switch back to: what is not known stays.
 
         Raises:
             Refused: the switch needs a version that neither the journal nor a person says.
@@ -74,7 +77,7 @@ class Flag:
 
         def fill(written: str, _: str) -> str:
             value = known.get(written, written)
-            if value or written not in known:
+            if value or written not in known or to_read:
                 return value or written
             name = written.strip("{}")
             raise Refused(

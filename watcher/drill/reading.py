@@ -118,7 +118,7 @@ def read_all(flags: Sequence[Flag]) -> list[Reading]:
 
 def _read(flag: Flag) -> Reading:
     try:
-        return Reading(flag, switch(flag.key()).read(flag.feature))
+        return Reading(flag, switch(flag.key(to_read=True)).read(flag.feature))
     except (Refused, ConfigError, SwitchError) as error:
         return Reading(flag, problem=str(error))
 

@@ -9,6 +9,7 @@ import difflib
 import json
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -61,6 +62,19 @@ def parsed(name: str, text: str, model: type[SettingsT]) -> SettingsT:
         elif first["type"] == "missing":
             problem = "is missing"
         raise ConfigError(problem, key=".".join(filter(None, ("kill", name, key)))) from None
+
+
+def plain_address(url: str, example: str) -> SplitResult:
+    """Return the parts of a URL that is a literal address: where credentials go is nobody's but the file's to say.
+
+    Raises:
+        ValueError: it is none, or holds a placeholder, credentials, a query or a fragment.
+    """
+    parts = urlsplit(url)
+    plain = url.isprintable() and not set(url) & set("@?# {}")
+    if not (plain and parts.scheme in ("http", "https") and parts.hostname):
+        raise ValueError(f"expected an address and nothing else, such as {example}")
+    return parts
 
 
 def read_secret(path: str | Path) -> str:

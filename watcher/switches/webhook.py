@@ -27,7 +27,7 @@ from pydantic import AfterValidator, Field
 from watcher.clock import Clock, wall_clock
 from watcher.errors import ConfigError, SwitchError
 from watcher.model import SwitchState
-from watcher.secrets import VARIABLE, from_environment
+from watcher.secrets import HEADER_NAME, SECRET_NAME, VARIABLE, from_environment
 from watcher.switches.http import PATIENCE, Answer, ask
 from watcher.switches.settings import Settings, parsed, read_secret
 from watcher.switches.stated import stated
@@ -37,8 +37,6 @@ SHORTEST_KEY: Final = 24
 
 _PREFIX = "whsec_"
 _OURS = ("content-type", "content-length", "host")
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_SECRET = re.compile(r"auth|token|key|secret|password|cookie|session", re.I)
 
 
 def _address(url: str) -> str:
@@ -57,11 +55,11 @@ def _address(url: str) -> str:
 def _headers(headers: dict[str, str]) -> dict[str, str]:
     for written, value in headers.items():
         name = written.removesuffix("_file")
-        if not _HEADER.fullmatch(name):
+        if not HEADER_NAME.fullmatch(name):
             raise ValueError(f"{written!r} is not the name of a header")
         if name.lower() in _OURS or name.lower().startswith("webhook-"):
             raise ValueError(f"{name} is set by watcher; leave it out")
-        if _SECRET.search(name) and name == written and not VARIABLE.search(value):
+        if SECRET_NAME.search(name) and name == written and not VARIABLE.search(value):
             raise ValueError(f"a secret does not belong into this file; write {name}_file: PATH, or ${{VARIABLE}}")
     return headers
 

@@ -64,12 +64,31 @@ def check_replaceable(path: str) -> None:
     """See whether a file could be replaced.
 
     Raises:
-        SwitchError: its folder cannot be written.
+        SwitchError: its folder cannot be written, or its owner not kept.
     """
-    if not os.access(Path(path).resolve().parent, os.W_OK):
-        raise SwitchError(
-            f"{path}: its folder cannot be written; watcher needs that to replace the file", permanent=True
-        )
+    problem = unwritable(path)
+    if problem is not None:
+        raise SwitchError(f"{problem}; watcher needs to replace the file", permanent=True)
+
+
+def unwritable(path: str) -> str | None:
+    """Return why a file cannot be replaced, None where nothing is known to be in the way."""
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    if os.path.isdir(target):
+        return f"{path} is a folder"
+    if not os.path.isdir(folder):
+        return f"{path}: its folder is missing"
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        return f"{path}: its folder cannot be written"
+    if os.path.exists(target) and not _may_keep_owner(os.stat(target)):
+        return f"{path}: it belongs to another user, and watcher could not leave it to them"
+    return None
+
+
+def _may_keep_owner(found: os.stat_result) -> bool:
+    mine = found.st_uid == os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}
+    return mine or os.geteuid() == 0
 
 
 def replaced(path: str | Path, before: bytes | None, after: bytes) -> bool:

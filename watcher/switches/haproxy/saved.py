@@ -13,7 +13,7 @@ from typing import Final
 
 from watcher.errors import SwitchError
 from watcher.switches.haproxy.servers import Server, state_rows
-from watcher.switches.whole_file import replaced
+from watcher.switches.whole_file import TRIES, replaced, unwritable
 
 FORCED: Final = 0x01
 """The administrative state of a server that somebody put in maintenance."""
@@ -96,7 +96,7 @@ class MapFile:
         Raises:
             OSError: the file or its folder does not allow it, or others keep changing it.
         """
-        for _ in range(5):
+        for _ in range(TRIES):
             before = Path(self.path).read_bytes()
             after, found = before, list(_lines_of(before, key))
             for line in reversed(found):
@@ -106,26 +106,6 @@ class MapFile:
             if after == before or replaced(self.path, before, after):
                 return
         raise OSError(0, "others keep changing it")
-
-
-def unwritable(path: str) -> str | None:
-    """Return why a file cannot be replaced, None where nothing is known to be in the way."""
-    target = os.path.realpath(path)
-    folder = os.path.dirname(target)
-    if os.path.isdir(target):
-        return f"{path} is a folder"
-    if not os.path.isdir(folder):
-        return f"{path}: its folder is missing"
-    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
-        return f"{path}: its folder cannot be written"
-    if os.path.exists(target) and not _may_keep_owner(os.stat(target)):
-        return f"{path}: it belongs to another user, and watcher could not leave it to them"
-    return None
-
-
-def _may_keep_owner(found: os.stat_result) -> bool:
-    mine = found.st_uid == os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}
-    return mine or os.geteuid() == 0
 
 
 def _lines_of(content: bytes, key: str) -> Iterator[re.Match[bytes]]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from pydantic import Field, field_validator
 
@@ -23,7 +23,7 @@ from watcher.switches.launchdarkly.answers import (
     Said,
     understood,
 )
-from watcher.switches.settings import Settings, read_secret
+from watcher.switches.settings import Settings, plain_address, read_secret
 
 SEMANTIC: Final = "application/json; domain-model=launchdarkly.semanticpatch"
 API_VERSION: Final = "20240415"
@@ -58,10 +58,8 @@ class LaunchDarklySettings(Settings):
     @field_validator("url")
     @classmethod
     def _is_an_address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        plain = url.isprintable() and not set(url) & set("@?# ")
-        if not (plain and parts.scheme in ("http", "https") and parts.hostname) or parts.path.strip("/"):
-            raise ValueError("expected an address and nothing else, such as https://app.launchdarkly.com")
+        if plain_address(url, "https://app.launchdarkly.com").path.strip("/"):
+            raise ValueError("expected an address without a path, such as https://app.launchdarkly.com")
         return url.rstrip("/")
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from pydantic import Field, field_validator
 
 from watcher.errors import SwitchError
 from watcher.model import SwitchState
 from watcher.switches.http import PATIENCE, Answer, ask
-from watcher.switches.settings import Settings, parsed, read_secret
+from watcher.switches.settings import Settings, parsed, plain_address, read_secret
 from watcher.switches.unleash.answers import RIGHT, Environment, Flag, Log, Me, understood, words
 
 SHORT_PATIENCE: Final = (2.0, 3.0)
@@ -36,10 +36,7 @@ class UnleashSettings(Settings):
     @field_validator("url")
     @classmethod
     def _is_an_address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        plain = url.isprintable() and not set(url) & set("@?# ")
-        if not (plain and parts.scheme in ("http", "https") and parts.hostname):
-            raise ValueError("expected the address of Unleash and nothing else, such as https://unleash.example.com")
+        parts = plain_address(url, "https://unleash.example.com")
         if re.search(r"/api(/(admin|client|frontend)\b.*)?/*$", parts.path):
             raise ValueError("expected the address that people open, not that of an API: leave out /api")
         return url.rstrip("/")
