@@ -100,7 +100,7 @@ def test_where_blue_is_down_nothing_is_switched_and_people_are_told_which_server
     assert "Please switch shop back to blue by hand." in shown
     [kill] = here.kills()
     assert (kill.state, kill.attempts) == ("failed", 1)
-    assert not any(says(text, "off") for text in here.told())
+    assert not any(says(text, "turned_off") for text in here.told())
 
 
 @pytest.mark.xdist_group("blue-green-1")
