@@ -121,13 +121,14 @@ class Outbox:
 
     def _turn_offs(self, clock: Clock, which: Callable[[Kill | Promote], bool]) -> Iterator[tuple[str, str]]:
         for entry in self._journal.pending(clock()):
-            if isinstance(entry.action, Alert) or not which(entry.action):
+            # What has grown too old is taken up whatever `which` says: to be given up, and told.
+            if isinstance(entry.action, Alert) or not (self._too_old(entry, clock()) or which(entry.action)):
                 continue
             if self._journal.claim(entry.key, clock()):
                 yield entry.key, self._switch(entry, entry.action, clock)
 
     def _switch(self, entry: Pending, action: Kill | Promote, clock: Clock) -> str:
-        too_old = clock() - (action.decided_at or entry.created_at) > self._decision_ttl
+        too_old = self._too_old(entry, clock())
         try:
             switch = self._switches(action.switch)
             receipt = self._off(switch, action, too_old) if isinstance(action, Kill) else _up(switch, action, too_old)
@@ -138,6 +139,10 @@ class Outbox:
             return self._fail(entry, str(error), None if permanent else clock() + pause, clock)
         self._journal.done(entry.key, receipt, clock())
         return "done"
+
+    def _too_old(self, entry: Pending, now: float) -> bool:
+        decided_at = getattr(entry.action, "decided_at", 0.0)
+        return now - (decided_at or entry.created_at) > self._decision_ttl
 
     def _off(self, switch: Switch, kill: Kill, too_old: bool) -> dict[str, str]:
         before = switch.read(kill.feature)

@@ -6,7 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -128,7 +128,9 @@ class Daemon:
 
     def look(self, watched: Watched, now: float) -> Look:
         """Look once at one release and record it, intents included, in one transaction."""
-        watch, began = watched.watch, time.monotonic()
+        # How far watcher may go is what watcher.yaml says now, not what it said when the release was noticed.
+        watch = replace(watched.watch, mode=self.installation.mode_of(watched.watch.release))
+        began = time.monotonic()
         previous = self.journal.last_look(watch.release.id)
         calibrations = self.frozen.get(watch.release.id) or self.journal.calibrations(watch.release.id)
         source = self.source
@@ -141,7 +143,7 @@ class Daemon:
                 source = Unreadable(error)
         if calibrations:
             self.frozen[watch.release.id] = calibrations
-        standing = interlocks.standing(self.journal, watch, now)
+        standing = interlocks.standing(self.journal, watch, now, allowed=self.installation.allows(watch))
         seen = look(watch, source, calibrations, previous, now, partial(self.beside, watch), standing)
         self.journal.record_look(seen)
         if seen.phase in FINAL:
@@ -167,11 +169,8 @@ class Daemon:
         return found
 
     def act(self, now: float) -> None:
-        """Carry out what is due, while paused only what people decided; say so when something had to be given up."""
-        # Asked before each, not once: a pause holds from the moment it was ordered, however slow a switch is.
-        done = self.outbox.turn_off(
-            now, lambda action: _by_hand(action) or interlocks.paused(self.journal, now) is None
-        )
+        """Carry out what is due and still wanted; say so when something had to be given up."""
+        done = self.outbox.turn_off(now, partial(self._wanted, now))
         tried = {key for key, _ in done}
         if tried:
             entries = [each for each in self.journal.switched() if each.key in tried]
@@ -181,6 +180,19 @@ class Daemon:
             if raised:
                 self.notice(max(raised) + 1.0)
         self.outbox.tell(now)
+
+    def _wanted(self, now: float, action: Kill | Promote) -> bool:
+        """Tell whether nobody has ordered otherwise since something was decided.
+
+        Asked before each, not once: a pause holds from the moment it was ordered, however slow a switch is.
+        """
+        if isinstance(action, Kill) and action.by_hand:
+            return True
+        found = [each.watch for each in self.journal.watches() if each.watch.release.id == action.release]
+        armed = [
+            self.installation.mode_of(each.release) is Mode.ARMED and self.installation.allows(each) for each in found
+        ]
+        return any(armed) and interlocks.paused(self.journal, now) is None
 
     def check(self, now: float) -> None:
         """Go through the checklist of every release that has just begun, and tell what is missing; once each."""
@@ -265,10 +277,6 @@ class Daemon:
 def tick_of(installation: Installation) -> float:
     """Return the seconds between two steps."""
     return min(installation.block, LONGEST_TICK)
-
-
-def _by_hand(action: Kill | Promote) -> bool:
-    return isinstance(action, Kill) and action.by_hand
 
 
 @dataclass(frozen=True)

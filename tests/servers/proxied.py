@@ -59,6 +59,7 @@ metrics: {{prometheus: "{prometheus}"}}
 block: 2s
 settle: 2s
 slack: {{token_file: slack-token, channel: "#releases", base_url: "{slack}"}}
+may_turn_off: [{{switch: haproxy, feature: shop, environment: production}}]
 services:
   shop:
     select: {{job: shop}}

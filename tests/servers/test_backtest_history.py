@@ -126,6 +126,7 @@ rules:
 CONFIG = """\
 journal: sqlite:///watcher.db
 metrics: {{prometheus: "{url}"}}
+may_turn_off: [{{switch: yaml_flags, feature: suggestions, environment: production}}]
 services:
   shop:
     environment: production
