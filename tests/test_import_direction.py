@@ -30,7 +30,7 @@ STEPS = {"deployments", "intake", "interlocks", "noticing", "observer", "afterwa
 PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
 DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server"}
 DRILL = INTAKE | {"act", "switches", "report"}
-EVERYTHING = DAEMON | {"assembly", "rehearsal", "drill", "demo", "testing"}
+EVERYTHING = DAEMON | {"assembly", "rehearsal", "running", "drill", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
     "model": set(),
@@ -68,6 +68,7 @@ SEES: dict[str, set[str]] = {
     "server": DAEMON,
     "assembly": DAEMON,
     "rehearsal": DAEMON | {"assembly"},
+    "running": DAEMON | {"assembly"},
     "demo": EVERYTHING,
     "testing": EVERYTHING,
     "options": CONFIG,

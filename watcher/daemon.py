@@ -1,14 +1,16 @@
-"""The daemon: notices releases, looks at each, records, then acts. One step is one tick."""
+"""The daemon: notices releases, looks at each, records, then acts, and tells.
+
+What it does falls in three, which `running` does beside each other, so that no kill waits for a message that hangs, nor
+for weeks of history to be read: `advance`, `tell` and `errands`. They meet in the journal alone.
+"""
 
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 
@@ -43,7 +45,7 @@ LONGEST_TICK = 15.0
 
 @dataclass(frozen=True)
 class Daemon:
-    """Everything one installation needs to be watched; `step` does the work, `run` calls it on time."""
+    """Everything one installation needs to be watched."""
 
     installation: Installation
     journal: Journal
@@ -83,7 +85,6 @@ class Daemon:
             self._refuse_undecidable(service, now)
         interlocks.fit_latch(self.journal, now)
         afterwards.catch_up(self.journal, now)
-        self.outbox.tell(now)
 
     def _refuse_undecidable(self, service: Service, now: float) -> None:
         """Read the service's latencies once: better told now than in the middle of the first release."""
@@ -101,6 +102,12 @@ class Daemon:
             log.warning("cannot check the rules of %s: %s", service.name, error)
 
     def step(self, now: float) -> None:
+        """Do all there is to do, one after another: for who has a clock of their own."""
+        self.advance(now)
+        self.errands(now)
+        self.tell(now)
+
+    def advance(self, now: float) -> None:
         """Notice, look, record, act. A failure in one watch does not stop the others."""
         self.notice(now)
         afterwards.turned_on_again(self.journal, self.noticing.read, now)
@@ -116,10 +123,17 @@ class Daemon:
                 failed += 1
         interlocks.tell_of_latch(self.journal, now)
         self.act(now)
+        self.observer.stepped(whole=not failed)
+
+    def tell(self, now: float) -> None:
+        """Deliver what there is to tell."""
+        self.outbox.tell(now)
+
+    def errands(self, now: float) -> None:
+        """Do what has time: it may ask servers that are slow, and no look waits for it."""
         self.check(now)
         self.retain(now)
         self.learn(now)
-        self.observer.stepped(whole=not failed)
 
     def notice(self, now: float) -> None:
         """Start watches, add stages and end watches for what changed since the last tick."""
@@ -179,7 +193,6 @@ class Daemon:
             raised = [each.finished_at or now for each in entries if (each.kind, each.state) == ("promote", "done")]
             if raised:
                 self.notice(max(raised) + 1.0)
-        self.outbox.tell(now)
 
     def _wanted(self, now: float, action: Kill | Promote) -> bool:
         """Tell whether nobody has ordered otherwise since something was decided.
@@ -225,7 +238,6 @@ class Daemon:
         told = preflight.alert(watch, found, now)
         if told is not None:
             self.journal.intend([told], now)
-            self.outbox.tell(now)
 
     def retain(self, now: float) -> None:
         """Once a day, let go of looks and observations past their retention; actions and audit stay."""
@@ -245,33 +257,6 @@ class Daemon:
         else:
             if learnt is not None:
                 log.info("learnt what is usual of %s", learnt)
-
-    def run(self, clock: Callable[[], float]) -> None:
-        """Tick until SIGTERM or SIGINT, the first time at once."""
-        from apscheduler.schedulers.blocking import BlockingScheduler
-
-        scheduler: Any = BlockingScheduler(timezone="UTC")
-
-        def tick() -> None:
-            try:
-                self.step(clock())
-            except WatcherError as error:
-                log.error("step failed: %s", error)
-
-        def stop(*_: object) -> None:
-            if not scheduler.running:
-                raise SystemExit(0)  # in the first tick: what is not recorded yet has not happened
-            scheduler.shutdown(wait=False)
-
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, stop)
-        every = tick_of(self.installation)
-        self.start(clock())
-        tick()
-        # A late tick does the work of those it missed: blocks wait in the source.
-        scheduler.add_job(tick, "interval", seconds=every, max_instances=1, coalesce=True, misfire_grace_time=None)
-        log.info("watching %s, every %g s", ", ".join(self.installation.services), every)
-        scheduler.start()
 
 
 def tick_of(installation: Installation) -> float:

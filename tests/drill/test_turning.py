@@ -215,6 +215,12 @@ def test_a_kill_that_the_daemon_died_in_does_not_hold_up_one_by_hand(shop: Shop)
     assert shop.file.stat().st_mtime_ns == changed
 
 
+def act(daemon: Daemon, now: float) -> None:
+    """Do what is due, then tell what there is to tell of it."""
+    daemon.act(now)
+    daemon.tell(now)
+
+
 @pytest.mark.parametrize("watched", [False, True])
 def test_a_kill_that_cannot_work_is_given_up_at_once_and_the_daemon_tells_people(shop: Shop, watched: bool) -> None:
     name = "cart r1 on shop/production" if watched else "shop/production/cart"
@@ -224,7 +230,7 @@ def test_a_kill_that_cannot_work_is_given_up_at_once_and_the_daemon_tells_people
     with pytest.raises(SwitchError, match=r"^cart is NOT turned off: .*shared through the anchor &cart") as caught:
         shop.kill()
     assert "tries again" not in str(caught.value)
-    shop.daemon().act(NOW + 1)
+    act(shop.daemon(), NOW + 1)
     told = [f"🚨 Kill failed: decided by hand, and NOT turned off: {name}"]
     assert words(shop.told.delivered) == told * (2 if watched else 1)
     assert "Decided by hand by ana: it is slow." in shop.told.delivered[0].lines
@@ -238,7 +244,7 @@ def test_a_daemon_that_starts_after_a_kill_without_a_release_failed_starts_and_t
     for _ in range(2):
         daemon = shop.daemon()
         daemon.start(NOW + 5)
-        daemon.act(NOW + 6)
+        act(daemon, NOW + 6)
     assert len(shop.told.delivered) == 1
 
 
@@ -247,7 +253,7 @@ def test_two_kills_without_a_release_that_failed_are_two_messages(shop: Shop) ->
     for minute in range(2):
         with pytest.raises(SwitchError):
             shop.kill(now=NOW + 60 * minute)
-    shop.daemon().act(NOW + 61)
+    act(shop.daemon(), NOW + 61)
     assert [alert.kind for alert in shop.told.delivered] == ["headline", "headline"]
 
 
@@ -257,7 +263,7 @@ def test_a_kill_that_the_daemon_gives_up_is_told(shop: Shop) -> None:
         shop.kill()
     daemon = shop.daemon()
     gone.rename(shop.file).write_text(BROKEN)
-    daemon.act(NOW + 60)
+    act(daemon, NOW + 60)
     [alert] = shop.told.delivered
     assert "shared through the anchor" in alert.lines[0]
 
