@@ -19,8 +19,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.servers import postgres_server
-from tests.servers.conftest import require
 from watcher.errors import JournalError
 from watcher.journal import LEASE, SCHEMA, Journal, LookLine
 from watcher.model import (
@@ -124,26 +122,6 @@ def same(found: Observations, given: Observations) -> None:
 
 
 # Where the journal lives
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    require(postgres_server.missing())
-    with postgres_server.running() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/watcher.db"
-    server = request.getfixturevalue("postgres")
-    import psycopg
-
-    name = f"w{time.monotonic_ns()}"
-    with psycopg.connect(server + "postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
-    return str(server + name)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def daemon(config: str) -> Iterator[Daemon]:
 
     Raises:
         ConfigError: the configuration is wrong, names a switch there is not, or an address that is taken.
-        Refused: armed where that is not allowed.
+        Refused: another daemon runs on this journal, or armed where that is not allowed.
     """
     from watcher.server import Metrics, serving
 
@@ -47,13 +47,13 @@ def daemon(config: str) -> Iterator[Daemon]:
             key = switch_key(entry)
             if key is not None:
                 switch(key)
-    # Listening comes first: a second daemon by mistake ends before it touches what the first one does.
-    with Journal.open(installation.journal) as journal:
+    # Holding comes first: a second daemon by mistake ends before it touches what the first one does.
+    with Journal.open(installation.journal) as journal, journal.hold() as hold:
         metrics = Metrics(installation, journal)
         with serving(installation, journal, metrics=metrics):
             source = prometheus(installation.metrics)
             outbox = Outbox(journal, switch, _alerters(installation))
-            yield Daemon(installation, journal, source, outbox, observer=metrics)
+            yield Daemon(installation, journal, source, outbox, observer=metrics, hold=hold)
 
 
 def prometheus(metrics: Metrics) -> PrometheusSource:

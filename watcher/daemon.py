@@ -17,7 +17,7 @@ from watcher.act import Outbox
 from watcher.attribution import Suspect, suspect
 from watcher.config import Installation, Service
 from watcher.errors import Refused, SourceError, SourceRefused, WatcherError
-from watcher.journal import Journal, Watched
+from watcher.journal import Hold, Journal, Sole, Watched
 from watcher.look import Source, look, prepare, read_history
 from watcher.model import Calibration, Design, Kill, Kind, Look, Mode, Observations, Promote, Request, Watch
 from watcher.noticing import Noticing
@@ -54,6 +54,7 @@ class Daemon:
     frozen: dict[str, Mapping[str, Calibration]] = field(default_factory=dict)
     """What was learnt for the releases being watched, as the journal has it: read once."""
     observer: Observer = SILENCE
+    hold: Hold = field(default_factory=Sole)
 
     @cached_property
     def noticing(self) -> Noticing:
@@ -170,7 +171,8 @@ class Daemon:
         """Carry out what is due, while paused only what people decided; say so when something had to be given up."""
         # Asked before each, not once: a pause holds from the moment it was ordered, however slow a switch is.
         done = self.outbox.turn_off(
-            now, lambda action: _by_hand(action) or interlocks.paused(self.journal, now) is None
+            now,
+            lambda action: self.hold.held() and (_by_hand(action) or interlocks.paused(self.journal, now) is None),
         )
         tried = {key for key, _ in done}
         if tried:

@@ -37,7 +37,7 @@ class Database:
 
     def __init__(self, url: URL) -> None:
         self._engine, self._secrets = _engine(url), tuple(_secrets(url))
-        self.name = _shown(url)
+        self.url, self.name = url, _shown(url)
         in_memory = isinstance(self._engine.pool, StaticPool)
         self._turn: AbstractContextManager[Any] = threading.RLock() if in_memory else nullcontext()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from watcher.errors import JournalError
 from watcher.journal import outbox
 from watcher.journal.cells import fold, unfold
 from watcher.journal.codec import LOOK, WATCH, clean, dumps, loads, read, read_calibration, write
+from watcher.journal.holding import Hold, holding
 from watcher.journal.opening import Database, open_database
 from watcher.journal.records import AuditLine, LookLine, Pending, Tally, Watched
 from watcher.journal.tables import (
@@ -64,6 +66,14 @@ class Journal:
     def close(self) -> None:
         """Give all connections back."""
         self._database.close()
+
+    def hold(self) -> AbstractContextManager[Hold]:
+        """Hold the journal, so that no other daemon acts on it, until the end of the context or of the process.
+
+        Raises:
+            Refused: another process holds it; who, since when, and what to do.
+        """
+        return holding(self._database)
 
     def __enter__(self) -> Journal:
         return self
