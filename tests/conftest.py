@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -64,10 +63,4 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a fresh journal lives: in a SQLite file, and in a real PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/watcher.db"
-    server = request.getfixturevalue("postgres")
-    import psycopg
-
-    name = f"w{time.monotonic_ns()}"
-    with psycopg.connect(server + "postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
-    return str(server + name)
+    return postgres_server.fresh_database(request.getfixturevalue("postgres"))

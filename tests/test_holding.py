@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.postgres_server import fresh_database
 from tests.test_act import FlagSwitch, a_kill
 from watcher import assembly
 from watcher.act import Outbox
@@ -154,18 +155,18 @@ def _take_away(url: str) -> None:
 
 
 @pytest.mark.servers
-def test_who_cannot_ask_whether_it_holds_the_journal_does_not_act(postgres: str, tmp_path: Path) -> None:
+def test_who_cannot_ask_whether_it_holds_the_journal_does_not_act(postgres: str) -> None:
     import psycopg
 
-    name = f"h{time.monotonic_ns()}"
-    with closing(psycopg.connect(f"{postgres}postgres", autocommit=True)) as admin:
-        admin.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
-        with Journal.open(postgres + name) as journal, journal.hold() as hold:
-            _take_away(postgres + name)
-            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")  # type: ignore[arg-type]
-            assert hold.held() is False
-            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")  # type: ignore[arg-type]
-            assert hold.held() is True
+    url = fresh_database(postgres)
+    may_connect = f"ALTER DATABASE {url.rpartition('/')[2]} ALLOW_CONNECTIONS "
+    server = closing(psycopg.connect(f"{postgres}postgres", autocommit=True))
+    with server as admin, Journal.open(url) as journal, journal.hold() as hold:
+        _take_away(url)
+        admin.execute(f"{may_connect} false")  # type: ignore[arg-type]
+        assert hold.held() is False
+        admin.execute(f"{may_connect} true")  # type: ignore[arg-type]
+        assert hold.held() is True
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path) -> None:

@@ -437,7 +437,7 @@ def test_what_is_done_stays_done(journal: Journal) -> None:
 def test_the_headlines_receipt_is_the_latest_one_of_that_alerter(journal: Journal) -> None:
     journal.intend([an_alert("a/1"), an_alert("a/2"), an_alert("a/3"), an_alert("d/1", "detail")], 1.0)
     for key in ("a/1", "a/2", "a/3", "d/1"):
-        journal.address(key, ("slack", "console"), 1.0)
+        journal.address([key], ("slack", "console"), 1.0)
     assert journal.receipt_of_headline(RELEASE, "slack") is None
     journal.done("a/1#slack", {"ts": "1"}, 3.0)
     assert journal.receipt_of_headline(RELEASE, "slack") == {"ts": "1"}
@@ -450,7 +450,7 @@ def test_the_headlines_receipt_is_the_latest_one_of_that_alerter(journal: Journa
 def test_a_clock_that_stepped_back_does_not_make_an_older_headline_the_latest(journal: Journal) -> None:
     journal.intend([an_alert("a/1"), an_alert("a/2")], 1.0)
     for key in ("a/1", "a/2"):
-        journal.address(key, ("slack",), 1.0)
+        journal.address([key], ("slack",), 1.0)
     journal.done("a/1#slack", {"state": "watching"}, 3600.0)
     journal.done("a/2#slack", {"state": "regressed"}, 2.0)
     assert journal.receipt_of_headline(RELEASE, "slack") == {"state": "regressed"}
