@@ -6,6 +6,7 @@ takes up again: a switch that is off already is not turned a second time, an ale
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -13,14 +14,18 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol, runtime_checkable
 
 from watcher.delivery import ALERT_TTL, Alerter, Clock, Deliveries
-from watcher.errors import ConfigError, SwitchError
+from watcher.errors import AlertError, ConfigError, SwitchError
 from watcher.journal import Journal, Pending
 from watcher.model import SAME_SHARE, Alert, Kill, Promote, SwitchState
+
+log = logging.getLogger("watcher")
 
 __all__ = ["DECISION_TTL", "Alerter", "Dial", "Outbox", "Switch"]
 
 DECISION_TTL: Final = 600.0
 """Seconds after which a decision to kill is too old to be carried out."""
+SAID_FOR: Final = 3600.0
+"""Seconds for which `Outbox.say` has said enough."""
 
 _KILL_BACKOFF: Final = (2.0, 30.0)
 
@@ -75,6 +80,7 @@ class Outbox:
         self._journal, self._switches, self.alerters = journal, switches, alerters
         self._decision_ttl, self._jitter, self._stopwatch = decision_ttl, jitter, stopwatch
         self._deliveries, self._telling = Deliveries(journal, alerters, alert_ttl, self._backoff), threading.Lock()
+        self._said_at: float | None = None
 
     def turn_off(self, now: float, which: Callable[[Kill | Promote], bool] = lambda _: True) -> list[tuple[str, str]]:
         """Do the kills and promotions that are due.
@@ -103,6 +109,23 @@ class Outbox:
             return list(self._deliveries.tell(self._clock(now)))
         finally:
             self._telling.release()
+
+    def say(self, alert: Alert, now: float) -> bool:
+        """Tell every alerter at once, past the journal; False where nobody could be told, or was within the hour.
+
+        The single exception to the rule that whatever is told was recorded first: it says that nothing can be. Where
+        it is not heard, or watcher dies on the way, it is told again at the next trouble, for nobody keeps it.
+        """
+        if self._said_at is not None and 0.0 <= now - self._said_at < SAID_FOR:
+            return False
+        for name, alerter in self.alerters.items():
+            try:
+                alerter.deliver(alert, None)
+            except AlertError as error:
+                log.error("%s could not be told: %s (%s)", name, alert.title, error)
+            else:
+                self._said_at = now
+        return self._said_at == now
 
     def _clock(self, now: float) -> Clock:
         started = self._stopwatch()

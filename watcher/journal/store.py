@@ -200,10 +200,13 @@ class Journal:
             n = self._release(connection, release_id).n
             query = select(*(LOOKS.c[name] for name in wanted)).where(LOOKS.c.release == n).order_by(LOOKS.c.id)
             rows = connection.execute(query).all()
-        return [
-            LookLine(row.at, row.through, row.blocks, Outcome(row.outcome), row.reason, row.phase, row.problem)
-            for row in rows
-        ]
+        try:
+            return [
+                LookLine(row.at, row.through, row.blocks, Outcome(row.outcome), row.reason, row.phase, row.problem)
+                for row in rows
+            ]
+        except ValueError as error:
+            raise self._database.damaged(f"the looks at {release_id} cannot be read ({error})") from error
 
     def observations(self, release_id: str) -> dict[str, Observations]:
         """Return the blocks of every look at a release, by rule, as they were recorded.
@@ -214,7 +217,11 @@ class Journal:
         """
         with self._reading() as connection:
             release = self._release(connection, release_id)
-            return unfold(connection, release.n, read(WATCH, release.watch))
+            try:
+                return unfold(connection, release.n, read(WATCH, release.watch))
+            except (LookupError, TypeError, ValueError) as error:
+                problem = f"the counts of {release_id} do not fit together ({error})"
+                raise self._database.damaged(problem) from error
 
     # The outbox
 
