@@ -528,28 +528,6 @@ def test_a_journal_in_memory_may_be_shared_by_threads() -> None:
         assert len(journal.watches()) == 40
 
 
-def test_a_journal_from_before_buckets_opens_and_goes_on_with_them(url: str) -> None:
-    with Journal.open(url) as journal:
-        journal.add_release(a_watch(), 0.0, "cli")
-        journal.record_look(a_look(700.0, observations={"errors": counts([600.0]), "load": counts([600.0])}))
-        with journal._writing() as connection:
-            for statement in (
-                "DROP TABLE layouts",
-                "ALTER TABLE blocks DROP COLUMN layout",
-                "ALTER TABLE observations DROP COLUMN buckets",
-                "UPDATE meta SET value = '1' WHERE key = 'schema'",
-            ):
-                connection.exec_driver_sql(statement)
-    with Journal.open(url) as journal:
-        same(journal.observations(RELEASE)["errors"], counts([600.0]))
-        journal.add_release(a_watch("1.3"), 0.0, "cli")
-        later = a_watch("1.3").release.id
-        journal.record_look(a_look(760.0, release=later, observations={"errors": latencies([660.0])}))
-    with Journal.open(url) as journal:
-        same(journal.observations(RELEASE)["errors"], counts([600.0]))
-        same(journal.observations(later)["errors"], latencies([660.0]))
-
-
 def test_a_journal_of_a_newer_watcher_is_refused(url: str) -> None:
     with Journal.open(url) as journal, journal._writing() as connection:
         connection.exec_driver_sql(f"UPDATE meta SET value = '{SCHEMA + 1}' WHERE key = 'schema'")
