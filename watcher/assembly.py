@@ -51,17 +51,17 @@ def daemon(installation: Installation) -> Iterator[Daemon]:
     Raises:
         ConfigError: an address is taken, or a secret cannot be read.
         JournalError: the journal cannot be opened.
-        Refused: armed where that is not allowed.
+        Refused: another daemon runs on this journal, or armed where that is not allowed.
     """
     from watcher.server import Metrics, serving
 
-    # Listening comes first: a second daemon by mistake ends before it touches what the first one does.
-    with Journal.open(installation.journal) as journal:
+    # Holding comes first: a second daemon by mistake ends before it touches what the first one does.
+    with Journal.open(installation.journal) as journal, journal.hold() as hold:
         metrics = Metrics(installation, journal)
         with serving(installation, journal, metrics=metrics):
             source = prometheus(installation.metrics)
             outbox = Outbox(journal, switch, _alerters(installation))
-            yield Daemon(installation, journal, source, outbox, observer=metrics)
+            yield Daemon(installation, journal, source, outbox, observer=metrics, hold=hold)
 
 
 def prometheus(metrics: Metrics) -> PrometheusSource:

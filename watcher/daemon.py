@@ -14,12 +14,12 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from watcher import afterwards, clearance, intake, interlocks, nightly, preflight
+from watcher import afterwards, clearance, intake, interlocks, nightly, preflight, telling
 from watcher.act import Outbox
 from watcher.attribution import Suspect, suspect
 from watcher.config import Installation, Service
-from watcher.errors import Refused, SourceError, SourceRefused, WatcherError
-from watcher.journal import Journal, Watched
+from watcher.errors import JournalError, Refused, SourceError, SourceRefused, WatcherError
+from watcher.journal import Hold, Journal, Sole, Watched
 from watcher.look import Source, look, prepare, read_history
 from watcher.model import Calibration, Design, Kill, Kind, Look, Mode, Observations, Promote, Request, Watch
 from watcher.noticing import Noticing
@@ -56,6 +56,7 @@ class Daemon:
     frozen: dict[str, Mapping[str, Calibration]] = field(default_factory=dict)
     """What was learnt for the releases being watched, as the journal has it: read once."""
     observer: Observer = SILENCE
+    hold: Hold = field(default_factory=Sole)
 
     @cached_property
     def noticing(self) -> Noticing:
@@ -102,27 +103,42 @@ class Daemon:
             log.warning("cannot check the rules of %s: %s", service.name, error)
 
     def step(self, now: float) -> None:
-        """Do all there is to do, one after another: for who has a clock of their own."""
+        """Do all there is to do, one after another: for who has a clock of their own; raises as `advance`."""
         self.advance(now)
         self.errands(now)
         self.tell(now)
 
     def advance(self, now: float) -> None:
-        """Notice, look, record, act. A failure in one watch does not stop the others."""
+        """Notice, look, record, act. A failure in one watch does not stop the others.
+
+        Raises:
+            WatcherError: a part of it came to nothing. What could not be recorded is not done: people are told that
+                much directly, and the next step makes up for it.
+        """
+        try:
+            self._advance(now)
+        except JournalError as error:
+            self.outbox.say(telling.not_recording(str(error), now), now)
+            raise
+
+    def _advance(self, now: float) -> None:
         self.notice(now)
         afterwards.turned_on_again(self.journal, self.noticing.read, now)
-        watches, failed = self.journal.watches(active=True), 0
+        watches, failed, unrecorded = self.journal.watches(active=True), 0, None
         self.observer.watching([watched.watch for watched in watches])
         for watched in watches:
             try:
                 self.look(watched, now)
-            except Exception:
+            except Exception as error:
                 # One of the two places for it: a watch that cannot be looked at must not silence the rest.
                 log.exception("look failed: %s", watched.watch.release.id)
                 self.observer.look_failed(watched.watch)
                 failed += 1
+                unrecorded = error if isinstance(error, JournalError) else unrecorded
         interlocks.tell_of_latch(self.journal, now)
         self.act(now)
+        if unrecorded is not None:
+            raise unrecorded
         self.observer.stepped(whole=not failed)
 
     def tell(self, now: float) -> None:
@@ -199,6 +215,8 @@ class Daemon:
 
         Asked before each, not once: a pause holds from the moment it was ordered, however slow a switch is.
         """
+        if not self.hold.held():
+            return False
         if isinstance(action, Kill) and action.by_hand:
             return True
         found = [each.watch for each in self.journal.watches() if each.watch.release.id == action.release]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -185,6 +185,27 @@ def test_a_daemon_that_took_the_kill_up_first_is_waited_for(shop: Shop, monkeypa
     [entry] = shop.kills()
     assert (entry.state, entry.attempts) == ("done", 1)
     assert shop.audited() == ["kill by hand", "kill intended", "kill done"]
+
+
+def test_a_kill_by_hand_does_not_wait_for_a_daemon_whose_slack_hangs(shop: Shop) -> None:
+    busy, answer = threading.Event(), threading.Event()
+
+    class Hanging(MemoryAlerter):
+        def deliver(self, alert: Alert, headline: Mapping[str, str] | None) -> dict[str, str]:
+            busy.set()
+            assert answer.wait(10)
+            return super().deliver(alert, headline)
+
+    slack = Hanging()
+    shop.journal.intend([Alert("a", "r", "headline", "watching", "Watching")], NOW)
+    teller = threading.Thread(target=Outbox(shop.journal, switch, {"slack": slack}).tell, args=(NOW,))
+    teller.start()
+    assert busy.wait(10)
+    assert shop.kill().was
+    assert (shop.file.read_text(), slack.delivered) == (OFF, [])
+    answer.set()
+    teller.join(10)
+    assert len(slack.delivered) == 1
 
 
 def test_a_daemon_that_does_not_finish_is_not_waited_for_longer_than_a_slow_switch_takes(
