@@ -193,8 +193,8 @@ class Daemon:
             self.installation.mode_of(each.release) is Mode.ARMED and self.installation.allows(each) for each in found
         ]
         # A kill that closed the latch is still to be done; what gives more users the release is not.
-        held = interlocks.paused(self.journal, now) or (isinstance(action, Promote) and interlocks.latched(self.journal))
-        return any(armed) and not held
+        latched = isinstance(action, Promote) and bool(interlocks.latched(self.journal))
+        return any(armed) and not latched and interlocks.paused(self.journal, now) is None
 
     def check(self, now: float) -> None:
         """Go through the checklist of every release that has just begun, and tell what is missing; once each."""
