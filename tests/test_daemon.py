@@ -361,6 +361,21 @@ def test_after_three_kills_within_an_hour_a_latch_stays_closed_until_a_person_op
     ]
 
 
+def test_once_the_latch_is_closed_a_promotion_decided_before_is_not_done_and_a_kill_is(world: World) -> None:
+    daemon = world.daemon()
+    release = world.expose()
+    world.run(daemon, 1)
+    switch = world.journal.watch(release).switch
+    assert switch is not None
+    world.journal.intend([Promote(f"{release}|promote|0.25", release, switch, "shop", 0.05, 0.25, "", world.now)], 0)
+    for nth in range(3):
+        world.journal.intend([Kill(f"{release}{nth}|kill", release, switch, f"other-{nth}", "", world.now)], world.now)
+    daemon.act(world.now)
+    assert world.switch.promotions == []
+    states = {(entry.kind, entry.state) for entry in world.journal.switched()}
+    assert states == {("promote", "intended"), ("kill", "done")}
+
+
 def test_kills_by_hand_and_those_of_a_time_before_there_was_a_latch_close_none(world: World) -> None:
     def decided(kind: str) -> None:
         for nth in range(3):

@@ -223,7 +223,9 @@ class Daemon:
         armed = [
             self.installation.mode_of(each.release) is Mode.ARMED and self.installation.allows(each) for each in found
         ]
-        return any(armed) and interlocks.paused(self.journal, now) is None
+        # A kill that closed the latch is still to be done; what gives more users the release is not.
+        latched = isinstance(action, Promote) and bool(interlocks.latched(self.journal))
+        return any(armed) and not latched and interlocks.paused(self.journal, now) is None
 
     def check(self, now: float) -> None:
         """Go through the checklist of every release that has just begun, and tell what is missing; once each."""
