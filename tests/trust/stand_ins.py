@@ -133,7 +133,16 @@ class TruePeople:
     lost: int = 0
     """Answers that were lost after people had been told."""
     refused: set[str] = field(default_factory=set)
-    """Keys of alerts that were refused for good."""
+    """Releases of which something was refused for good."""
+    messages: list[Alert] = field(default_factory=list)
+
+    def heard(self, alert: Alert) -> bool:
+        """Tell whether somebody was told: by itself, or with others in one message, word for word or as one of many."""
+        own = [each for each in self.messages if each.release == alert.release]
+        return any(
+            each.key == alert.key or any(alert.title in line or line.startswith("And ") for line in each.lines)
+            for each in own
+        )
 
     def deliver(self, alert: Alert, headline: Mapping[str, str] | None) -> dict[str, str]:
         self.fuse.burn("people")
@@ -142,9 +151,10 @@ class TruePeople:
         if self.fault == "limits":
             raise AlertError("too many messages", retry_after=90.0)
         if self.fault == "refuses":
-            self.refused.add(alert.key)
+            self.refused.add(alert.release)
             raise AlertError("it says no", permanent=True)
         self.told[alert.key] += 1
+        self.messages.append(alert)
         self.fuse.burn("people")
         if self.fault == "loses answers":
             self.lost += 1

@@ -301,7 +301,10 @@ class World:
         newest = {entry.action.release: entry.key for entry in entries if entry.kind == "headline" and entry.alerter}
         for entry in entries:
             assert entry.alerter is not None or entry.state in ("done", "superseded"), f"never addressed: {entry}"
-            if entry.alerter is None or self.people.told[entry.action.key] or entry.action.key in self.people.refused:
+            assert isinstance(entry.action, Alert)
+            if entry.alerter is None or self.people.heard(entry.action):
+                continue
+            if entry.state == "failed" and entry.action.release in self.people.refused:
                 continue
             assert entry.state == "superseded", f"never told: {entry}"
             assert entry.key != newest[entry.action.release], f"the newest was never told: {entry}"
