@@ -28,7 +28,7 @@ CLEARANCE = CONFIG | {"journal", "report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "delivery", "act"}
 STEPS = {"deployments", "intake", "interlocks", "noticing", "observer", "afterwards", "clearance", "nightly"}
 PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
-DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server"}
+DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server", "deeds"}
 DRILL = INTAKE | {"act", "switches", "report"}
 EVERYTHING = DAEMON | {"assembly", "rehearsal", "drill", "demo", "testing"}
 
@@ -63,6 +63,7 @@ SEES: dict[str, set[str]] = {
     "noticing": INTAKE | {"intake", "look", "observer", "releases", "sources"},
     "interlocks": POLICY | {"policy", "journal"},
     "afterwards": NOUNS | {"journal", "telling"},
+    "deeds": NOUNS | {"journal"},
     "clearance": CLEARANCE,
     "preflight": PREFLIGHT,
     "drill": DRILL,

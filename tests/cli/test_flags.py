@@ -23,7 +23,7 @@ def flags(watcher: Watcher, line: str) -> Answer:
 
 def trail(watcher: Watcher) -> list[str]:
     """Return what `watcher history --actions` says, without the times."""
-    return [line[21:] for line in watcher("history", "--actions", *CONFIG).out.splitlines()]
+    return [line[22:] for line in watcher("history", "--actions", *CONFIG).out.splitlines()]
 
 
 def start(watcher: Watcher, line: str) -> None:
@@ -98,11 +98,12 @@ def test_the_audit_says_who_turned_what_off_why_and_what_was_read_back(watcher: 
     flags(watcher, "kill new-checkout --confirm new-checkout --reason 'payments time out'")
     release = "shop/production/new-checkout@r1"
     told = watcher("history", release, "--actions", *CONFIG).out.splitlines()
-    what = [line[21:].removeprefix(f"{release} ").partition(" {")[0] for line in told]
-    assert what == ["release noticed", "kill by hand", "kill intended", "kill done"]
-    assert "'by': 'ana', 'reason': 'payments time out'" in told[1]
-    assert "'reason': 'by hand by ana: payments time out'" in told[2]
-    assert "'after': 'enabled: false, rollout_percentage: 5'" in told[3]
+    assert [line[22:].removeprefix(f"{release}  ") for line in told] == [
+        "release noticed: by release start by ana",
+        "kill by hand: by ana: payments time out",
+        "kill intended: new-checkout by yaml_flags: by hand by ana: payments time out",
+        "kill done: read back enabled: false, rollout_percentage: 5, before enabled: true, rollout_percentage: 5",
+    ]
 
 
 def test_one_broken_switch_hides_no_other(watcher: Watcher, installation: Path) -> None:
