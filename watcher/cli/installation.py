@@ -18,10 +18,12 @@ def run(config: str) -> None:
     """Run the daemon: notice releases, watch them, tell people, and act where armed."""
     import logging
 
-    from watcher import running
+    from watcher.assembly import daemon
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    running.run(config, time.time)
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    with daemon(config) as running:
+        running.run(time.time)
 
 
 @click.command()
