@@ -51,6 +51,19 @@ def test_nothing_is_killed_on_an_answer_that_may_be_incomplete():
     assert "metrics_unreadable" in {refusal.reason for refusal in seen[-1].refusals}
 
 
+def test_doubt_lasts_until_metrics_are_read_again_not_until_the_next_tick():
+    doubtful = MemorySource({"errors": replace(ratio(treated={5: 0.2}), partial=True)})
+    *_, last = looks(watch(), doubtful, range(1, 20))
+    calibrations = prepare(watch(), read_history(watch(), doubtful))
+    # Nothing is read at a tick within a block, nor while the clock is behind.
+    for second in (15.0, 30.0, -40.0):
+        last = look(watch(), doubtful, calibrations, last, EXPOSED + 19 * MINUTE + second)
+        assert [refusal.reason for refusal in last.refusals] == ["metrics_unreadable"]
+    whole = MemorySource({"errors": ratio(treated={5: 0.2})})
+    last = look(watch(), whole, calibrations, last, EXPOSED + 20 * MINUTE)
+    assert kills([last]) != []
+
+
 def test_health_is_proven_on_the_fourth_block_at_the_earliest_however_much_traffic_there_is():
     seen = list(looks(watch(), source(traffic=300_000), range(1, 8)))
     assert [each.verdict.outcome.value for each in seen[:4]] == ["inconclusive"] * 3 + ["healthy"]

@@ -118,7 +118,7 @@ def look(
         standing=standing,
         recovered=recovered,
         aftermath=said,
-        problem=problem or _doubt(seen),
+        problem=problem or _doubt(seen, previous),
         beside=said_beside,
         cause=cause,
         staged=_staged(watch, states),
@@ -170,8 +170,14 @@ def _staged(watch: Watch, states: Mapping[str, Any]) -> bool:
     return all(name in states and states[name].get("stage") == present for name in required)
 
 
-def _doubt(seen: Mapping[str, Observations]) -> str | None:
-    """Return why these data are not good enough to act on, if a source said so."""
+def _doubt(seen: Mapping[str, Observations], previous: Look | None) -> str | None:
+    """Return why these data are not good enough to act on, if a source said so; at this look, or when it was last read.
+
+    Ticks are more frequent than blocks: the next one, which reads nothing, knows no better.
+    """
+    if not seen:
+        refusals = () if previous is None else previous.refusals
+        return next((refusal.detail for refusal in refusals if refusal.reason == "metrics_unreadable"), None)
     doubtful = [name for name, each in seen.items() if each.partial]
     return f"the answer for {', '.join(doubtful)} may be incomplete" if doubtful else None
 
