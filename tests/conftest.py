@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.servers import postgres_server
+from tests.servers.conftest import require
 
 # The same examples in every run, and no verdict on how fast this machine is.
 settings.register_profile("watcher", derandomize=True, deadline=None)
@@ -45,3 +48,19 @@ def _refuse_the_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
         report.outcome = "failed"
         report.longrepr = f"WATCHER_REQUIRE_SERVERS=1, but {report.nodeid} was skipped: {reason}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """One real server for all tests; each test has databases of its own."""
+    require(postgres_server.missing())
+    with postgres_server.running() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a fresh journal lives: in a SQLite file, and in a real PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/watcher.db"
+    return postgres_server.fresh_database(request.getfixturevalue("postgres"))

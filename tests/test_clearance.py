@@ -28,6 +28,7 @@ NOW = 1_795_168_800.0
 YAML = """
 journal: sqlite:///watcher.db
 metrics: {prometheus: http://127.0.0.1:9090}
+may_turn_off: [{switch: yaml_flags, feature: new-checkout, environment: production}]
 services:
   shop:
     rules: [checkout]

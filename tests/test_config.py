@@ -54,6 +54,8 @@ services:
         kill: {haproxy: {socket: /run/haproxy.sock, map: live, to: "{previous}"}}
 """
 
+MAY = "may_turn_off: [{switch: yaml_flags, feature: new-checkout, environment: production}]\n"
+ARMED = WHOLE.replace("mode: observe", "mode: armed")
 SMALL = """\
 metrics: {prometheus: http://127.0.0.1:9090}
 services:
@@ -163,7 +165,7 @@ def test_an_installation_cannot_be_changed(load: Load) -> None:
 
 
 def test_armed_with_a_required_backtest_is_read(load: Load) -> None:
-    shop = load(WHOLE.replace("mode: observe", "mode: armed")).services["shop"]
+    shop = load(ARMED + MAY).services["shop"]
     assert (shop.mode, shop.require_backtest) == (Mode.ARMED, True)
 
 
@@ -425,6 +427,29 @@ def test_armed_needs_a_kill_switch(load: Load) -> None:
     with pytest.raises(ConfigError, match="needs a `kill`") as caught:
         load(SMALL.replace("    rules:", "    mode: armed\n    rules:"))
     assert (caught.value.line, caught.value.key) == (4, "services.shop.mode")
+
+
+def test_an_armed_service_needs_to_be_told_what_it_may_turn_off(load: Load) -> None:
+    assert Mode.ARMED is load(ARMED + MAY).services["shop"].mode
+    with pytest.raises(
+        ConfigError, match=r"`- \{switch: haproxy, feature: FEATURE, environment: production\}`"
+    ) as caught:
+        load(ARMED)
+    assert caught.value.key == "may_turn_off"
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("yaml_flags", "unleash"), ("production", "staging")])
+def test_a_target_that_no_service_has_is_an_error_with_those_there_are(load: Load, right: str, wrong: str) -> None:
+    with pytest.raises(ConfigError, match="haproxy in production, yaml_flags in production") as caught:
+        load(WHOLE + MAY.replace(right, wrong))
+    assert caught.value.key == "may_turn_off.0"
+
+
+@pytest.mark.parametrize("wild", ["'*'", "'new-*'", "'{feature}'"])
+def test_what_may_be_turned_off_is_named_and_never_a_pattern(load: Load, wild: str) -> None:
+    with pytest.raises(ConfigError, match="name each") as caught:
+        load(ARMED + MAY.replace("new-checkout", wild))
+    assert caught.value.key == "may_turn_off.0.feature"
 
 
 def test_the_share_of_a_switch_needs_a_switch(load: Load) -> None:

@@ -15,7 +15,7 @@ from watcher.act import DECISION_TTL, Outbox
 from watcher.comparison import SPLIT
 from watcher.config import load_installation
 from watcher.daemon import HOUR, Daemon
-from watcher.journal import Journal, Watched
+from watcher.journal import Journal, Pending, Watched
 from watcher.model import BY_HAND, Deployment, Exposure, Kill, Observations, Outcome, Promote, Request
 from watcher.testing import MemoryAlerter, MemorySource, MemorySwitch, counts
 
@@ -32,6 +32,9 @@ YAML = """
 journal: sqlite:///watcher.db
 metrics: {{prometheus: http://127.0.0.1:9090}}
 settle: 0s
+may_turn_off:
+  - {{switch: yaml_flags, feature: shop, environment: production}}
+  - {{switch: yaml_flags, feature: search, environment: production}}
 services:
   shop:
     rules: [rules.yaml]
@@ -122,6 +125,10 @@ class World:
 
     def active(self) -> list[Watched]:
         return self.journal.watches(active=True)
+
+    def killed(self) -> list[Pending]:
+        """Every kill that was decided."""
+        return [each for each in self.journal.switched() if isinstance(each.action, Kill)]
 
     def said(self, state: str) -> list[str]:
         """The details and headlines of a state, as people got them."""
@@ -277,8 +284,9 @@ def test_while_paused_nothing_is_killed_by_any_process_and_once_that_is_over_it_
 
 def test_a_pause_ordered_while_a_switch_is_slow_holds_back_the_kill_that_comes_after_it(world: World) -> None:
     daemon = world.daemon()
-    world.switch.on |= {"one": 1.0, "two": 1.0}
-    world.journal.intend([Kill(f"{each}|kill", each, "memory", each, "slow", world.now) for each in ("one", "two")], 0)
+    for feature in ("shop", "search"):
+        release = world.expose(feature=feature)
+        world.journal.intend([Kill(f"{release}|kill", release, "memory", feature, "slow", world.now)], world.now)
     turning = world.switch.kill
 
     def slow(feature: str, reason: str) -> None:
@@ -287,7 +295,44 @@ def test_a_pause_ordered_while_a_switch_is_slow_holds_back_the_kill_that_comes_a
 
     world.switch.kill = slow  # type: ignore[method-assign]
     daemon.act(world.now)
-    assert world.switch.kills == ["one"]
+    assert world.switch.kills == ["shop"]
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "why"),
+    [("mode: armed", "mode: recommend", "not_armed"), ("feature: shop", "feature: shop2", "not_allowed")],
+)
+def test_what_watcher_yaml_says_now_holds_for_releases_that_were_noticed_before(
+    world: World, written: str, instead: str, why: str
+) -> None:
+    world.source = Metrics({"errors": measured(bad_from=3)})
+    daemon = world.daemon()
+    release = world.expose()
+    world.run(daemon, 2)
+    file = world.folder / "watcher.yaml"
+    file.write_text(file.read_text().replace(written, instead))
+    daemon = replace(daemon, installation=load_installation(file))
+    world.run(daemon, 10)
+    assert world.journal.last_look(release).verdict.outcome is Outcome.REGRESSED  # type: ignore[union-attr]
+    assert (world.switch.kills, world.killed()) == ([], [])
+    refused = [line.detail["reason"] for line in world.journal.audit_trail(release) if line.what == "refused"]
+    assert why in refused
+
+
+def test_a_kill_that_was_decided_and_is_not_wanted_any_more_is_not_done_and_once_too_old_that_is_told(
+    world: World,
+) -> None:
+    daemon = world.daemon()
+    release = world.expose()
+    world.journal.intend([Kill(f"{release}|kill", release, "memory", "shop", "bad", world.now)], world.now)
+    world.mode = "observe"
+    daemon = world.daemon()
+    world.run(daemon, 3)
+    assert [each.state for each in world.killed()] == ["intended"]
+    world.run(daemon, int(DECISION_TTL / MINUTE))
+    assert [each.state for each in world.killed()] == ["failed"]
+    assert world.switch.kills == []
+    assert len(world.said("kill_failed")) == 2
 
 
 def test_after_three_kills_within_an_hour_a_latch_stays_closed_until_a_person_opens_it(world: World) -> None:
@@ -316,6 +361,21 @@ def test_after_three_kills_within_an_hour_a_latch_stays_closed_until_a_person_op
     ]
 
 
+def test_once_the_latch_is_closed_a_promotion_decided_before_is_not_done_and_a_kill_is(world: World) -> None:
+    daemon = world.daemon()
+    release = world.expose()
+    world.run(daemon, 1)
+    switch = world.journal.watch(release).switch
+    assert switch is not None
+    world.journal.intend([Promote(f"{release}|promote|0.25", release, switch, "shop", 0.05, 0.25, "", world.now)], 0)
+    for nth in range(3):
+        world.journal.intend([Kill(f"{release}{nth}|kill", release, switch, f"other-{nth}", "", world.now)], world.now)
+    daemon.act(world.now)
+    assert world.switch.promotions == []
+    states = {(entry.kind, entry.state) for entry in world.journal.switched()}
+    assert states == {("promote", "intended"), ("kill", "done")}
+
+
 def test_kills_by_hand_and_those_of_a_time_before_there_was_a_latch_close_none(world: World) -> None:
     def decided(kind: str) -> None:
         for nth in range(3):
@@ -329,7 +389,7 @@ def test_kills_by_hand_and_those_of_a_time_before_there_was_a_latch_close_none(w
     assert (interlocks.latched(world.journal), world.said("latched")) == ("", [])
     world.journal.intend([Kill("4|kill", "4", "memory", "other-4", "slow", world.now)], world.now)
     world.daemon().start(world.now)
-    assert len(interlocks.standing(world.journal, watch(), world.now).kills) == 1
+    assert len(interlocks.standing(world.journal, watch(), world.now, allowed=True).kills) == 1
 
 
 def test_a_flag_that_was_turned_off_by_hand_and_re_opened_is_not_killed_again_within_half_an_hour(world: World) -> None:

@@ -25,12 +25,12 @@ CONFIG = NOUNS | {"secrets", "config"}
 ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | LOOK | {"journal", "deployments"}
 CLEARANCE = CONFIG | {"journal", "report"}
-OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "act"}
+OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "delivery", "act"}
 STEPS = {"deployments", "intake", "interlocks", "noticing", "observer", "afterwards", "clearance", "nightly"}
 PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
 DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server"}
 DRILL = INTAKE | {"act", "switches", "report"}
-EVERYTHING = DAEMON | {"assembly", "rehearsal", "drill", "demo", "testing"}
+EVERYTHING = DAEMON | {"assembly", "rehearsal", "running", "drill", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
     "model": set(),
@@ -52,7 +52,9 @@ SEES: dict[str, set[str]] = {
     "secrets": {"errors"},
     "clock": set(),
     "switches": NOUNS | {"secrets", "clock"},
-    "act": NOUNS | {"journal"},
+    "backlog": {"model", "reasons"},
+    "delivery": NOUNS | {"journal", "backlog"},
+    "act": NOUNS | {"journal", "delivery"},
     "report": NOUNS | {"evidence", "reasons", "attribution"},
     "deployments": CONFIG | {"journal"},
     "intake": INTAKE,
@@ -68,6 +70,7 @@ SEES: dict[str, set[str]] = {
     "server": DAEMON,
     "assembly": DAEMON,
     "rehearsal": DAEMON | {"assembly"},
+    "running": DAEMON | {"assembly"},
     "demo": EVERYTHING,
     "testing": EVERYTHING,
     "options": CONFIG,

@@ -19,8 +19,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.servers import postgres_server
-from tests.servers.conftest import require
 from watcher.errors import JournalError
 from watcher.journal import LEASE, SCHEMA, Journal, LookLine
 from watcher.model import (
@@ -124,26 +122,6 @@ def same(found: Observations, given: Observations) -> None:
 
 
 # Where the journal lives
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    require(postgres_server.missing())
-    with postgres_server.running() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/watcher.db"
-    server = request.getfixturevalue("postgres")
-    import psycopg
-
-    name = f"w{time.monotonic_ns()}"
-    with psycopg.connect(server + "postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
-    return str(server + name)
 
 
 @pytest.fixture
@@ -459,7 +437,7 @@ def test_what_is_done_stays_done(journal: Journal) -> None:
 def test_the_headlines_receipt_is_the_latest_one_of_that_alerter(journal: Journal) -> None:
     journal.intend([an_alert("a/1"), an_alert("a/2"), an_alert("a/3"), an_alert("d/1", "detail")], 1.0)
     for key in ("a/1", "a/2", "a/3", "d/1"):
-        journal.address(key, ("slack", "console"), 1.0)
+        journal.address([key], ("slack", "console"), 1.0)
     assert journal.receipt_of_headline(RELEASE, "slack") is None
     journal.done("a/1#slack", {"ts": "1"}, 3.0)
     assert journal.receipt_of_headline(RELEASE, "slack") == {"ts": "1"}
@@ -472,7 +450,7 @@ def test_the_headlines_receipt_is_the_latest_one_of_that_alerter(journal: Journa
 def test_a_clock_that_stepped_back_does_not_make_an_older_headline_the_latest(journal: Journal) -> None:
     journal.intend([an_alert("a/1"), an_alert("a/2")], 1.0)
     for key in ("a/1", "a/2"):
-        journal.address(key, ("slack",), 1.0)
+        journal.address([key], ("slack",), 1.0)
     journal.done("a/1#slack", {"state": "watching"}, 3600.0)
     journal.done("a/2#slack", {"state": "regressed"}, 2.0)
     assert journal.receipt_of_headline(RELEASE, "slack") == {"state": "regressed"}
@@ -548,28 +526,6 @@ def test_a_journal_in_memory_may_be_shared_by_threads() -> None:
         added = pool.map(lambda n: journal.add_release(a_watch(str(n)), 0.0, "cli"), range(40))
         assert sum(added) == 40
         assert len(journal.watches()) == 40
-
-
-def test_a_journal_from_before_buckets_opens_and_goes_on_with_them(url: str) -> None:
-    with Journal.open(url) as journal:
-        journal.add_release(a_watch(), 0.0, "cli")
-        journal.record_look(a_look(700.0, observations={"errors": counts([600.0]), "load": counts([600.0])}))
-        with journal._writing() as connection:
-            for statement in (
-                "DROP TABLE layouts",
-                "ALTER TABLE blocks DROP COLUMN layout",
-                "ALTER TABLE observations DROP COLUMN buckets",
-                "UPDATE meta SET value = '1' WHERE key = 'schema'",
-            ):
-                connection.exec_driver_sql(statement)
-    with Journal.open(url) as journal:
-        same(journal.observations(RELEASE)["errors"], counts([600.0]))
-        journal.add_release(a_watch("1.3"), 0.0, "cli")
-        later = a_watch("1.3").release.id
-        journal.record_look(a_look(760.0, release=later, observations={"errors": latencies([660.0])}))
-    with Journal.open(url) as journal:
-        same(journal.observations(RELEASE)["errors"], counts([600.0]))
-        same(journal.observations(later)["errors"], latencies([660.0]))
 
 
 def test_a_journal_of_a_newer_watcher_is_refused(url: str) -> None:

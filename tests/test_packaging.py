@@ -20,7 +20,7 @@ import watcher
 ROOT = Path(__file__).resolve().parents[1]
 
 RUNTIME = {
-    "numpy", "scipy", "pandas", "prometheus-api-client", "apscheduler", "slack-sdk", "pydantic", "ruamel-yaml",
+    "numpy", "scipy", "pandas", "prometheus-api-client", "slack-sdk", "pydantic", "ruamel-yaml",
     "click", "rich", "sqlalchemy", "starlette", "uvicorn", "prometheus-client", "matplotlib", "jinja2",
 }  # fmt: skip
 EXTRAS = {"parquet": {"pyarrow"}, "postgres": {"psycopg"}}

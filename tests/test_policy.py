@@ -65,6 +65,7 @@ def test_an_armed_watch_kills_once_and_says_so():
 STOPPED = {
     "not_armed": ({"mode": Mode.OBSERVE}, {}, {}),
     "no_switch": ({"switch": None}, {}, {}),
+    "not_allowed": ({}, {}, {"standing": Standing(allowed=False)}),
     "not_reversible": ({"release": release(reversible=False)}, {}, {}),
     "paused": ({}, {}, {"standing": Standing(paused="maintenance until 12:00")}),
     "latched": ({}, {}, {"standing": Standing(kills=(NOW - 90_000, NOW - 89_000, NOW - 88_000, NOW - 60))}),
@@ -211,6 +212,7 @@ def test_a_healthy_release_gets_the_next_share_and_only_where_steps_are_configur
 HELD_BACK = {
     "not_armed": ({"mode": Mode.RECOMMEND}, {}),
     "no_switch": ({"switch": None}, {}),
+    "not_allowed": ({}, {"standing": Standing(allowed=False)}),
     "paused": ({}, {"standing": Standing(paused="maintenance until 12:00")}),
     "latched": ({}, {"standing": Standing(kills=(NOW - 100, NOW - 90, NOW - 80))}),
     "metrics_unreadable": ({}, {"problem": "connection refused"}),

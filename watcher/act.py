@@ -6,24 +6,28 @@ takes up again: a switch that is off already is not turned a second time, an ale
 
 from __future__ import annotations
 
+import logging
 import random
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol, runtime_checkable
 
+from watcher.delivery import ALERT_TTL, Alerter, Clock, Deliveries
 from watcher.errors import AlertError, ConfigError, SwitchError
 from watcher.journal import Journal, Pending
 from watcher.model import SAME_SHARE, Alert, Kill, Promote, SwitchState
 
+log = logging.getLogger("watcher")
+
+__all__ = ["DECISION_TTL", "Alerter", "Dial", "Outbox", "Switch"]
+
 DECISION_TTL: Final = 600.0
 """Seconds after which a decision to kill is too old to be carried out."""
-ALERT_TTL: Final = 3 * 86_400.0
-"""Seconds after which an alert that could not be delivered is given up: longer than a weekend."""
+SAID_FOR: Final = 3600.0
+"""Seconds for which `Outbox.say` has said enough."""
 
 _KILL_BACKOFF: Final = (2.0, 30.0)
-_ALERT_BACKOFF: Final = (5.0, 300.0)
-
-Clock = Callable[[], float]
 
 
 class Switch(Protocol):
@@ -47,22 +51,10 @@ class Dial(Protocol):
         ...
 
 
-class Alerter(Protocol):
-    """Somewhere people are told."""
-
-    def deliver(self, alert: Alert, headline: Mapping[str, str] | None) -> dict[str, str]:
-        """Deliver an alert and return a receipt. Raises AlertError.
-
-        Args:
-            alert: what to tell.
-            headline: the receipt of the latest headline of the release delivered here; None when there is none. A
-                receipt thus says what the next headline and details need: what to edit, or what was told last.
-        """
-        ...
-
-
 class Outbox:
     """Performs what the journal intends: kills first, then promotions, then messages.
+
+    Safe to use from several threads: one that tells, however long that takes, holds up none that turns off.
 
     Args:
         journal: where intents are, and where receipts go.
@@ -86,8 +78,9 @@ class Outbox:
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal, self._switches, self.alerters = journal, switches, alerters
-        self._decision_ttl, self._alert_ttl = decision_ttl, alert_ttl
-        self._jitter, self._stopwatch = jitter, stopwatch
+        self._decision_ttl, self._jitter, self._stopwatch = decision_ttl, jitter, stopwatch
+        self._deliveries, self._telling = Deliveries(journal, alerters, alert_ttl, self._backoff), threading.Lock()
+        self._said_at: float | None = None
 
     def turn_off(self, now: float, which: Callable[[Kill | Promote], bool] = lambda _: True) -> list[tuple[str, str]]:
         """Do the kills and promotions that are due.
@@ -106,8 +99,33 @@ class Outbox:
         return list(self._turn_offs(self._clock(now), which))
 
     def tell(self, now: float) -> list[tuple[str, str]]:
-        """Do the alerts that are due; returns and raises as `turn_off`."""
-        return list(self._tellings(self._clock(now)))
+        """Do the alerts that are due; returns and raises as `turn_off`.
+
+        One thread at a time: while one tells, others that ask return at once, and what is new waits for the next call.
+        """
+        if not self._telling.acquire(blocking=False):
+            return []
+        try:
+            return list(self._deliveries.tell(self._clock(now)))
+        finally:
+            self._telling.release()
+
+    def say(self, alert: Alert, now: float) -> bool:
+        """Tell every alerter at once, past the journal; False where nobody could be told, or was within the hour.
+
+        The single exception to the rule that whatever is told was recorded first: it says that nothing can be. Where
+        it is not heard, or watcher dies on the way, it is told again at the next trouble, for nobody keeps it.
+        """
+        if self._said_at is not None and 0.0 <= now - self._said_at < SAID_FOR:
+            return False
+        for name, alerter in self.alerters.items():
+            try:
+                alerter.deliver(alert, None)
+            except AlertError as error:
+                log.error("%s could not be told: %s (%s)", name, alert.title, error)
+            else:
+                self._said_at = now
+        return self._said_at == now
 
     def _clock(self, now: float) -> Clock:
         started = self._stopwatch()
@@ -117,17 +135,16 @@ class Outbox:
         first, most = bounds
         return min(most, first * 2.0 ** min(attempts, 30)) * (0.5 + 0.5 * self._jitter())
 
-    # Kills and promotions
-
     def _turn_offs(self, clock: Clock, which: Callable[[Kill | Promote], bool]) -> Iterator[tuple[str, str]]:
-        for entry in self._journal.pending(clock()):
-            if isinstance(entry.action, Alert) or not which(entry.action):
+        for entry in self._journal.pending(clock(), alerts=False):
+            # What has grown too old is taken up whatever `which` says: to be given up, and told.
+            if isinstance(entry.action, Alert) or not (self._too_old(entry, clock()) or which(entry.action)):
                 continue
             if self._journal.claim(entry.key, clock()):
                 yield entry.key, self._switch(entry, entry.action, clock)
 
     def _switch(self, entry: Pending, action: Kill | Promote, clock: Clock) -> str:
-        too_old = clock() - (action.decided_at or entry.created_at) > self._decision_ttl
+        too_old = self._too_old(entry, clock())
         try:
             switch = self._switches(action.switch)
             receipt = self._off(switch, action, too_old) if isinstance(action, Kill) else _up(switch, action, too_old)
@@ -138,6 +155,10 @@ class Outbox:
             return self._fail(entry, str(error), None if permanent else clock() + pause, clock)
         self._journal.done(entry.key, receipt, clock())
         return "done"
+
+    def _too_old(self, entry: Pending, now: float) -> bool:
+        decided_at = getattr(entry.action, "decided_at", 0.0)
+        return now - (decided_at or entry.created_at) > self._decision_ttl
 
     def _off(self, switch: Switch, kill: Kill, too_old: bool) -> dict[str, str]:
         before = switch.read(kill.feature)
@@ -158,75 +179,6 @@ class Outbox:
     def _fail(self, entry: Pending, problem: str, retry: float | None, clock: Clock) -> str:
         self._journal.failed(entry.key, problem, retry, clock())
         return "failed" if retry is None else "intended"
-
-    # Alerts
-
-    def _tellings(self, clock: Clock) -> Iterator[tuple[str, str]]:
-        alerts = [entry for entry in self._journal.unfinished() if isinstance(entry.action, Alert)]
-        for entry in alerts:
-            if entry.alerter is None:
-                self._journal.address(entry.key, tuple(self.alerters), clock())
-        queues: dict[str, list[Pending]] = {}
-        for entry in self._journal.unfinished():
-            if entry.alerter is not None:
-                queues.setdefault(entry.alerter, []).append(entry)
-        for alerter, queue in queues.items():
-            yield from self._drain(alerter, queue, clock)
-
-    def _drain(self, alerter: str, queue: Sequence[Pending], clock: Clock) -> Iterator[tuple[str, str]]:
-        """Deliver one alerter's queue until it is empty or the alerter fails."""
-        if self._held(alerter, clock()):
-            return
-        for line in self._lines(queue, clock):
-            told = line[0].kind != "headline" or self._journal.receipt_of_headline(line[0].release, alerter) is not None
-            for entry in line:
-                state = self._deliver(alerter, entry, clock) if entry.due(clock()) else "waiting"
-                if state in ("done", "failed", "intended"):
-                    yield entry.key, state
-                if state == "intended":
-                    return
-                # Below a headline that people can see already, details need not wait for its next edit.
-                if state not in ("done", "failed") and not (entry.kind == "headline" and told):
-                    break
-
-    def _lines(self, queue: Sequence[Pending], clock: Clock) -> list[list[Pending]]:
-        """Return what to tell of each release: the newest headline, then details in order; urgent releases first."""
-        lines: dict[str, list[Pending]] = {}
-        for entry in queue:
-            lines.setdefault(entry.release, []).append(entry)
-        for release, entries in lines.items():
-            headlines = [entry for entry in entries if entry.kind == "headline"]
-            self._journal.supersede([entry.key for entry in headlines[:-1]], clock())
-            lines[release] = headlines[-1:] + [entry for entry in entries if entry.kind != "headline"]
-        return sorted(lines.values(), key=lambda line: not any(_urgent(entry) for entry in line))
-
-    def _deliver(self, alerter: str, entry: Pending, clock: Clock) -> str:
-        if not isinstance(entry.action, Alert) or not self._journal.claim(entry.key, clock()):
-            return "taken"
-        if alerter not in self.alerters:
-            return self._fail(entry, f"alerter {alerter} is not configured any more", None, clock)
-        headline = self._journal.receipt_of_headline(entry.release, alerter)
-        try:
-            receipt = self.alerters[alerter].deliver(entry.action, headline)
-        except AlertError as error:
-            return self._fail(entry, str(error), self._retry(alerter, entry, error, clock()), clock)
-        self._journal.done(entry.key, receipt, clock())
-        return "done"
-
-    def _retry(self, alerter: str, entry: Pending, error: AlertError, now: float) -> float | None:
-        """Return when to try again, or None when that is pointless."""
-        if error.permanent or now - entry.created_at > self._alert_ttl:
-            return None
-        if error.retry_after is None:
-            return now + self._backoff(entry.attempts, _ALERT_BACKOFF)
-        until = now + max(error.retry_after, 1.0)
-        # The limit is the receiver's, not this message's: everything else for it waits as well, restarts included.
-        self._journal.remember(_hold(alerter), [now, until])
-        return until
-
-    def _held(self, alerter: str, now: float) -> bool:
-        since, until = self._journal.recall(_hold(alerter)) or (0.0, 0.0)
-        return bool(since - 60.0 <= now < until)
 
 
 def _up(switch: Switch, action: Promote, too_old: bool) -> dict[str, str]:
@@ -249,11 +201,3 @@ def _up(switch: Switch, action: Promote, too_old: bool) -> dict[str, str]:
 def _same(share: float | None, other: float) -> bool:
     """Tell whether two shares are the same, as far as weights can express them."""
     return share is not None and abs(share - other) < SAME_SHARE
-
-
-def _hold(alerter: str) -> str:
-    return f"alerter/{alerter}/held"
-
-
-def _urgent(entry: Pending) -> bool:
-    return isinstance(entry.action, Alert) and entry.action.urgent

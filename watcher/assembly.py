@@ -31,29 +31,37 @@ from watcher.sources.prometheus_http import PrometheusHTTP
 from watcher.switches import switch
 
 
+def installed(config: str) -> Installation:
+    """Read watcher.yaml, for a daemon.
+
+    Raises:
+        ConfigError: it is wrong, or names a switch there is not.
+    """
+    installation = load_installation(config)
+    for service in installation.services.values():
+        for key in filter(None, map(switch_key, service.releases)):
+            switch(key)
+    return installation
+
+
 @contextmanager
-def daemon(config: str) -> Iterator[Daemon]:
+def daemon(installation: Installation) -> Iterator[Daemon]:
     """Open everything watcher.yaml names; close it at the end.
 
     Raises:
-        ConfigError: the configuration is wrong, names a switch there is not, or an address that is taken.
-        Refused: armed where that is not allowed.
+        ConfigError: an address is taken, or a secret cannot be read.
+        JournalError: the journal cannot be opened.
+        Refused: another daemon runs on this journal, or armed where that is not allowed.
     """
     from watcher.server import Metrics, serving
 
-    installation = load_installation(config)
-    for service in installation.services.values():
-        for entry in service.releases:
-            key = switch_key(entry)
-            if key is not None:
-                switch(key)
-    # Listening comes first: a second daemon by mistake ends before it touches what the first one does.
-    with Journal.open(installation.journal) as journal:
+    # Holding comes first: a second daemon by mistake ends before it touches what the first one does.
+    with Journal.open(installation.journal) as journal, journal.hold() as hold:
         metrics = Metrics(installation, journal)
         with serving(installation, journal, metrics=metrics):
             source = prometheus(installation.metrics)
             outbox = Outbox(journal, switch, _alerters(installation))
-            yield Daemon(installation, journal, source, outbox, observer=metrics)
+            yield Daemon(installation, journal, source, outbox, observer=metrics, hold=hold)
 
 
 def prometheus(metrics: Metrics) -> PrometheusSource:

@@ -1,23 +1,25 @@
-"""The daemon: notices releases, looks at each, records, then acts. One step is one tick."""
+"""The daemon: notices releases, looks at each, records, then acts, and tells.
+
+What it does falls in three, which `running` does beside each other, so that no kill waits for a message that hangs, nor
+for weeks of history to be read: `advance`, `tell` and `errands`. They meet in the journal alone.
+"""
 
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 
-from watcher import afterwards, clearance, intake, interlocks, nightly, preflight
+from watcher import afterwards, clearance, intake, interlocks, nightly, preflight, telling
 from watcher.act import Outbox
 from watcher.attribution import Suspect, suspect
 from watcher.config import Installation, Service
-from watcher.errors import Refused, SourceError, SourceRefused, WatcherError
-from watcher.journal import Journal, Watched
+from watcher.errors import JournalError, Refused, SourceError, SourceRefused, WatcherError
+from watcher.journal import Hold, Journal, Sole, Watched
 from watcher.look import Source, look, prepare, read_history
 from watcher.model import Calibration, Design, Kill, Kind, Look, Mode, Observations, Promote, Request, Watch
 from watcher.noticing import Noticing
@@ -43,7 +45,7 @@ LONGEST_TICK = 15.0
 
 @dataclass(frozen=True)
 class Daemon:
-    """Everything one installation needs to be watched; `step` does the work, `run` calls it on time."""
+    """Everything one installation needs to be watched."""
 
     installation: Installation
     journal: Journal
@@ -54,6 +56,7 @@ class Daemon:
     frozen: dict[str, Mapping[str, Calibration]] = field(default_factory=dict)
     """What was learnt for the releases being watched, as the journal has it: read once."""
     observer: Observer = SILENCE
+    hold: Hold = field(default_factory=Sole)
 
     @cached_property
     def noticing(self) -> Noticing:
@@ -83,7 +86,6 @@ class Daemon:
             self._refuse_undecidable(service, now)
         interlocks.fit_latch(self.journal, now)
         afterwards.catch_up(self.journal, now)
-        self.outbox.tell(now)
 
     def _refuse_undecidable(self, service: Service, now: float) -> None:
         """Read the service's latencies once: better told now than in the middle of the first release."""
@@ -101,25 +103,53 @@ class Daemon:
             log.warning("cannot check the rules of %s: %s", service.name, error)
 
     def step(self, now: float) -> None:
-        """Notice, look, record, act. A failure in one watch does not stop the others."""
+        """Do all there is to do, one after another: for who has a clock of their own; raises as `advance`."""
+        self.advance(now)
+        self.errands(now)
+        self.tell(now)
+
+    def advance(self, now: float) -> None:
+        """Notice, look, record, act. A failure in one watch does not stop the others.
+
+        Raises:
+            WatcherError: a part of it came to nothing. What could not be recorded is not done: people are told that
+                much directly, and the next step makes up for it.
+        """
+        try:
+            self._advance(now)
+        except JournalError as error:
+            self.outbox.say(telling.not_recording(str(error), now), now)
+            raise
+
+    def _advance(self, now: float) -> None:
         self.notice(now)
         afterwards.turned_on_again(self.journal, self.noticing.read, now)
-        watches, failed = self.journal.watches(active=True), 0
+        watches, failed, unrecorded = self.journal.watches(active=True), 0, None
         self.observer.watching([watched.watch for watched in watches])
         for watched in watches:
             try:
                 self.look(watched, now)
-            except Exception:
+            except Exception as error:
                 # One of the two places for it: a watch that cannot be looked at must not silence the rest.
                 log.exception("look failed: %s", watched.watch.release.id)
                 self.observer.look_failed(watched.watch)
                 failed += 1
+                unrecorded = error if isinstance(error, JournalError) else unrecorded
         interlocks.tell_of_latch(self.journal, now)
         self.act(now)
+        if unrecorded is not None:
+            raise unrecorded
+        self.observer.stepped(whole=not failed)
+
+    def tell(self, now: float) -> None:
+        """Deliver what there is to tell."""
+        self.outbox.tell(now)
+
+    def errands(self, now: float) -> None:
+        """Do what has time: it may ask servers that are slow, and no look waits for it."""
         self.check(now)
         self.retain(now)
         self.learn(now)
-        self.observer.stepped(whole=not failed)
 
     def notice(self, now: float) -> None:
         """Start watches, add stages and end watches for what changed since the last tick."""
@@ -128,7 +158,9 @@ class Daemon:
 
     def look(self, watched: Watched, now: float) -> Look:
         """Look once at one release and record it, intents included, in one transaction."""
-        watch, began = watched.watch, time.monotonic()
+        # How far watcher may go is what watcher.yaml says now, not what it said when the release was noticed.
+        watch = replace(watched.watch, mode=self.installation.mode_of(watched.watch.release))
+        began = time.monotonic()
         previous = self.journal.last_look(watch.release.id)
         calibrations = self.frozen.get(watch.release.id) or self.journal.calibrations(watch.release.id)
         source = self.source
@@ -141,7 +173,7 @@ class Daemon:
                 source = Unreadable(error)
         if calibrations:
             self.frozen[watch.release.id] = calibrations
-        standing = interlocks.standing(self.journal, watch, now)
+        standing = interlocks.standing(self.journal, watch, now, allowed=self.installation.allows(watch))
         seen = look(watch, source, calibrations, previous, now, partial(self.beside, watch), standing)
         self.journal.record_look(seen)
         if seen.phase in FINAL:
@@ -167,11 +199,8 @@ class Daemon:
         return found
 
     def act(self, now: float) -> None:
-        """Carry out what is due, while paused only what people decided; say so when something had to be given up."""
-        # Asked before each, not once: a pause holds from the moment it was ordered, however slow a switch is.
-        done = self.outbox.turn_off(
-            now, lambda action: _by_hand(action) or interlocks.paused(self.journal, now) is None
-        )
+        """Carry out what is due and still wanted; say so when something had to be given up."""
+        done = self.outbox.turn_off(now, partial(self._wanted, now))
         tried = {key for key, _ in done}
         if tried:
             entries = [each for each in self.journal.switched() if each.key in tried]
@@ -180,7 +209,23 @@ class Daemon:
             raised = [each.finished_at or now for each in entries if (each.kind, each.state) == ("promote", "done")]
             if raised:
                 self.notice(max(raised) + 1.0)
-        self.outbox.tell(now)
+
+    def _wanted(self, now: float, action: Kill | Promote) -> bool:
+        """Tell whether nobody has ordered otherwise since something was decided.
+
+        Asked before each, not once: a pause holds from the moment it was ordered, however slow a switch is.
+        """
+        if not self.hold.held():
+            return False
+        if isinstance(action, Kill) and action.by_hand:
+            return True
+        found = [each.watch for each in self.journal.watches() if each.watch.release.id == action.release]
+        armed = [
+            self.installation.mode_of(each.release) is Mode.ARMED and self.installation.allows(each) for each in found
+        ]
+        # A kill that closed the latch is still to be done; what gives more users the release is not.
+        latched = isinstance(action, Promote) and bool(interlocks.latched(self.journal))
+        return any(armed) and not latched and interlocks.paused(self.journal, now) is None
 
     def check(self, now: float) -> None:
         """Go through the checklist of every release that has just begun, and tell what is missing; once each."""
@@ -213,7 +258,6 @@ class Daemon:
         told = preflight.alert(watch, found, now)
         if told is not None:
             self.journal.intend([told], now)
-            self.outbox.tell(now)
 
     def retain(self, now: float) -> None:
         """Once a day, let go of looks and observations past their retention; actions and audit stay."""
@@ -234,41 +278,10 @@ class Daemon:
             if learnt is not None:
                 log.info("learnt what is usual of %s", learnt)
 
-    def run(self, clock: Callable[[], float]) -> None:
-        """Tick until SIGTERM or SIGINT, the first time at once."""
-        from apscheduler.schedulers.blocking import BlockingScheduler
-
-        scheduler: Any = BlockingScheduler(timezone="UTC")
-
-        def tick() -> None:
-            try:
-                self.step(clock())
-            except WatcherError as error:
-                log.error("step failed: %s", error)
-
-        def stop(*_: object) -> None:
-            if not scheduler.running:
-                raise SystemExit(0)  # in the first tick: what is not recorded yet has not happened
-            scheduler.shutdown(wait=False)
-
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, stop)
-        every = tick_of(self.installation)
-        self.start(clock())
-        tick()
-        # A late tick does the work of those it missed: blocks wait in the source.
-        scheduler.add_job(tick, "interval", seconds=every, max_instances=1, coalesce=True, misfire_grace_time=None)
-        log.info("watching %s, every %g s", ", ".join(self.installation.services), every)
-        scheduler.start()
-
 
 def tick_of(installation: Installation) -> float:
     """Return the seconds between two steps."""
     return min(installation.block, LONGEST_TICK)
-
-
-def _by_hand(action: Kill | Promote) -> bool:
-    return isinstance(action, Kill) and action.by_hand
 
 
 @dataclass(frozen=True)

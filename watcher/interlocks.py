@@ -87,11 +87,16 @@ def resume(journal: Journal, by: str, now: float) -> Pause | None:
     return found
 
 
-def standing(journal: Journal, watch: Watch, now: float) -> policy.Standing:
-    """Return what is on record of kills, and what a person ordered, as policy needs it for one release."""
+def standing(journal: Journal, watch: Watch, now: float, *, allowed: bool) -> policy.Standing:
+    """Return what is on record of kills, and what people ordered, as policy needs it for one release.
+
+    Args:
+        allowed: whether watcher.yaml names its flag among those that may be turned off.
+    """
     found, pause = _all(journal), paused(journal, now)
     own = [each for each in found if each.release == watch.release.id and not _by_hand(each)]
     return policy.Standing(
+        allowed=allowed,
         paused=None if pause is None else str(pause),
         turned_off=not own or any(each.state == "done" for each in own),
         kills=_since_opened(journal, found),

@@ -1,11 +1,11 @@
 """Verdict and history to Actions: the modes and the interlocks. Decides, never does.
 
-A kill needs all of: a watch in mode armed with a switch; a reversible release; a verdict of regressed by a critical
-rule or by two rules, held over two consecutive blocks, on a learnt dispersion, on more than one sick unit, on enough
-events, in a comparison that is not broken; evidence that points to no other release; no pause; no latch; no earlier
-kill of the release, and none of its flag a moment ago. A promotion needs steps that were configured, health proven at
-the present share, metrics that were read, no pause and no latch. Each lack is a Refusal with a name, which is shown and
-recorded. Nothing here ever turns a release on.
+A kill needs all of: a watch in mode armed with a switch; a flag that people named; a reversible release; a verdict of
+regressed by a critical rule or by two rules, held over two consecutive blocks, on a learnt dispersion, on more than one
+sick unit, on enough events, in a comparison that is not broken; evidence that points to no other release; no pause; no
+latch; no earlier kill of the release, and none of its flag a moment ago. A promotion needs steps that were configured,
+a flag that people named, health proven at the present share, metrics that were read, no pause and no latch. Each lack
+is a Refusal with a name, which is shown and recorded. Nothing here ever turns a release on.
 """
 
 from __future__ import annotations
@@ -63,14 +63,16 @@ that switch it to and fro harm users more than either. Longer than recovery is l
 
 @dataclass(frozen=True)
 class Standing:
-    """What is on record of kills, and what a person ordered: all that policy is told and no look can see.
+    """What is on record of kills, and what people ordered: all that policy is told and no look can see.
 
-    `paused` is why kills are paused. `turned_off` tells whether the kill of this release took effect (True where none
-    was decided). `kills` are the times of watcher's own kills, of any release, since a person last opened the latch, in
-    the order in which they were decided. `flag_killed_at` is when the flag of this release was turned off last, by
-    watcher or by a person, whichever release had it then.
+    `allowed` tells whether people named the flag of this release among those that watcher may turn. `paused` is why
+    kills are paused. `turned_off` tells whether the kill of this release took effect (True where none was decided).
+    `kills` are the times of watcher's own kills, of any release, since a person last opened the latch, in the order in
+    which they were decided. `flag_killed_at` is when the flag of this release was turned off last, by watcher or by a
+    person, whichever release had it then.
     """
 
+    allowed: bool = True
     paused: str | None = None
     turned_off: bool = True
     kills: tuple[float, ...] = ()
@@ -182,6 +184,7 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
     tests: tuple[tuple[str, bool, str], ...] = (
         ("not_armed", watch.mode is not Mode.ARMED, f"mode is {watch.mode.value}"),
         ("no_switch", watch.switch is None, "no kill switch is configured"),
+        ("not_allowed", watch.target is not None and not situation.standing.allowed, _not_allowed(watch)),
         ("not_reversible", not watch.release.reversible, "the release is marked as not reversible"),
         ("paused", situation.standing.paused is not None, situation.standing.paused or ""),
         ("latched", bool(closed := latch(situation.standing.kills)), latched(closed)),
@@ -206,6 +209,10 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
         ("cause_unclear", situation.cause is None, "the evidence does not say which of several releases it is"),
     )
     return tuple(Refusal("kill", name, detail) for name, stands, detail in tests if stands)
+
+
+def _not_allowed(watch: Watch) -> str:
+    return f"may_turn_off in watcher.yaml does not name {watch.target}"
 
 
 def _cooling(situation: Situation) -> bool:
@@ -271,6 +278,7 @@ def _against_promotion(watch: Watch, situation: Situation) -> tuple[Refusal, ...
     tests: tuple[tuple[str, bool, str], ...] = (
         ("not_armed", watch.mode is not Mode.ARMED, f"mode is {watch.mode.value}"),
         ("no_switch", watch.switch is None, "no switch is configured"),
+        ("not_allowed", watch.target is not None and not situation.standing.allowed, _not_allowed(watch)),
         ("paused", situation.standing.paused is not None, situation.standing.paused or ""),
         ("latched", bool(closed := latch(situation.standing.kills)), latched(closed)),
         ("metrics_unreadable", situation.problem is not None, situation.problem or ""),

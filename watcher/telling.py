@@ -34,6 +34,7 @@ TITLES = {
     "stopped": "Stopped watching",
     "everyone": "Everyone has it",
     "latched": "Latched: watcher turns nothing off any more",
+    "not_recording": "Not recording, and therefore NOT acting: watcher cannot write its journal",
 }
 """The first words people read, by state."""
 
@@ -278,3 +279,15 @@ def latched(nth: int, why: str, now: float) -> Alert:
     key = f"latch|{nth}"
     lines = (f"{why[:1].upper()}{why[1:]}.", "Until then releases that regress are told, and people turn them off.")
     return Alert(f"{key}|latched|headline", key, "headline", "latched", TITLES["latched"], lines, now, True)
+
+
+def not_recording(problem: str, now: float) -> Alert:
+    """Return what to say when nothing can be recorded: the one message that no journal keeps.
+
+    Args:
+        problem: what the journal says.
+        now: epoch seconds.
+    """
+    state = "not_recording"
+    lines = (f"{problem}.", "Until that is mended nothing is turned off, raised or told; releases go on unprotected.")
+    return Alert(f"{state}|{now:.0f}", "watcher", "headline", state, TITLES[state], lines, now, True)

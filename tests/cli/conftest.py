@@ -84,6 +84,9 @@ def long_table(folder: Path) -> Path:
 
 INSTALLATION = """\
 metrics: {prometheus: http://127.0.0.1:9090}
+may_turn_off:
+  - {switch: yaml_flags, feature: new-checkout, environment: production}
+  - {switch: yaml_flags, feature: dark-mode, environment: production}
 services:
   shop:
     rules: [checkout]

@@ -156,7 +156,8 @@ def test_a_switch_that_goes_back_to_the_previous_asks_for_it(world: World, tmp_p
     world.yaml = TOP + SERVICE + own
     with pytest.raises(Refused, match="with --previous"):
         ask(world, "shop/checkout@1.2.0")
-    world.yaml = TOP + SERVICE + ALONE.replace("yaml_flags: flags.yaml", 'command: {kill: ["back", "to={previous}"]}')
+    world.yaml = (TOP + SERVICE + ALONE).replace("yaml_flags: flags.yaml", 'command: {kill: ["back", "to={previous}"]}')
+    world.yaml = world.yaml.replace("switch: yaml_flags", "switch: command")
     with pytest.raises(Refused, match="with --previous"):
         ask(world, "shop/checkout@1.2.0")
     assert ask(world, "shop/checkout@1.2.0", Said(previous="1.1.0")).previous == "1.1.0"

@@ -79,6 +79,13 @@ def test_a_mode_that_does_nothing_is_said_to_do_nothing(world: World, mode: str,
     assert line.do == "have somebody at hand; for watcher to do it, set mode: armed"
 
 
+def test_a_flag_that_is_not_among_what_may_be_turned_off_fails_with_the_line_to_add(world: World) -> None:
+    target = "- {switch: yaml_flags, feature: new-checkout, environment: production}"
+    [line] = world.without(f"  {target}\n").missing("rollback")
+    assert line.status == "fail"
+    assert line.do == f"add this line to may_turn_off: {target}"
+
+
 def armed_after_backtest(world: World, mode: str) -> World:
     return world.without("    mode: armed\n", f"    mode: {mode}\n    require_backtest: true\n")
 

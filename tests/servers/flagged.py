@@ -62,6 +62,7 @@ metrics: {{prometheus: "{prometheus}"}}
 block: 2s
 settle: 2s
 slack: {{token_file: slack-token, channel: "#releases", base_url: "{slack}"}}
+may_turn_off: [{{switch: unleash, feature: new-checkout, environment: production}}]
 services:
   shop:
     select: {{job: shop}}

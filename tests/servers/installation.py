@@ -72,6 +72,7 @@ block: 2s
 settle: 2s
 alpha: {{regressed: 0.01}}
 slack: {{token_file: slack-token, channel: "#releases", base_url: "{slack}"}}
+may_turn_off: [{{switch: yaml_flags, feature: new-checkout, environment: production}}]
 services:
   shop:
     select: {{job: shop}}

@@ -45,6 +45,16 @@ def running() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def fresh_database(server: str) -> str:
+    """Create a database on a server that runs, and return its URL."""
+    import psycopg
+
+    name = f"w{time.monotonic_ns()}"
+    with psycopg.connect(f"{server}postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+    return server + name
+
+
 def _start(folder: Path) -> str:
     def run(*command: str) -> None:
         subprocess.run([*(("runuser", "-u", "postgres", "--") if os.getuid() == 0 else ()), *command], check=True,

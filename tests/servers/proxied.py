@@ -59,6 +59,7 @@ metrics: {{prometheus: "{prometheus}"}}
 block: 2s
 settle: 2s
 slack: {{token_file: slack-token, channel: "#releases", base_url: "{slack}"}}
+may_turn_off: [{{switch: haproxy, feature: shop, environment: production}}]
 services:
   shop:
     select: {{job: shop}}
@@ -229,7 +230,7 @@ class Colours(Proxied):
     def begin(self) -> None:
         """Start the daemon, which first learns what is usual."""
         self.daemon.start()
-        assert "learnt what is usual of shop, blue_green" in self.daemon.talk
+        self.eventually(lambda: "learnt what is usual of shop, blue_green" in self.daemon.talk, "it learnt what is usual")
 
     def live(self) -> str:
         return self.haproxy.ask(f"show map {self.haproxy.live_map}").split()[-1]

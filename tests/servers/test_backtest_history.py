@@ -22,7 +22,7 @@ from tests.servers import prometheus_server
 from tests.servers.conftest import require
 from tests.servers.prometheus_server import PrometheusServer, Series
 from watcher import intake
-from watcher.assembly import daemon
+from watcher.assembly import daemon, installed
 from watcher.clearance import recorded
 from watcher.config import load_installation
 from watcher.errors import Refused
@@ -126,6 +126,7 @@ rules:
 CONFIG = """\
 journal: sqlite:///watcher.db
 metrics: {{prometheus: "{url}"}}
+may_turn_off: [{{switch: yaml_flags, feature: suggestions, environment: production}}]
 services:
   shop:
     environment: production
@@ -223,7 +224,7 @@ def test_a_report_is_drawn_from_what_was_read(past: Past, folder: Path) -> None:
 
 
 def start(folder: Path) -> None:
-    with daemon(str(folder / "watcher.yaml")):
+    with daemon(installed(str(folder / "watcher.yaml"))):
         pass
 
 

@@ -32,6 +32,7 @@ metrics: {{prometheus: "{prometheus}"}}
 block: 2s
 settle: 2s
 slack: {{token_file: slack-token, channel: "#releases", base_url: "{slack}", mention: "<!subteam^S012AB>"}}
+may_turn_off: [{{switch: yaml_flags, feature: new-checkout, environment: production}}]
 services:
   shop:
     select: {{job: shop}}

@@ -18,6 +18,7 @@ _EMOJI = {
     "watching": "👀", "healthy": "✅", "regressed": "🔴", "killed": "⛔",
     "kill_failed": "🚨", "recovered": "💚", "unrecovered": "🚨", "no_data": "⚪", "invalid": "🟠", "ended": "🏁",
     "kill_delayed": "🚨", "turned_on": "🚨", "turned_off": "⛔", "raised": "⏫", "not_raised": "🟠", "latched": "🚨",
+    "not_recording": "🚨",
     "everyone": "🏁", "superseded": "🏁", "stopped": "🏁", "preflight": "📋",
 }  # fmt: skip
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}

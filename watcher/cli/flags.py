@@ -103,7 +103,10 @@ def _known(status: Status) -> Iterable[tuple[str, str]]:
         watched = f"{flag.owner}: {said}"
     yield "watched", watched
     mode = flag.service.mode.value
-    yield "mode", f"{mode}: {'watcher may turn it off' if mode == 'armed' else 'only a person turns it off'}"
+    does = "watcher may turn it off" if mode == "armed" else "only a person turns it off"
+    if mode == "armed" and not flag.allowed:
+        does = "but only a person turns it off: may_turn_off in watcher.yaml does not name it"
+    yield "mode", f"{mode}: {does}"
     drilled = status.drilled
     yield "drilled", "never" if drilled is None else f"{_when(drilled.at)} by {drilled.detail['by']}"
     for each in reversed(status.kills):

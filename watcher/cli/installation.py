@@ -18,12 +18,10 @@ def run(config: str) -> None:
     """Run the daemon: notice releases, watch them, tell people, and act where armed."""
     import logging
 
-    from watcher.assembly import daemon
+    from watcher import running
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)
-    with daemon(config) as running:
-        running.run(time.time)
+    running.run(config, time.time)
 
 
 @click.command()

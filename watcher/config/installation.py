@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from watcher.config.quantities import DAY
-from watcher.model import Alpha, Labels, Mode, Rule, Split, Strategy
+from watcher.model import Alpha, Labels, Mode, Release, Rule, Split, Strategy, Target, Watch
 from watcher.secrets import from_environment, secret
 
 LONG_PAST = 28 * DAY
@@ -154,3 +154,14 @@ class Installation:
     alpha: Alpha = field(default_factory=Alpha)
     slack: SlackSettings | None = None
     http: HttpSettings | None = None
+    may_turn_off: frozenset[Target] = frozenset()
+    """What armed services may turn off, and nothing else."""
+
+    def mode_of(self, release: Release) -> Mode:
+        """Return how far watcher may go with a release now; of a service that is gone, it only looks on."""
+        service = self.services.get(release.service)
+        return Mode.OBSERVE if service is None or service.environment != release.environment else service.mode
+
+    def allows(self, watch: Watch) -> bool:
+        """Tell whether the flag of a release is among those that watcher may turn off by itself."""
+        return watch.target in self.may_turn_off

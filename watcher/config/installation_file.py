@@ -156,6 +156,21 @@ class ServiceFile(Strict):
         return self
 
 
+class TargetFile(Strict):
+    """Something that watcher may turn off by itself. No wildcards: what is not named is not meant."""
+
+    switch: Text = Field(description="Kind of kill switch, as `kill` names it: yaml_flags.")
+    feature: Text
+    environment: Text
+
+    @model_validator(mode="after")
+    def _nothing_is_a_pattern(self) -> Self:
+        for key in ("switch", "feature", "environment"):
+            if set(getattr(self, key)) & set("*?{}"):
+                raise located("is a pattern: name each that may be turned off by itself", key)
+        return self
+
+
 class InstallationFile(Strict):
     """watcher.yaml: where metrics, flags and alerts are, which rules apply, who is told, how far watcher may go."""
 
@@ -166,6 +181,7 @@ class InstallationFile(Strict):
     alpha: AlphaFile = AlphaFile()
     slack: SlackFile | None = None
     http: HttpFile | None = Field(None, description="Listen for releases: POST /v1/releases.")
+    may_turn_off: list[TargetFile] = Field([], description="What armed services may turn off, and nothing else.")
     services: dict[Name, ServiceFile] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -176,4 +192,23 @@ class InstallationFile(Strict):
             raise located("expected a URL such as sqlite:///watcher.db or postgresql+psycopg://host/name", "journal")
         if re.search(r"://[^/@]*:[^/@]+@|[?&](ssl)?password=", self.journal):
             raise located("a password does not belong into this file; set PGPASSWORD or PGPASSFILE", "journal")
+        return self
+
+    @model_validator(mode="after")
+    def _armed_services_have_targets(self) -> Self:
+        named = [(each.switch, each.environment) for each in self.may_turn_off]
+        known: set[tuple[str, str]] = set()
+        for service in self.services.values():
+            here = {(switch, service.environment) for entry in service.releases for switch in entry.kill or ()}
+            known |= here
+            if service.mode == "armed" and not here & set(named):
+                switch, environment = min(here)
+                line = f"- {{switch: {switch}, feature: FEATURE, environment: {environment}}}"
+                raise located(f"armed services turn off what is named here, and nothing else: `{line}`", "may_turn_off")
+        for index, each in enumerate(named):
+            if known and each not in known:
+                found = ", ".join(f"{switch} in {environment}" for switch, environment in sorted(known))
+                raise located(
+                    f"no service has a `kill` by {' in '.join(each)}; there is: {found}", "may_turn_off", index
+                )
         return self

@@ -24,7 +24,7 @@ from watcher.config.rule_packs import load_rules, rule_pack_path
 from watcher.config.strict_yaml import Document, read
 from watcher.config.yaml_nodes import Key
 from watcher.errors import ConfigError
-from watcher.model import Alpha, Mode, Rule, Split, Strategy, labels
+from watcher.model import Alpha, Mode, Rule, Split, Strategy, Target, labels
 
 
 def load_installation(path: str | Path) -> Installation:
@@ -45,6 +45,7 @@ def load_installation(path: str | Path) -> Installation:
         alpha=Alpha(**raw.alpha.model_dump()),
         slack=None if raw.slack is None else SlackSettings(**_files_resolved(folder, raw.slack.model_dump())),
         http=None if raw.http is None else _http(folder, raw.http),
+        may_turn_off=frozenset(Target(**each.model_dump()) for each in raw.may_turn_off),
         services={name: _service(document, folder, name, service) for name, service in raw.services.items()},
     )
 

@@ -20,6 +20,11 @@ journal: sqlite:///watcher.db          # next to this file
 metrics:
   prometheus: http://127.0.0.1:9090    # the demo's shop answers in its place; no server is asked
 
+may_turn_off:                          # by itself, in mode armed, and nothing else
+  - {switch: yaml_flags, feature: search-suggestions, environment: production}
+  - {switch: yaml_flags, feature: quick-pay, environment: production}
+  - {switch: yaml_flags, feature: new-checkout, environment: production}
+
 services:
   shop:
     environment: production

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from watcher.config import Installation, ReleaseEntry, Service, load_installation, switch_key
 from watcher.errors import Refused
 from watcher.journal import Journal, Watched
+from watcher.model import Target
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Flag:
     version: str | None = None
     """Given by a person, in place of the latest release's, like `previous`."""
     previous: str | None = None
+    allowed: bool = False
+    """Whether watcher.yaml names it among those that watcher may turn off by itself."""
 
     @property
     def place(self) -> str:
@@ -116,7 +119,9 @@ def flags(installation: Installation, watches: Sequence[Watched]) -> Iterator[Fl
                 if (service.name, feature, entry.strategy, key) not in seen:
                     seen.add((service.name, feature, entry.strategy, key))
                     releases = tuple(each for each in own if each.watch.release.feature == feature)
-                    yield Flag(feature, service, entry, releases)
+                    target = Target(key.partition(":")[0], feature, service.environment)
+                    allowed = target in installation.may_turn_off
+                    yield Flag(feature, service, entry, releases, allowed=allowed)
 
 
 def _belongs(each: Watched, service: Service, entry: ReleaseEntry) -> bool:

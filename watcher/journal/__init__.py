@@ -23,13 +23,15 @@ Days count from the end of a release, when `Journal.prune` is called. SQLite (WA
 PostgreSQL by URL. Times are epoch seconds, given by the caller.
 
 Where what is: `store` is the journal, one transaction a method; `outbox` the rows of `actions`; `cells` observations
-as rows and back; `codec` the JSON of text columns; `tables` the schema; `opening` URLs, engines and transactions.
+as rows and back; `codec` the JSON of text columns; `tables` the schema; `opening` URLs, engines and transactions;
+`holding` the lock that lets one daemon act.
 """
 
 from __future__ import annotations
 
+from watcher.journal.holding import Hold, Sole
 from watcher.journal.records import LEASE, AuditLine, LookLine, Pending, Tally, Watched
 from watcher.journal.store import KEEP, Journal
 from watcher.journal.tables import SCHEMA
 
-__all__ = ["KEEP", "LEASE", "SCHEMA", "AuditLine", "Journal", "LookLine", "Pending", "Tally", "Watched"]
+__all__ = ["KEEP", "LEASE", "SCHEMA", "AuditLine", "Hold", "Journal", "LookLine", "Pending", "Sole", "Tally", "Watched"]

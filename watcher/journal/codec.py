@@ -62,8 +62,11 @@ def dumps(value: Any) -> str:
 
 
 def loads(raw: str) -> Any:
-    """Return what `dumps` wrote; tuples come back as lists."""
-    return json.loads(raw, object_hook=_untagged)
+    """Return what `dumps` wrote; tuples come back as lists. Errors as `read`."""
+    try:
+        return json.loads(raw, object_hook=_untagged)
+    except ValueError as error:
+        raise _unreadable(error) from error
 
 
 def clean(words: str) -> str:

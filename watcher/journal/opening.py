@@ -20,13 +20,16 @@ _TURN: Final = 0.02
 """Seconds between attempts where SQLite does not wait by itself."""
 
 _REMEDIES: Final = (
-    (("malformed", "not a database", "disk image"), "the file is damaged: keep a copy, then rescue it with `sqlite3 "
-     "FILE .recover | sqlite3 NEW`, or move it away and start afresh"),
+    (("malformed", "not a database", "disk image", "unsupported file format", "could not decode"),
+     "the file is damaged: keep a copy, then rescue it with `sqlite3 FILE .recover | sqlite3 NEW`, or move it away and "
+     "start afresh"),
     (("connection failed", "authentication"), "check that the server runs, and its address, user and password"),
     (("unable to open",), "check that its directory exists and may be written by this user"),
+    (("read-only transaction",), "the server takes no writes: give the address of the one that does"),
     (("readonly", "read-only", "permission denied"), "give this user the right to write the file and its directory"),
     (("locked", "busy"), "another process holds it: stop that one, or wait until it is done"),
-    (("disk is full", "no space", "disk i/o"), "check the disk: nothing more can be recorded, nor acted on"),
+    (("disk is full", "no space", "disk i/o"), "make room on its disk, or check it: until then nothing is "
+     "recorded, nor acted on"),
     (("no such table", "no such column", "does not exist"), "this is not a journal written by watcher: give it a "
      "database of its own"),
 )  # fmt: skip
@@ -37,7 +40,7 @@ class Database:
 
     def __init__(self, url: URL) -> None:
         self._engine, self._secrets = _engine(url), tuple(_secrets(url))
-        self.name = _shown(url)
+        self.url, self.name = url, _shown(url)
         in_memory = isinstance(self._engine.pool, StaticPool)
         self._turn: AbstractContextManager[Any] = threading.RLock() if in_memory else nullcontext()
 
@@ -70,6 +73,10 @@ class Database:
         remedy = next((fix for words, fix in _REMEDIES if any(word in problem.lower() for word in words)), None)
         return f"journal {self.name}: {problem}" + (f"; {remedy}" if remedy else "")
 
+    def damaged(self, problem: str) -> JournalError:
+        """Return the error that says what is damaged, and the way out."""
+        return JournalError(f"journal {self.name}: {' '.join(problem.split())}; {_REMEDIES[0][1]}")
+
     def refuse_damage(self) -> None:
         """Read a SQLite file through.
 
@@ -79,7 +86,7 @@ class Database:
         with self.reading() as connection:
             answer = connection.scalar(text("PRAGMA quick_check(1)"))
         if answer != "ok":
-            raise JournalError(f"journal {self.name}: {' '.join(str(answer).split())}; {_REMEDIES[0][1]}")
+            raise self.damaged(str(answer))
 
 
 def open_database(url: str, *, check: bool) -> Database:

@@ -53,26 +53,28 @@ def intend(connection: Connection, actions: Iterable[Action], at: float) -> int:
     return added
 
 
-def address(connection: Connection, key: str, alerters: Sequence[str], now: float) -> None:
-    """Add a row per alerter, each with a fate of its own, and finish the one they came from."""
-    row = connection.execute(select(ACTIONS).where(ACTIONS.c.key == key)).one()
+def address(connection: Connection, keys: Sequence[str], alerters: Sequence[str], now: float) -> None:
+    """Add a row per alert and alerter, each with a fate of its own, and finish those they came from."""
+    rows = connection.execute(select(ACTIONS).where(ACTIONS.c.key.in_(keys)).order_by(ACTIONS.c.id)).all()
     insert_new(connection, ACTIONS, [
-        {"key": f"{key}#{alerter}", "release": row.release, "kind": row.kind, "alerter": alerter,
+        {"key": f"{row.key}#{alerter}", "release": row.release, "kind": row.kind, "alerter": alerter,
          "payload": row.payload, "state": "intended", "attempts": 0, "created_at": row.created_at}
+        for row in rows
         for alerter in alerters
     ])  # fmt: skip
     receipt = dumps({"addressed_to": ", ".join(alerters)})
     connection.execute(
         update(ACTIONS)
-        .where(ACTIONS.c.key == key)
+        .where(ACTIONS.c.key.in_(keys))
         .values(state="done", receipt=receipt, claimed_at=now, finished_at=now)
     )
 
 
-def unfinished(connection: Connection) -> list[Pending]:
-    """List what is still to be done: kills first, then promotions, then oldest first."""
+def unfinished(connection: Connection, alerts: bool) -> list[Pending]:
+    """List what is still to be done: kills first, then promotions, then oldest first; alerts only if asked for."""
     order = case((ACTIONS.c.kind == "kill", 0), (ACTIONS.c.kind == "promote", 1), else_=2)
-    return _entries(connection, select(ACTIONS).where(_UNFINISHED).order_by(order, ACTIONS.c.id))
+    query = select(ACTIONS).where(_UNFINISHED).order_by(order, ACTIONS.c.id)
+    return _entries(connection, query if alerts else query.where(ACTIONS.c.kind.in_(_SWITCHED)))
 
 
 def entries(connection: Connection, release: str | None) -> list[Pending]:
@@ -111,8 +113,8 @@ def _entry(row: Row[Any]) -> Pending:
     )  # fmt: skip
 
 
-def claim(connection: Connection, key: str, now: float) -> bool:
-    """Take a row that `Pending.due` would say is due; this is the same condition in SQL."""
+def claim(connection: Connection, keys: Sequence[str], now: float) -> set[str]:
+    """Take those rows that `Pending.due` would say are due; this is the same condition in SQL."""
     tried = ACTIONS.c.claimed_at
     stepped_back = tried > now + LEASE
     free = and_(
@@ -122,10 +124,11 @@ def claim(connection: Connection, key: str, now: float) -> bool:
     expired = and_(ACTIONS.c.state == "claimed", or_(tried <= now - LEASE, stepped_back))
     taken = connection.execute(
         update(ACTIONS)
-        .where(ACTIONS.c.key == key, or_(free, expired))
+        .where(ACTIONS.c.key.in_(keys), or_(free, expired))
         .values(state="claimed", claimed_at=now, attempts=ACTIONS.c.attempts + 1)
+        .returning(ACTIONS.c.key)
     )
-    return taken.rowcount == 1
+    return set(taken.scalars())
 
 
 def release_claims(connection: Connection) -> int:
@@ -134,35 +137,37 @@ def release_claims(connection: Connection) -> int:
     return connection.execute(freed).rowcount
 
 
-def done(connection: Connection, key: str, receipt: Mapping[str, str], now: float) -> None:
-    """Finish a row, whoever has claimed it meanwhile: the effect is there."""
-    row = connection.execute(
+def done(connection: Connection, keys: Sequence[str], receipt: Mapping[str, str], now: float) -> None:
+    """Finish rows, whoever has claimed them meanwhile: the effect is there."""
+    rows = connection.execute(
         update(ACTIONS)
-        .where(ACTIONS.c.key == key, ACTIONS.c.state != "done")
+        .where(ACTIONS.c.key.in_(keys), ACTIONS.c.state != "done")
         .values(state="done", receipt=dumps(dict(receipt)), error=None, not_before=None, finished_at=now)
-        .returning(ACTIONS.c.kind, ACTIONS.c.release)
-    ).first()
-    if row is not None and row.kind in _SWITCHED:
-        note(connection, now, row.release, f"{row.kind} done", {"key": key, "receipt": dict(receipt)})
+        .returning(ACTIONS.c.key, ACTIONS.c.kind, ACTIONS.c.release)
+    ).all()
+    for row in rows:
+        if row.kind in _SWITCHED:
+            note(connection, now, row.release, f"{row.kind} done", {"key": row.key, "receipt": dict(receipt)})
 
 
-def failed(connection: Connection, key: str, error: str, not_before: float | None, now: float) -> None:
-    """Give a row back until `not_before`, or finish it when that is None."""
+def failed(connection: Connection, keys: Sequence[str], error: str, not_before: float | None, now: float) -> None:
+    """Give rows back until `not_before`, or finish them when that is None."""
     final = not_before is None
-    row = connection.execute(
+    rows = connection.execute(
         update(ACTIONS)
-        .where(ACTIONS.c.key == key, _UNFINISHED)
+        .where(ACTIONS.c.key.in_(keys), _UNFINISHED)
         .values(
             state="failed" if final else "intended",
             error=clean(error),
             not_before=not_before,
             finished_at=now if final else None,
         )
-        .returning(ACTIONS.c.kind, ACTIONS.c.release)
-    ).first()
-    if row is not None and (final or row.kind in _SWITCHED):
-        what = f"{row.kind} failed" if row.kind in _SWITCHED else "alert failed"
-        note(connection, now, row.release, what, {"key": key, "error": error, "final": final})
+        .returning(ACTIONS.c.key, ACTIONS.c.kind, ACTIONS.c.release)
+    ).all()
+    for row in rows:
+        if final or row.kind in _SWITCHED:
+            what = f"{row.kind} failed" if row.kind in _SWITCHED else "alert failed"
+            note(connection, now, row.release, what, {"key": row.key, "error": error, "final": final})
 
 
 def supersede(connection: Connection, keys: Sequence[str], now: float) -> None:

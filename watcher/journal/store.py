@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from watcher.errors import JournalError
 from watcher.journal import outbox
 from watcher.journal.cells import fold, unfold
 from watcher.journal.codec import LOOK, WATCH, clean, dumps, loads, read, read_calibration, write
+from watcher.journal.holding import Hold, holding
 from watcher.journal.opening import Database, open_database
 from watcher.journal.records import AuditLine, LookLine, Pending, Tally, Watched
 from watcher.journal.tables import (
@@ -64,6 +66,14 @@ class Journal:
     def close(self) -> None:
         """Give all connections back."""
         self._database.close()
+
+    def hold(self) -> AbstractContextManager[Hold]:
+        """Hold the journal, so that no other daemon acts on it, until the end of the context or of the process.
+
+        Raises:
+            Refused: another process holds it; who, since when, and what to do.
+        """
+        return holding(self._database)
 
     def __enter__(self) -> Journal:
         return self
@@ -190,10 +200,13 @@ class Journal:
             n = self._release(connection, release_id).n
             query = select(*(LOOKS.c[name] for name in wanted)).where(LOOKS.c.release == n).order_by(LOOKS.c.id)
             rows = connection.execute(query).all()
-        return [
-            LookLine(row.at, row.through, row.blocks, Outcome(row.outcome), row.reason, row.phase, row.problem)
-            for row in rows
-        ]
+        try:
+            return [
+                LookLine(row.at, row.through, row.blocks, Outcome(row.outcome), row.reason, row.phase, row.problem)
+                for row in rows
+            ]
+        except ValueError as error:
+            raise self._database.damaged(f"the looks at {release_id} cannot be read ({error})") from error
 
     def observations(self, release_id: str) -> dict[str, Observations]:
         """Return the blocks of every look at a release, by rule, as they were recorded.
@@ -204,7 +217,11 @@ class Journal:
         """
         with self._reading() as connection:
             release = self._release(connection, release_id)
-            return unfold(connection, release.n, read(WATCH, release.watch))
+            try:
+                return unfold(connection, release.n, read(WATCH, release.watch))
+            except (LookupError, TypeError, ValueError) as error:
+                problem = f"the counts of {release_id} do not fit together ({error})"
+                raise self._database.damaged(problem) from error
 
     # The outbox
 
@@ -224,19 +241,19 @@ class Journal:
         with self._reading() as connection:
             return outbox.switched(connection, finished_since)
 
-    def address(self, key: str, alerters: Sequence[str], now: float) -> None:
-        """Turn an alert into one delivery per alerter, keyed `<alert key>#<alerter>`, each with a fate of its own."""
+    def address(self, keys: Sequence[str], alerters: Sequence[str], now: float) -> None:
+        """Turn alerts into one delivery per alerter, keyed `<alert key>#<alerter>`, each with a fate of its own."""
         with self._writing() as connection:
-            outbox.address(connection, key, alerters, now)
+            outbox.address(connection, keys, alerters, now)
 
-    def unfinished(self) -> list[Pending]:
-        """List what is still to be done, due or not: kills first, then oldest first."""
+    def unfinished(self, alerts: bool = True) -> list[Pending]:
+        """List what is still to be done, due or not: kills first, then oldest first; without `alerts` no messages."""
         with self._reading() as connection:
-            return outbox.unfinished(connection)
+            return outbox.unfinished(connection, alerts)
 
-    def pending(self, now: float) -> list[Pending]:
-        """List what may be done now: kills first, then oldest first."""
-        return [entry for entry in self.unfinished() if entry.due(now)]
+    def pending(self, now: float, alerts: bool = True) -> list[Pending]:
+        """List what may be done now, likewise."""
+        return [entry for entry in self.unfinished(alerts) if entry.due(now)]
 
     def actions(self, release: str | None = None) -> list[Pending]:
         """List the whole outbox, or that of one release, oldest first."""
@@ -251,7 +268,12 @@ class Journal:
     def claim(self, key: str, now: float) -> bool:
         """Take an action, so that nobody else does it; False when somebody has it, or it is not due or finished."""
         with self._writing() as connection:
-            return outbox.claim(connection, key, now)
+            return bool(outbox.claim(connection, [key], now))
+
+    def take(self, keys: Sequence[str], now: float) -> set[str]:
+        """Claim several actions; return the keys of those that were free."""
+        with self._writing() as connection:
+            return outbox.claim(connection, keys, now)
 
     def release_claims(self) -> int:
         """Free every claim. For the start of the only process that acts; with several, leases do it."""
@@ -261,12 +283,22 @@ class Journal:
     def done(self, key: str, receipt: Mapping[str, str], now: float) -> None:
         """Record that an action had its effect, and what came back."""
         with self._writing() as connection:
-            outbox.done(connection, key, receipt, now)
+            outbox.done(connection, [key], receipt, now)
 
     def failed(self, key: str, error: str, not_before: float | None, now: float) -> None:
         """Record that an action failed: to be tried again at `not_before`, or for good when that is None."""
         with self._writing() as connection:
-            outbox.failed(connection, key, error, not_before, now)
+            outbox.failed(connection, [key], error, not_before, now)
+
+    def delivered(self, keys: Sequence[str], receipt: Mapping[str, str], now: float) -> None:
+        """Record that one message told several alerts, and what came back: of all of them, or of none."""
+        with self._writing() as connection:
+            outbox.done(connection, keys, receipt, now)
+
+    def undelivered(self, keys: Sequence[str], error: str, not_before: float | None, now: float) -> None:
+        """Record that one message for several alerts failed, as `failed` does for one action."""
+        with self._writing() as connection:
+            outbox.failed(connection, keys, error, not_before, now)
 
     def supersede(self, keys: Sequence[str], now: float) -> None:
         """Record that alerts need no delivery any more, because newer ones say it better."""

@@ -15,7 +15,7 @@ from watcher.model.look import BY_HAND, Action, Alert, Kill, Look, Promote, Reac
 from watcher.model.observations import Arm, Observations
 from watcher.model.selectors import Matcher, Selector, parse_matchers
 from watcher.model.verdict import Effect, Needs, QuantileShift, ReleaseVerdict, Tally, Verdict
-from watcher.model.watch import UNSETTLED, Alpha, Release, Request, Rule, Split, Stage, Watch
+from watcher.model.watch import UNSETTLED, Alpha, Release, Request, Rule, Split, Stage, Target, Watch
 from watcher.model.words import Design, Flags, Floats, Kind, Labels, Mode, Outcome, Strategy, Worse, labels
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "Strategy",
     "SwitchState",
     "Tally",
+    "Target",
     "Verdict",
     "Watch",
     "Worse",

@@ -131,6 +131,19 @@ class Split:
     share: Literal["notice", "switch"] = "notice"
 
 
+@dataclass(frozen=True)
+class Target:
+    """Something that may be turned off: a feature, by a kind of kill switch, in an environment."""
+
+    switch: str
+    feature: str
+    environment: str
+
+    def __str__(self) -> str:
+        """As watcher.yaml names it."""
+        return f"{{switch: {self.switch}, feature: {self.feature}, environment: {self.environment}}}"
+
+
 UNSETTLED = 1800.0
 """Seconds after any exposure in which a service is not its usual self: its caches are cold."""
 
@@ -174,6 +187,12 @@ class Watch:
     def design(self) -> Design:
         """Concurrent when there is a control, before_after otherwise."""
         return Design.BEFORE_AFTER if self.baseline is None else Design.CONCURRENT
+
+    @property
+    def target(self) -> Target | None:
+        """What a kill turns off; None where there is no kill switch."""
+        release, name = self.release, (self.switch or "").partition(":")[0]
+        return Target(name, release.feature, release.environment) if name else None
 
     @property
     def ends_at(self) -> float:

@@ -67,7 +67,9 @@ def run(
     seen = measure(_sharing(watch, share), source, learnt, now)
 
     def lines() -> Iterator[Line]:
-        yield from rollback(watch, turning, entry.key, *_clearance(installation, service, journal))
+        yield from rollback(
+            watch, turning, entry.key, *_clearance(installation, service, journal), installation.allows(watch)
+        )
         yield from disable(watch, turning, bool(seen.treated[-1:].any()))
         yield from exposure(_sharing(watch, share), entry, turning, share, seen, known is not None)
         yield from metrics(watch.rules)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from watcher import reasons
 from watcher.model import Rule, Stage, Watch, Worse
-from watcher.oneoff.forecast import forecast
 from watcher.preflight.data import CHECK_NAMES, REPAIR
 from watcher.preflight.measured import Measured
 from watcher.report.plan import Forecast, StreamPlan, change_cell
@@ -27,6 +26,8 @@ def effect(watch: Watch, share: float | None, seen: Measured) -> Iterator[Line]:
         share: of the users, as configured; None where nobody says.
         seen: what was measured, of which the forecast is made.
     """
+    from watcher.oneoff.forecast import forecast  # with it come tables: a daemon that starts has no need of them yet
+
     if not seen.learnt:
         yield Line("effect", "fail", "what harm could be found cannot be said: the metrics cannot be read", REPAIR)
         return

@@ -9,7 +9,9 @@ from watcher.preflight.turning import Turning
 from watcher.report.preflight import Line
 
 
-def rollback(watch: Watch, turning: Turning | None, key: str, uncleared: str | None, backtest: str) -> Iterator[Line]:
+def rollback(
+    watch: Watch, turning: Turning | None, key: str, uncleared: str | None, backtest: str, allowed: bool
+) -> Iterator[Line]:
     """Check that the switch can be reached with these credentials, and say what it would do, and who may do it.
 
     Args:
@@ -18,6 +20,7 @@ def rollback(watch: Watch, turning: Turning | None, key: str, uncleared: str | N
         key: of the entry in watcher.yaml, for people.
         uncleared: why the service may not be armed as it is (see `clearance`); None where nothing stands against it.
         backtest: the command that has to come before arming; empty where none has to.
+        allowed: whether watcher.yaml names it among what may be turned off.
     """
     if turning is None:
         yield Line(
@@ -43,10 +46,10 @@ def rollback(watch: Watch, turning: Turning | None, key: str, uncleared: str | N
             "the release is marked as not reversible: turning it off is only recommended, never done",
             "have somebody at hand who knows what becomes of what it has written",
         )
-    yield from _armed(watch, uncleared, backtest)
+    yield from _armed(watch, uncleared, backtest, allowed)
 
 
-def _armed(watch: Watch, uncleared: str | None, backtest: str) -> Iterator[Line]:
+def _armed(watch: Watch, uncleared: str | None, backtest: str, allowed: bool) -> Iterator[Line]:
     if watch.mode is not Mode.ARMED:
         does = "tells, and does nothing" if watch.mode is Mode.OBSERVE else "recommends, and does nothing"
         first = f"run `{backtest}`, then " if backtest else ""
@@ -59,6 +62,9 @@ def _armed(watch: Watch, uncleared: str | None, backtest: str) -> Iterator[Line]
     elif uncleared is not None:
         said, _, fix = uncleared.partition("; ")
         yield Line("rollback", "fail", said, fix)
+    elif not allowed:
+        said = f"may_turn_off in watcher.yaml does not name {watch.release.feature}: watcher would not turn it off"
+        yield Line("rollback", "fail", said, f"add this line to may_turn_off: - {watch.target}")
 
 
 def disable(watch: Watch, turning: Turning | None, exposed: bool) -> Iterator[Line]:

@@ -1,0 +1,155 @@
+"""Keeps a daemon running: steps on time, people told beside them, signals answered.
+
+SIGTERM and SIGINT end it after the step that is under way, or at once when they come again; SIGHUP reads watcher.yaml
+anew, all of it or nothing. Time between steps is waited for by the monotonic clock: a scheduler that goes by the wall
+clock would sleep for an hour when that is set back by one.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from watcher.assembly import daemon, installed
+from watcher.config import Installation
+from watcher.daemon import Daemon, tick_of
+from watcher.errors import WatcherError
+
+log = logging.getLogger("watcher")
+
+SOON: Final = 1.0
+"""Seconds between looks into the outbox for something to tell."""
+
+PATIENCE: Final = 5.0
+"""Seconds that a message or an errand under way is waited for."""
+
+Clock = Callable[[], float]
+
+
+class Signals:
+    """What the operating system asked for since it was looked at last."""
+
+    def __init__(self) -> None:
+        self._came, self._stop, self._reload = threading.Event(), False, False
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._stopped)
+        signal.signal(signal.SIGHUP, self._reloaded)
+        self.working = False
+        """Whether a step was completed: one that ends before has recorded nothing that could be cut short."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait, until one comes at most."""
+        self._came.wait(max(seconds, 0.0))
+        self._came.clear()
+
+    @property
+    def stop(self) -> bool:
+        """Whether the process is to end."""
+        return self._stop
+
+    def reload(self) -> bool:
+        """Tell, once, that the configuration is to be read anew."""
+        asked, self._reload = self._reload, False
+        return asked
+
+    def _stopped(self, *_: object) -> None:
+        if self._stop or not self.working:
+            raise SystemExit(0)  # what is not recorded yet has not happened
+        self._stop = True
+        self._came.set()
+
+    def _reloaded(self, *_: object) -> None:
+        self._reload = True
+        self._came.set()
+
+
+def run(config: str, clock: Clock) -> None:
+    """Run the daemon of an installation until it is told to end.
+
+    Raises:
+        ConfigError: the configuration is wrong, names a switch there is not, or an address that is taken.
+        Refused: armed where that is not allowed; or rules that nothing can decide.
+        JournalError: the journal cannot be opened.
+    """
+    signals = Signals()
+    present: Installation | None = installed(config)
+    before: Installation | None = None
+    while present is not None:
+        try:
+            with daemon(present) as made:
+                made.start(clock())
+                present, before = _follow(made, config, clock, signals), present
+        except WatcherError as error:
+            if before is None:
+                raise
+            log.error("watcher.yaml is as it was, its new version cannot be run: %s", error)
+            present, before = before, None
+
+
+def _follow(made: Daemon, config: str, clock: Clock, signals: Signals) -> Installation | None:
+    """Step until a signal says otherwise; return what to go on with, None at the end."""
+    every, news, began_with = tick_of(made.installation), threading.Event(), ", ".join(made.installation.services)
+    with _beside("telling", made.tell, clock, SOON, news), _beside("errands", made.errands, clock, every):
+        while not signals.stop:
+            began = time.monotonic()
+            _attempt("step", made.advance, clock)
+            if began_with:
+                log.info("watching %s, every %g s", began_with, every)
+                signals.working, began_with = True, ""
+            news.set()
+            signals.wait(every - (time.monotonic() - began))
+            following = _reread(config) if signals.reload() else None
+            if following is not None:
+                return following
+    return None
+
+
+def _reread(config: str) -> Installation | None:
+    """Return watcher.yaml as it is now; None, and nothing changes, where it is wrong."""
+    try:
+        found = installed(config)
+    except WatcherError as error:
+        log.error("watcher.yaml is as it was, its new version is refused: %s", error)
+        return None
+    log.info("watcher.yaml was read anew")
+    return found
+
+
+@contextmanager
+def _beside(
+    name: str, do: Callable[[float], None], clock: Clock, every: float, news: threading.Event | None = None
+) -> Iterator[None]:
+    """Do something again and again in a thread of its own, at once when there is news; end it with the context."""
+    ending, called = threading.Event(), news or threading.Event()
+
+    def again() -> None:
+        while not ending.is_set():
+            called.clear()
+            _attempt(name, do, clock)
+            called.wait(every)
+
+    # A daemon thread, so that a receiver that hangs cannot keep the process from ending.
+    thread = threading.Thread(target=again, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        called.set()
+        thread.join(PATIENCE)
+
+
+def _attempt(name: str, do: Callable[[float], None], clock: Clock) -> None:
+    """Do a part of a step; whatever goes wrong, the next one is another attempt."""
+    try:
+        do(clock())
+    except WatcherError as error:
+        log.error("%s failed: %s", name, error)
+    except Exception:
+        # With the looks of a step, one of the two places for it: one failure must not end what protects users.
+        log.exception("%s failed", name)
