@@ -147,7 +147,8 @@ def spread(
                 progress(done, len(tasks))
         return [future.result() for future in futures]
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # Waited for: a pool still closing when Python ends is said to have failed to.
+        pool.shutdown(cancel_futures=True)
 
 
 def _here(
