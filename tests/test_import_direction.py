@@ -30,7 +30,8 @@ STEPS = {"deployments", "intake", "interlocks", "noticing", "observer", "afterwa
 PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
 DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server"}
 DRILL = INTAKE | {"act", "switches", "report"}
-EVERYTHING = DAEMON | {"assembly", "rehearsal", "running", "drill", "demo", "testing"}
+ASSEMBLY = DAEMON | {"ping"}
+EVERYTHING = ASSEMBLY | {"assembly", "rehearsal", "running", "drill", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
     "model": set(),
@@ -60,6 +61,7 @@ SEES: dict[str, set[str]] = {
     "intake": INTAKE,
     "nightly": INTAKE | {"intake", "look"},
     "observer": {"model"},
+    "ping": CONFIG | {"observer", "switches"},
     "noticing": INTAKE | {"intake", "look", "observer", "releases", "sources"},
     "interlocks": POLICY | {"policy", "journal"},
     "afterwards": NOUNS | {"journal", "telling"},
@@ -68,7 +70,7 @@ SEES: dict[str, set[str]] = {
     "drill": DRILL,
     "daemon": DAEMON,
     "server": DAEMON,
-    "assembly": DAEMON,
+    "assembly": ASSEMBLY,
     "rehearsal": DAEMON | {"assembly"},
     "running": DAEMON | {"assembly"},
     "demo": EVERYTHING,

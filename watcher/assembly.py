@@ -24,6 +24,8 @@ from watcher.daemon import Daemon
 from watcher.errors import Refused
 from watcher.journal import Journal
 from watcher.model import Exposure
+from watcher.observer import Everybody, Observer
+from watcher.ping import Ping
 from watcher.preflight import Preflight, Said, asked, run
 from watcher.secrets import secret
 from watcher.sources.prometheus import PrometheusSource
@@ -45,8 +47,8 @@ def installed(config: str) -> Installation:
 
 
 @contextmanager
-def daemon(installation: Installation) -> Iterator[Daemon]:
-    """Open everything watcher.yaml names; close it at the end.
+def daemon(installation: Installation, *observers: Observer) -> Iterator[Daemon]:
+    """Open everything watcher.yaml names; close it at the end. Observers are told what the daemon does.
 
     Raises:
         ConfigError: an address is taken, or a secret cannot be read.
@@ -61,7 +63,17 @@ def daemon(installation: Installation) -> Iterator[Daemon]:
         with serving(installation, journal, metrics=metrics):
             source = prometheus(installation.metrics)
             outbox = Outbox(journal, switch, _alerters(installation))
-            yield Daemon(installation, journal, source, outbox, observer=metrics, hold=hold)
+            told = Everybody(metrics, *_pings(installation, journal, source, metrics), *observers)
+            yield Daemon(installation, journal, source, outbox, observer=told, hold=hold)
+
+
+def _pings(
+    installation: Installation, journal: Journal, source: PrometheusSource, told: Observer
+) -> Iterator[Observer]:
+    if installation.ping is not None:
+        # It is read before each ping; that it can be is better known now.
+        installation.ping.address()
+        yield Ping(installation.ping, (journal.prove, source.answers), told)
 
 
 def prometheus(metrics: Metrics) -> PrometheusSource:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from watcher.model import Look, Watch
+
+Pinged = Literal["sent", "failed", "withheld"]
 
 
 class Observer(Protocol):
@@ -35,6 +37,10 @@ class Observer(Protocol):
         """Take that a step is over; `whole` tells whether every watch was looked at, and every look recorded."""
         ...
 
+    def pinged(self, how: Pinged) -> None:
+        """Take what became of a ping that was due."""
+        ...
+
 
 class Silence:
     """Nobody who watches."""
@@ -57,5 +63,50 @@ class Silence:
     def stepped(self, whole: bool) -> None:
         """Say nothing."""
 
+    def pinged(self, how: Pinged) -> None:
+        """Say nothing."""
+
 
 SILENCE: Final = Silence()
+
+
+class Everybody:
+    """Several who watch, each told in turn."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def watching(self, watches: Sequence[Watch]) -> None:
+        """Pass it on."""
+        for each in self._observers:
+            each.watching(watches)
+
+    def looked(self, watch: Watch, look: Look, previous: Look | None, seconds: float) -> None:
+        """Pass it on."""
+        for each in self._observers:
+            each.looked(watch, look, previous, seconds)
+
+    def look_failed(self, watch: Watch) -> None:
+        """Pass it on."""
+        for each in self._observers:
+            each.look_failed(watch)
+
+    def source_failed(self, service: str) -> None:
+        """Pass it on."""
+        for each in self._observers:
+            each.source_failed(service)
+
+    def switch_unread(self, switch: str) -> None:
+        """Pass it on."""
+        for each in self._observers:
+            each.switch_unread(switch)
+
+    def stepped(self, whole: bool) -> None:
+        """Pass it on."""
+        for each in self._observers:
+            each.stepped(whole)
+
+    def pinged(self, how: Pinged) -> None:
+        """Pass it on."""
+        for each in self._observers:
+            each.pinged(how)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from watcher.config.quantities import DAY
+from watcher.errors import ConfigError
 from watcher.model import Alpha, Labels, Mode, Release, Rule, Split, Strategy, Target, Watch
 from watcher.secrets import from_environment, secret
 
@@ -84,6 +87,26 @@ class HttpSettings:
 
 
 @dataclass(frozen=True)
+class PingSettings:
+    """Who hears from a daemon that works: exactly one of the two is set."""
+
+    url: str | None = None
+    url_file: Path | None = None
+
+    def address(self) -> str:
+        """Return the address, read now.
+
+        Raises:
+            ConfigError: the file is missing, or holds no address. It is not repeated: who knows it can ping, too.
+        """
+        found = (self.url or "") if self.url_file is None else secret(self.url_file).strip()
+        if re.fullmatch(r"https?://[!-~]+", found) is None or not urlsplit(found).hostname:
+            where = None if self.url_file is None else str(self.url_file)
+            raise ConfigError("expected one URL such as https://hc-ping.com/...", file=where, key="ping")
+        return found
+
+
+@dataclass(frozen=True)
 class Notice:
     """How watcher learns of a release: exactly one of the four is set."""
 
@@ -154,6 +177,7 @@ class Installation:
     alpha: Alpha = field(default_factory=Alpha)
     slack: SlackSettings | None = None
     http: HttpSettings | None = None
+    ping: PingSettings | None = None
     may_turn_off: frozenset[Target] = frozenset()
     """What armed services may turn off, and nothing else."""
 

@@ -124,6 +124,20 @@ class HttpFile(Strict):
         return self
 
 
+class PingFile(Strict):
+    """Who gives alarm when it hears no more from watcher."""
+
+    instead: ClassVar[Mapping[str, str]] = dict.fromkeys(("address", "file"), "write url_file: PATH")
+    url_file: Text | None = Field(None, description="File that holds the URL, where whoever knows it may ping.")
+    url: WebAddress | None = None
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if (self.url_file is None) == (self.url is None):
+            raise located("give exactly one of url_file and url", "url_file")
+        return self
+
+
 class ServiceFile(Strict):
     """One service: what is watched, who is told, how far watcher may go."""
 
@@ -181,6 +195,7 @@ class InstallationFile(Strict):
     alpha: AlphaFile = AlphaFile()
     slack: SlackFile | None = None
     http: HttpFile | None = Field(None, description="Listen for releases: POST /v1/releases.")
+    ping: PingFile | None = Field(None, description="Asked for (GET) once a minute, while watcher does all it is for.")
     may_turn_off: list[TargetFile] = Field([], description="What armed services may turn off, and nothing else.")
     services: dict[Name, ServiceFile] = Field(min_length=1)
 

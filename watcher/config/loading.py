@@ -13,6 +13,7 @@ from watcher.config.installation import (
     Installation,
     Metrics,
     Notice,
+    PingSettings,
     ReleaseEntry,
     Service,
     SlackSettings,
@@ -45,6 +46,7 @@ def load_installation(path: str | Path) -> Installation:
         alpha=Alpha(**raw.alpha.model_dump()),
         slack=None if raw.slack is None else SlackSettings(**_files_resolved(folder, raw.slack.model_dump())),
         http=None if raw.http is None else _http(folder, raw.http),
+        ping=None if raw.ping is None else PingSettings(**_files_resolved(folder, raw.ping.model_dump())),
         may_turn_off=frozenset(Target(**each.model_dump()) for each in raw.may_turn_off),
         services={name: _service(document, folder, name, service) for name, service in raw.services.items()},
     )

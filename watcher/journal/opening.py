@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -18,6 +19,9 @@ from watcher.journal.tables import prepare
 _BUSY_MILLISECONDS: Final = 10_000
 _TURN: Final = 0.02
 """Seconds between attempts where SQLite does not wait by itself."""
+
+LEAST_FREE: Final = 16 << 20
+"""Bytes free on the disk of a SQLite file, below which it counts as full."""
 
 _REMEDIES: Final = (
     (("malformed", "not a database", "disk image", "unsupported file format", "could not decode"),
@@ -76,6 +80,29 @@ class Database:
     def damaged(self, problem: str) -> JournalError:
         """Return the error that says what is damaged, and the way out."""
         return JournalError(f"journal {self.name}: {' '.join(problem.split())}; {_REMEDIES[0][1]}")
+
+    def free(self) -> int | None:
+        """Return the bytes free on the disk of a SQLite file; None where that cannot be known from here."""
+        if self.url.get_backend_name() != "sqlite" or self.url.database in (None, "", ":memory:"):
+            return None
+        try:
+            disk = os.statvfs(os.path.dirname(os.path.realpath(str(self.url.database))))
+        except OSError:
+            return None
+        return disk.f_bavail * disk.f_frsize
+
+    def refuse_full_disk(self) -> None:
+        """Look whether there is room to go on.
+
+        Raises:
+            JournalError: there is next to none. A small write may still succeed, into what SQLite keeps for later.
+        """
+        free = self.free()
+        if free is not None and free < LEAST_FREE:
+            raise JournalError(
+                f"journal {self.name}: {free / 2**20:.1f} MiB are free on its disk; make room: {LEAST_FREE >> 20} MiB "
+                "at least, or nothing can be recorded soon, nor acted on"
+            )
 
     def refuse_damage(self) -> None:
         """Read a SQLite file through.

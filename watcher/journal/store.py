@@ -37,6 +37,9 @@ from watcher.model import Action, Calibration, Look, Observations, Outcome, Watc
 KEEP: Final = 30 * 86_400.0
 """Seconds after its end for which a release can be replayed."""
 
+ROOM: Final = 1 << 16
+"""Bytes that a large look needs."""
+
 
 class Journal:
     """The store of one installation; safe to use from several threads and processes.
@@ -315,6 +318,13 @@ class Journal:
             return outbox.receipt_of_headline(connection, release, alerter)
 
     # Memory, audit, retention
+
+    def prove(self) -> None:
+        """Write as much as a look would, and take it back: raises where that cannot be recorded."""
+        self._database.refuse_full_disk()
+        with self._writing() as connection:
+            upsert(connection, MEMORY, [{"key": "room", "value": "." * ROOM}])
+            connection.execute(delete(MEMORY).where(MEMORY.c.key == "room"))
 
     def recall(self, key: str) -> Any:
         """Return what was remembered under a key, or None."""

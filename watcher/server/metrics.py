@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -26,6 +26,7 @@ from watcher.config import Installation, switch_key
 from watcher.errors import JournalError
 from watcher.journal import Journal
 from watcher.model import Look, Outcome, Watch
+from watcher.observer import Pinged
 
 log = logging.getLogger("watcher")
 
@@ -70,6 +71,8 @@ class Metrics:
         self._source = Counter("watcher_source_errors", unread, ["service"], registry=registry)
         silent = "Times that a kill switch could not be read."
         self._switch = Counter("watcher_switch_errors", silent, ["switch"], registry=registry)
+        pinged = "Pings that were due: sent, failed (not taken), or withheld because something was amiss."
+        self._pings = Counter("watcher_pings", pinged, ["outcome"], registry=registry)
         stepped = "When the last step of this process was over; 0 before the first."
         self._step = Gauge("watcher_last_step_timestamp_seconds", stepped, registry=registry)
         build = Info("watcher_build", "The version of watcher, and of Python.", registry=registry)
@@ -81,6 +84,8 @@ class Metrics:
                 counter.labels(service.name)
             for key in filter(None, map(switch_key, service.releases)):
                 self._switch.labels(key.partition(":")[0])
+        for how in get_args(Pinged) if installation.ping else ():
+            self._pings.labels(how)
         registry.register(self._watches)
         registry.register(_Kept(journal))
 
@@ -125,6 +130,10 @@ class Metrics:
         """Note that the daemon is alive."""
         self._stepped_at = self._stopwatch()
         self._step.set(self._clock())
+
+    def pinged(self, how: Pinged) -> None:
+        """Count a ping."""
+        self._pings.labels(how).inc()
 
 
 @dataclass

@@ -52,6 +52,14 @@ class PrometheusSource:
         """Where the server is, without what is secret."""
         return self._client.url
 
+    def answers(self) -> None:
+        """Ask what costs the server nothing.
+
+        Raises:
+            SourceError: it does not answer, or not as a metrics server does.
+        """
+        self._client.instant("vector(1)", 0.0)
+
     def observe(self, request: Request) -> dict[str, Observations]:
         """Return the raw counts of the blocks asked for, by rule name.
 
