@@ -16,6 +16,7 @@ ASIDE=$POLICY.before-watcher
 missing_packages() {
     command -v prometheus >/dev/null || echo prometheus
     command -v kubectl >/dev/null || echo kubernetes-client
+    command -v systemd-analyze >/dev/null || echo systemd
     [[ -x /usr/sbin/haproxy ]] || command -v haproxy >/dev/null || echo haproxy
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
 }

@@ -31,7 +31,7 @@ PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", 
 DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server"}
 DRILL = INTAKE | {"act", "switches", "report"}
 ASSEMBLY = DAEMON | {"ping"}
-EVERYTHING = ASSEMBLY | {"assembly", "rehearsal", "running", "drill", "demo", "testing"}
+EVERYTHING = ASSEMBLY | {"notify", "assembly", "rehearsal", "running", "drill", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
     "model": set(),
@@ -61,6 +61,7 @@ SEES: dict[str, set[str]] = {
     "intake": INTAKE,
     "nightly": INTAKE | {"intake", "look"},
     "observer": {"model"},
+    "notify": {"model", "observer"},
     "ping": CONFIG | {"observer", "switches"},
     "noticing": INTAKE | {"intake", "look", "observer", "releases", "sources"},
     "interlocks": POLICY | {"policy", "journal"},
@@ -72,7 +73,7 @@ SEES: dict[str, set[str]] = {
     "server": DAEMON,
     "assembly": ASSEMBLY,
     "rehearsal": DAEMON | {"assembly"},
-    "running": DAEMON | {"assembly"},
+    "running": DAEMON | {"assembly", "notify"},
     "demo": EVERYTHING,
     "testing": EVERYTHING,
     "options": CONFIG,

@@ -8,6 +8,7 @@ clock would sleep for an hour when that is set back by one.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ from watcher.assembly import daemon, installed
 from watcher.config import Installation
 from watcher.daemon import Daemon, tick_of
 from watcher.errors import WatcherError
+from watcher.notify import Unit
 
 log = logging.getLogger("watcher")
 
@@ -76,14 +78,14 @@ def run(config: str, clock: Clock) -> None:
         Refused: armed where that is not allowed; or rules that nothing can decide.
         JournalError: the journal cannot be opened.
     """
-    signals = Signals()
+    signals, unit = Signals(), Unit(os.environ.get("NOTIFY_SOCKET"))
     present: Installation | None = installed(config)
     before: Installation | None = None
     while present is not None:
         try:
-            with daemon(present) as made:
+            with daemon(present, unit) as made:
                 made.start(clock())
-                present, before = _follow(made, config, clock, signals), present
+                present, before = _follow(made, config, clock, signals, unit), present
         except WatcherError as error:
             if before is None:
                 raise
@@ -91,26 +93,28 @@ def run(config: str, clock: Clock) -> None:
             present, before = before, None
 
 
-def _follow(made: Daemon, config: str, clock: Clock, signals: Signals) -> Installation | None:
+def _follow(made: Daemon, config: str, clock: Clock, signals: Signals, unit: Unit) -> Installation | None:
     """Step until a signal says otherwise; return what to go on with, None at the end."""
     every, news, began_with = tick_of(made.installation), threading.Event(), ", ".join(made.installation.services)
     with _beside("telling", made.tell, clock, SOON, news), _beside("errands", made.errands, clock, every):
         while not signals.stop:
             began = time.monotonic()
-            _attempt("step", made.advance, clock)
+            unit.turned(_attempt("step", made.advance, clock))
             if began_with:
                 log.info("watching %s, every %g s", began_with, every)
                 signals.working, began_with = True, ""
             news.set()
             signals.wait(every - (time.monotonic() - began))
-            following = _reread(config) if signals.reload() else None
+            following = _reread(config, unit) if signals.reload() else None
             if following is not None:
                 return following
+        unit.stopping()
     return None
 
 
-def _reread(config: str) -> Installation | None:
+def _reread(config: str, unit: Unit) -> Installation | None:
     """Return watcher.yaml as it is now; None, and nothing changes, where it is wrong."""
+    unit.reloading()
     try:
         found = installed(config)
     except WatcherError as error:
@@ -144,8 +148,8 @@ def _beside(
         thread.join(PATIENCE)
 
 
-def _attempt(name: str, do: Callable[[float], None], clock: Clock) -> None:
-    """Do a part of a step; whatever goes wrong, the next one is another attempt."""
+def _attempt(name: str, do: Callable[[float], None], clock: Clock) -> bool:
+    """Do a part of a step, and tell whether it was completed; if not, the next one is another attempt."""
     try:
         do(clock())
     except WatcherError as error:
@@ -153,3 +157,6 @@ def _attempt(name: str, do: Callable[[float], None], clock: Clock) -> None:
     except Exception:
         # With the looks of a step, one of the two places for it: one failure must not end what protects users.
         log.exception("%s failed", name)
+    else:
+        return True
+    return False
