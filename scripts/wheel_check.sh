@@ -11,7 +11,12 @@ away=$(mktemp -d)
 trap 'rm -rf "$away"' EXIT
 pip=("$python" -m pip --quiet --no-input --disable-pip-version-check)
 
-"${pip[@]}" wheel "$checkout" --no-deps --wheel-dir "$away/wheel"
+# Built from what the Containerfile copies: the image is made of that and nothing else.
+read -ra copied <<<"$(sed -n 's/^COPY \([^-].*\) [^ ]*$/\1/p' "$checkout/Containerfile" | tr '\n' ' ')"
+mkdir "$away/source"
+(cd "$checkout" && cp -r "${copied[@]}" "$away/source")
+
+"${pip[@]}" wheel "$away/source" --no-deps --wheel-dir "$away/wheel"
 "${pip[@]}" install "$away"/wheel/*.whl --no-deps --target "$away/installed"
 
 # The dependencies are those of the environment, watcher itself is not.
