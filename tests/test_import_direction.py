@@ -31,7 +31,7 @@ PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", 
 DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server"}
 DRILL = INTAKE | {"act", "switches", "report"}
 ASSEMBLY = DAEMON | {"ping"}
-EVERYTHING = ASSEMBLY | {"notify", "assembly", "rehearsal", "running", "drill", "demo", "testing"}
+EVERYTHING = ASSEMBLY | {"notify", "logs", "assembly", "rehearsal", "running", "drill", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
     "model": set(),
@@ -50,7 +50,9 @@ SEES: dict[str, set[str]] = {
     "oneoff": ONEOFF,
     "config": CONFIG,
     **dict.fromkeys(OUTSIDE, NOUNS),
+    "journal": NOUNS | {"secrets"},
     "secrets": {"errors"},
+    "logs": {"secrets"},
     "clock": set(),
     "switches": NOUNS | {"secrets", "clock"},
     "backlog": {"model", "reasons"},
@@ -77,7 +79,7 @@ SEES: dict[str, set[str]] = {
     "demo": EVERYTHING,
     "testing": EVERYTHING,
     "options": CONFIG,
-    "cli": EVERYTHING | {"options"},
+    "cli": EVERYTHING | {"options", "secrets"},
     "__main__": {"cli"},
     "__init__": {"oneoff"},
 }

@@ -23,7 +23,8 @@ def report(journal: Journal, entries: list[Pending], now: float) -> None:
         if not isinstance(entry.action, Alert):
             error = f" ({entry.error})" if entry.error else ""
             level = logging.INFO if (entry.kind, entry.state) == ("promote", "done") else logging.WARNING
-            log.log(level, "%s of %s: %s%s", entry.kind, entry.action.feature, entry.state, error)
+            about = {"release": entry.action.release, "switch": entry.action.switch.partition(":")[0]}
+            log.log(level, "%s of %s: %s%s", entry.kind, entry.action.feature, entry.state, error, extra=about)
         journal.intend(_told(entry, _watch(journal, entry), entry.finished_at or now), now)
 
 

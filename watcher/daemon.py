@@ -100,7 +100,7 @@ class Daemon:
         except SourceRefused as error:
             raise Refused(f"{service.name}: {error}") from error
         except SourceError as error:
-            log.warning("cannot check the rules of %s: %s", service.name, error)
+            log.warning("cannot check the rules of %s: %s", service.name, error, extra={"service": service.name})
 
     def step(self, now: float) -> None:
         """Do all there is to do, one after another: for who has a clock of their own; raises as `advance`."""
@@ -131,7 +131,8 @@ class Daemon:
                 self.look(watched, now)
             except Exception as error:
                 # One of the two places for it: a watch that cannot be looked at must not silence the rest.
-                log.exception("look failed: %s", watched.watch.release.id)
+                release = watched.watch.release
+                log.exception("look failed: %s", release.id, extra={"service": release.service, "release": release.id})
                 self.observer.look_failed(watched.watch)
                 failed += 1
                 unrecorded = error if isinstance(error, JournalError) else unrecorded
@@ -241,7 +242,7 @@ class Daemon:
             try:
                 self._check(service, watch, now)
             except WatcherError as error:
-                log.warning("cannot check %s: %s", watch.release.id, error)
+                log.warning("cannot check %s: %s", watch.release.id, error, extra={"release": watch.release.id})
 
     def _check(self, service: Service, watch: Watch, now: float) -> None:
         found = preflight.run(

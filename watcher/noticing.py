@@ -64,7 +64,9 @@ class Noticing:
                     for key, seen in memory.items():
                         self.journal.remember(key, seen)
                 except WatcherError as error:
-                    log.warning("cannot notice releases of %s: %s", service.name, error)
+                    log.warning(
+                        "cannot notice releases of %s: %s", service.name, error, extra={"service": service.name}
+                    )
                     if isinstance(error, SourceError):
                         self.observer.source_failed(service.name)
 
@@ -74,7 +76,9 @@ class Noticing:
             try:
                 self._follow(watched, now)
             except WatcherError as error:
-                log.warning("cannot follow %s: %s", watched.watch.release.id, error)
+                release = watched.watch.release
+                about = {"service": release.service, "release": release.id}
+                log.warning("cannot follow %s: %s", release.id, error, extra=about)
 
     def read(self, key: str, feature: str, now: float) -> SwitchState | None:
         """Read a switch; None where it does not answer, or did not a moment ago."""
@@ -84,17 +88,20 @@ class Noticing:
             return self.switches(key).read(feature)
         except (SwitchError, ConfigError) as error:
             self.silent[key] = now + LET_BE
-            log.warning("cannot read the switch of %s: %s", feature, error)
-            self.observer.switch_unread(key.partition(":")[0])
+            kind = key.partition(":")[0]
+            log.warning("cannot read the switch of %s: %s", feature, error, extra={"switch": kind})
+            self.observer.switch_unread(kind)
             return None
 
     def _take(self, service: Service, entry: ReleaseEntry, exposure: Exposure, by: str) -> None:
+        about = {"service": service.name}
         try:
             noticed = intake.take(self.installation, self.journal, service, entry, exposure, by)
         except (ConfigError, Refused) as error:
-            log.warning("cannot watch %s of %s: %s", exposure.feature, service.name, error)
+            log.warning("cannot watch %s of %s: %s", exposure.feature, service.name, error, extra=about)
         else:
-            log.info("noticed by %s: %s %s", by, noticed.release or exposure.feature, _what(exposure))
+            about |= {"release": noticed.release} if noticed.release else {}
+            log.info("noticed by %s: %s %s", by, noticed.release or exposure.feature, _what(exposure), extra=about)
 
     def _exposures(self, service: Service, entry: ReleaseEntry, now: float) -> tuple[list[Exposure], dict[str, Any]]:
         """Return what became exposed since the last tick, and what to remember of it."""

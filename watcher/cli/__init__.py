@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 import click
 
@@ -46,8 +47,11 @@ def main() -> None:
 
 
 def _code() -> int:
+    from watcher import logs
     from watcher.errors import WatcherError
+    from watcher.secrets import redacted
 
+    logs.warnings()
     try:
         # Outside its own main, click returns the code of an Exit; commands return nothing.
         return int(cli(prog_name="watcher", standalone_mode=False) or 0)
@@ -59,10 +63,9 @@ def _code() -> int:
     except click.ClickException as error:
         error.show()
     except WatcherError as error:
-        click.echo(f"watcher: {error}", err=True)
-    except Exception as error:
+        click.echo(redacted(f"watcher: {error}"), err=True)
+    except Exception as error:  # noqa: BLE001
         # One of the two places for it: a crash must not read as a regression.
-        if os.environ.get("WATCHER_DEBUG"):
-            raise
-        click.echo(f"watcher: unexpected {type(error).__name__}: {error} (WATCHER_DEBUG=1 shows where)", err=True)
+        said = f"watcher: unexpected {type(error).__name__}: {error} (WATCHER_DEBUG=1 shows where)"
+        click.echo(redacted(traceback.format_exc() if os.environ.get("WATCHER_DEBUG") else said), err=True)
     return 2

@@ -201,10 +201,11 @@ def _when(at: float) -> str:
 
 
 def _shown(text: str) -> str:
-    """Return text that a terminal shows and does not obey: what switches say is not ours."""
+    """Return text that a terminal shows and does not obey, without secrets: what switches say is not ours."""
     from watcher.report.cells import printable
+    from watcher.secrets import redacted
 
-    return printable(text)
+    return printable(redacted(text))
 
 
 def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
@@ -218,4 +219,6 @@ def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
 def _print_json(found: dict[str, Any]) -> None:
     import json
 
-    click.echo(json.dumps(found, indent=2))
+    from watcher.secrets import redacted
+
+    click.echo(redacted(json.dumps(found, indent=2)))

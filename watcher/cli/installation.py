@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,13 +15,18 @@ from watcher.options import CONFIG, quantity
 
 @click.command()
 @CONFIG
-def run(config: str) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: a line an event.",
+)
+def run(config: str, log_format: str) -> None:
     """Run the daemon: notice releases, watch them, tell people, and act where armed."""
-    import logging
+    from watcher import logs, running
 
-    from watcher import running
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logs.events(sys.stderr, log_format, debug=bool(os.environ.get("WATCHER_DEBUG")))
     running.run(config, time.time)
 
 

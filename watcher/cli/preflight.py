@@ -40,13 +40,14 @@ def preflight(config: str, release_id: str, form: str, **given: Any) -> None:
     """
     from watcher import assembly
     from watcher.report import preflight_table
+    from watcher.secrets import redacted
 
     found = assembly.preflight(config, release_id, now=time.time(), **given)
     if form == "json":
         import json
 
-        click.echo(json.dumps(found.to_json(), indent=2))
+        click.echo(redacted(json.dumps(found.to_json(), indent=2)))
     else:
         show = preflight_table.markdown if form == "markdown" else preflight_table.text
-        click.echo(show(found), nl=False)
+        click.echo(redacted(show(found)), nl=False)
     raise click.exceptions.Exit(1 if found.failed else 0)

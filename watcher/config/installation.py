@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 from watcher.config.quantities import DAY
 from watcher.errors import ConfigError
 from watcher.model import Alpha, Labels, Mode, Release, Rule, Split, Strategy, Target, Watch
-from watcher.secrets import from_environment, secret
+from watcher.secrets import conceal, from_environment, secret
 
 LONG_PAST = 28 * DAY
 """Seconds of history to learn from where there is no control."""
@@ -38,7 +39,7 @@ class Metrics:
         Raises:
             ConfigError: a file or a variable is missing.
         """
-        sent = {name: from_environment(value, environment) for name, value in self.headers.items()}
+        sent = {name: from_environment(value, environment, of=name) for name, value in self.headers.items()}
         return sent | {name: secret(path) for name, path in self.header_files.items()}
 
     def bearer(self) -> str | None:
@@ -49,7 +50,9 @@ class Metrics:
         """Return user and password, read now, where basic authentication is configured; errors as `secret`."""
         if self.username is None or self.password_file is None:
             return None
-        return self.username, secret(self.password_file)
+        password = secret(self.password_file)
+        conceal(b64encode(f"{self.username}:{password}".encode()).decode())
+        return self.username, password
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class PingSettings:
         if re.fullmatch(r"https?://[!-~]+", found) is None or not urlsplit(found).hostname:
             where = None if self.url_file is None else str(self.url_file)
             raise ConfigError("expected one URL such as https://hc-ping.com/...", file=where, key="ping")
+        conceal(found)
         return found
 
 

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from watcher.errors import JournalError
 from watcher.model import Alert, Calibration, Kill, Look, Promote, Watch
+from watcher.secrets import redacted
 
 T = TypeVar("T")
 
@@ -54,11 +55,13 @@ def _unreadable(error: Exception) -> JournalError:
 
 
 def dumps(value: Any) -> str:
-    """Return JSON of plain values, numpy's among them; NaN and infinities come back as they were."""
+    """Return JSON of plain values, numpy's among them; NaN and infinities come back as they were, secrets do not."""
     try:
-        return json.dumps(value, allow_nan=False, default=_plain)
+        found = json.dumps(value, allow_nan=False, default=_plain)
     except ValueError:
-        return json.dumps(_tagged(value), allow_nan=False)
+        found = json.dumps(_tagged(value), allow_nan=False)
+    # What looks like a secret may be digits of a number: only texts are replaced.
+    return found if redacted(found) == found else json.dumps(_without_secrets(json.loads(found)))
 
 
 def loads(raw: str) -> Any:
@@ -70,8 +73,8 @@ def loads(raw: str) -> Any:
 
 
 def clean(words: str) -> str:
-    """Return text that every database can hold: no NUL, no half of a surrogate pair."""
-    return words.replace("\0", "").encode("utf-8", "replace").decode()
+    """Return text that every database can hold and anybody may read: no NUL, no half of a surrogate pair, no secret."""
+    return redacted(words).replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _plain(value: Any) -> Any:
@@ -90,6 +93,14 @@ def _tagged(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_tagged(inner) for inner in value]
     return value if isinstance(value, str | int | float | None) else _tagged(_plain(value))
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_secrets(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(inner) for inner in value]
+    return redacted(value) if isinstance(value, str) else value
 
 
 def _untagged(found: dict[str, Any]) -> Any:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from watcher.errors import JournalError
 from watcher.journal.tables import prepare
+from watcher.secrets import conceal
 
 _BUSY_MILLISECONDS: Final = 10_000
 _TURN: Final = 0.02
@@ -154,9 +155,10 @@ def _shown(url: URL) -> str:
 
 
 def _secrets(url: URL) -> Iterator[str]:
-    for secret in (url.password, url.query.get("password"), url.query.get("sslpassword")):
-        if secret:
-            yield str(secret)
+    given = (url.password, url.query.get("password"), url.query.get("sslpassword"), os.environ.get("PGPASSWORD"))
+    for secret in filter(None, given):
+        conceal(str(secret))
+        yield str(secret)
 
 
 def _engine(url: URL) -> Engine:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from watcher.config import Installation
 from watcher.errors import ConfigError, JournalError, Refused
 from watcher.journal import Journal
+from watcher.secrets import redacted
 from watcher.server.metrics import Metrics
 from watcher.server.readiness import Readiness
 from watcher.server.releases import Releases
@@ -69,7 +70,7 @@ async def _health(_: Request) -> Response:
 
 
 def _error(status: int, problem: str, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse({"error": problem[:_LONGEST_PROBLEM]}, status, headers)
+    return JSONResponse({"error": redacted(problem)[:_LONGEST_PROBLEM]}, status, headers)
 
 
 async def _declined(request: Request, error: Exception) -> Response:

@@ -181,7 +181,7 @@ class Webhook:
 
 def _from_environment(value: str, name: str) -> str:
     try:
-        return from_environment(value)
+        return from_environment(value, of=name)
     except ConfigError as error:
         raise SwitchError(f"kill.webhook.headers.{name}: {error}", permanent=True) from None
 
