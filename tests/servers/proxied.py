@@ -230,7 +230,8 @@ class Colours(Proxied):
     def begin(self) -> None:
         """Start the daemon, which first learns what is usual."""
         self.daemon.start()
-        self.eventually(lambda: "learnt what is usual of shop, blue_green" in self.daemon.talk, "it learnt what is usual")
+        learnt = "learnt what is usual of shop, blue_green"
+        self.eventually(lambda: learnt in self.daemon.talk, "it learnt what is usual")
 
     def live(self) -> str:
         return self.haproxy.ask(f"show map {self.haproxy.live_map}").split()[-1]
