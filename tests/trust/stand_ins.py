@@ -35,7 +35,7 @@ class Died(BaseException):
 class Fuse:
     """Kills the process at the n-th moment from now at which something durable is about to happen, or just has.
 
-    `where` says at whose moments alone: the journal's, the switch's, the people's; empty: all of them.
+    `where` says at whose moments alone: the journal's (a look's apart), the switch's, the people's; empty: all of them.
     """
 
     left: int | None = None
@@ -67,10 +67,11 @@ class MortalJournal:
             return method
 
         def transaction(*args: Any, **named: Any) -> Any:
-            self._fuse.burn("journal")
+            where = "look" if name == "record_look" else "journal"
+            self._fuse.burn(where)
             answer = method(*args, **named)
             self._kept(name, args)
-            self._fuse.burn("journal")
+            self._fuse.burn(where)
             return answer
 
         return transaction

@@ -26,7 +26,7 @@ from watcher import intake, interlocks
 from watcher.config import Installation
 from watcher.model import Exposure, Mode
 
-STORIES = int(os.environ.get("WATCHER_STORIES", "28"))
+STORIES = int(os.environ.get("WATCHER_STORIES", "26"))
 """How many stories are told; `make soak` tells more."""
 
 PHASES = (Phase.generate, Phase.shrink) if "WATCHER_SHRINK" in os.environ else (Phase.generate,)
@@ -34,10 +34,17 @@ PHASES = (Phase.generate, Phase.shrink) if "WATCHER_SHRINK" in os.environ else (
 
 HAPPENED = (
     "kill", "promote", "latched", "refused: paused", "refused: latched", "refused: not_armed", "regressed", "no_data",
-    "inconclusive", "healthy", "died at the journal", "died at the switch", "died at the people",
+    "inconclusive", "healthy", "died at the journal", "died at the look", "died at the switch", "died at the people",
 )  # fmt: skip
 """What must have happened for the stories to prove anything, and in how many ways a kill must have been refused."""
 REFUSALS = 8
+
+BEGINNINGS = (
+    "paused", "observing", "by hand", "forbidden", "for good", "partial", "lies", "loses answers", "down",
+    "it dies", "disarmed",
+    "it is good", "a bad day",
+)  # fmt: skip
+"""What may stand in the way of the first kill of a story."""
 
 a_feature = st.sampled_from(list(FEATURES))
 SHARED_MEMORY = Path("/dev/shm")
@@ -56,21 +63,29 @@ class Trust(RuleBasedStateMachine):
         self.world = World(folder, self.installations, self.seen)
         self.had_a_bad_day = False
 
-    @initialize(
-        beginning=st.sampled_from(["", "", "paused", "observing", "for good", "forbidden", "while it dies", "by hand"])
-    )
+    @initialize(beginning=st.sampled_from(["", *BEGINNINGS]))
     def it_begins(self, beginning: str) -> None:
-        """Begin with a bad release and one reason not to kill it, or with nothing."""
+        """Begin with a bad release and something that stands in the way of its kill, or with nothing."""
+        feature = FORBIDDEN if beginning == "forbidden" else "gamma"
         if beginning == "paused":
             self.world.pause(30.0)
-        elif beginning in ("observing", "by hand"):
+        if beginning in ("observing", "by hand"):
             self.it_is_started_anew(Mode.OBSERVE, 0)
-        if beginning == "while it dies":
-            self.it_dies_while_it_acts("beta", 1, "switch")
+        if beginning in ("lies", "loses answers", "down"):
+            self.world.switch.fault = beginning
+        if beginning == "it dies":
+            self.world.fuse.set(1, "switch")
+        if beginning == "it is good":
+            self.a_good_release(feature)
+        elif beginning == "a bad day":
+            self.a_bad_day(["omega", "beta", "gamma", "alpha"])
         elif beginning:
-            self.a_bad_release(FORBIDDEN if beginning == "forbidden" else "gamma", beginning != "for good", "bad", 5)
+            mood = "partial" if beginning == "partial" else "bad"
+            self.a_bad_release(feature, beginning != "for good", mood, 3 if beginning == "disarmed" else 5)
+        if beginning == "disarmed":
+            self.it_is_started_anew(Mode.OBSERVE, 5)
         if beginning == "by hand":
-            self.somebody_kills_by_hand("gamma", 1)
+            self.somebody_kills_by_hand(feature, 1)
 
     @rule(ticks=st.integers(1, 6))
     def minutes_pass(self, ticks: int) -> None:
@@ -213,7 +228,7 @@ class Trust(RuleBasedStateMachine):
         self.world.fuse.set(moment)
         self.world.step(1)
 
-    @rule(feature=a_feature, moment=st.integers(0, 1), where=st.sampled_from(["switch", "switch", "people"]))
+    @rule(feature=a_feature, moment=st.integers(0, 1), where=st.sampled_from(["switch", "look", "people"]))
     def it_dies_while_it_acts(self, feature: str, moment: int, where: str) -> None:
         self.world.fuse.set(moment, where)
         self.a_bad_release(feature, True, "bad", 5)
