@@ -42,8 +42,10 @@ from watcher.model import Alert, Kill, Outcome
 
 PAST, LATER = 60, 3600
 """Seconds measured before the first release, and at most after it."""
-EVERY, BAD_AFTER = 5, 3
-"""Seconds between two releases, and from exposure until a bad one is bad."""
+BAD_AFTER = 3
+"""Seconds from exposure until a bad release is bad."""
+MOST = 20
+"""Releases at most: each is looked at every second from its beginning to the end."""
 
 RULES = """
 pack: shop
@@ -82,11 +84,11 @@ def feature(nth: int) -> str:
     return f"feature-{nth}"
 
 
-def measured(began: float, releases: int) -> Iterator[Series]:
+def measured(began: float, every: float, releases: int) -> Iterator[Series]:
     """Yield what both arms of every release count, a sample a second; the odd ones go bad."""
     times = np.arange(began - PAST, began + LATER)
     for nth in range(releases):
-        draw, exposed = np.random.default_rng(nth), began + EVERY * nth
+        draw, exposed = np.random.default_rng(nth), began + every * nth
         for instance in ("a", "b"):
             for variant in ("off", "on"):
                 total = draw.poisson(1000, times.size) * ((times > exposed) | (variant == "off"))
@@ -283,6 +285,8 @@ class Pair:
     effects: Effects
     """Of the victim."""
     began: float
+    every: float
+    """Seconds between two releases."""
     releases: int
     _told: int = 0
     kills: int = 0
@@ -301,16 +305,16 @@ class Pair:
 
     def _begin_releases(self, at_least: int = 0) -> None:
         while self._told < at_least or (
-            self._told < self.releases and time.time() >= self.began + EVERY * self._told + 1
+            self._told < self.releases and time.time() >= self.began + self.every * self._told + 1
         ):
             for each in (self.victim, self.twin):
-                each.release(self._told, self.began + EVERY * self._told)
+                each.release(self._told, self.began + self.every * self._told)
             self._told += 1
 
     def settle(self) -> None:
         """Let the victim live until it has said and done everything."""
         self.victim.start()
-        last = self.began + EVERY * self.releases + 15
+        last = self.began + self.every * self.releases + 15
         deadline = time.monotonic() + 120
         while time.time() < last or not all(self._is_done(each) for each in (self.victim, self.twin)):
             assert time.monotonic() < deadline, [each.verdicts() for each in (self.victim, self.twin)]
@@ -353,10 +357,11 @@ class Pair:
 @contextmanager
 def running(folder: Path, seconds: float) -> Iterator[Pair]:
     """Start the metrics server and both Slacks; what is measured and released fills so many seconds."""
-    releases, began = max(2, int(seconds / EVERY) - 2), float(np.ceil(time.time())) + 4
+    releases, began = min(MOST, max(2, int(seconds / 5) - 2)), float(np.ceil(time.time())) + 4
+    every = seconds // (releases + 2)
     with ExitStack() as stack:
         server = stack.enter_context(prometheus_server.running(folder / "prometheus"))
-        server.remote_write(list(measured(began, releases)))
+        server.remote_write(list(measured(began, every, releases)))
         both = []
         for name in ("victim", "twin"):
             (folder / name).mkdir()
@@ -365,7 +370,7 @@ def running(folder: Path, seconds: float) -> Iterator[Pair]:
             both[-1].write(server.url, releases)
             stack.callback(_put_down, both[-1])
         effects = stack.enter_context(Effects(folder / "victim" / "feature-flags.yaml"))
-        yield Pair(*both, effects, began, releases)
+        yield Pair(*both, effects, began, every, releases)
 
 
 def _put_down(daemon: Daemon) -> None:

@@ -24,8 +24,7 @@ def main() -> None:
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory() as folder,
-        # Releases enough for the whole of it; each that has begun is looked at to the end.
-        killed.running(Path(folder), seconds=min(given.kills * 1.4, 400.0)) as pair,
+        killed.running(Path(folder), seconds=given.kills * 1.5) as pair,
     ):
         pair.live(random.Random(given.seed), given.kills)
         pair.settle()
