@@ -16,7 +16,7 @@ DOCS := tests/test_docs.py $(wildcard tests/test_notebooks.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint types structure docs wheel bench bench-quality servers clean
+.PHONY: help demo test check lint types structure docs wheel bench bench-quality soak servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ bench: .venv/.development ## Run the benchmarks, one after another
 
 bench-quality: .venv/.development ## How good the defaults are: on DATA, a folder of past releases, and on simulations
 	@PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_quality.py $(if $(DATA),--data $(DATA))
+
+soak: servers .venv/.development ## Run what takes too long for every change, one after another: about an hour
+	@set -e; for script in $(sort $(wildcard tests/soak/*.py)); do \
+	    echo "== $$script"; PYTHONPATH=. $(BIN)/python "$$script"; done
 
 servers: ## Install the servers that tests talk to, where they are missing (npm; as root also apt)
 	@bash scripts/servers.sh

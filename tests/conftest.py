@@ -20,9 +20,9 @@ SERVERS_REQUIRED = os.environ.get("WATCHER_REQUIRE_SERVERS") == "1"
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave the benchmarks out: they are scripts, and collecting doctests would import them."""
-    is_benchmark = collection_path.parent.name == "benchmarks" and not collection_path.name.startswith("test_")
-    return True if is_benchmark else None
+    """Leave benchmarks and soaks out: they are scripts, and collecting doctests would import them."""
+    is_script = collection_path.parent.name in ("benchmarks", "soak") and not collection_path.name.startswith("test_")
+    return True if is_script else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -218,7 +218,7 @@ class Daemon:
 
 @dataclass(frozen=True)
 class Told:
-    """`lost` was meant for people and never read, `twice` counts what they read more than once."""
+    """`lost` was meant for people and never read, `twice` counts messages that say what was said already."""
 
     meant: int
     lost: list[str]
@@ -226,25 +226,24 @@ class Told:
 
 
 def told(alerts: Sequence[Pending], parents: Sequence[Message], replies: Sequence[Message]) -> Told:
-    """Match first lines: of headlines with what any message showed at any time, of details with replies."""
-    shown = Counter(text.partition("\n")[0] for each in parents for text in (*each.before, each.shown))
-    said = Counter(reply.shown.partition("\n")[0] for reply in replies)
-    lost, wanted = [], Counter[str]()
+    """Match titles: of headlines with what any message ever began with, of details with what replies say."""
+    shown = {text.partition("\n")[0] for each in parents for text in (*each.before, each.shown)}
     addressed = [entry for entry in alerts if entry.alerter is not None]
-    lost += [e.key for e in alerts if e.alerter is None and e.state not in ("done", "superseded")]
+    lost = [entry.key for entry in alerts if entry.state not in ("done", "superseded")]
+    left = Counter[str]()
     for entry in addressed:
-        if entry.state == "superseded":
-            continue
         assert isinstance(entry.action, Alert)
-        first = first_words(entry.action)
-        if entry.kind == "headline":
-            lost += [entry.key] if not shown[first] else []
-        else:
-            wanted[first] += 1
-    lost += [first for first, times in wanted.items() if said[first] < times]
-    lost += [entry.key for entry in addressed if entry.state not in ("done", "superseded")]
-    twice = len(replies) - wanted.total() + len(parents) - len({entry.release for entry in addressed})
-    return Told(len(addressed), lost, twice)
+        if entry.kind != "headline":
+            left[entry.action.title] += 1
+        elif entry.state == "done" and first_words(entry.action) not in shown:
+            lost.append(entry.key)
+    twice = len(parents) - len({entry.release for entry in addressed})
+    for reply in replies:
+        # What waited is told in one message.
+        titles = [title for title in left if title in reply.shown]
+        twice += any(left[title] == 0 for title in titles)
+        left.subtract(title for title in titles if left[title] > 0)
+    return Told(len(addressed), [*lost, *left.elements()], twice)
 
 
 class Effects(threading.Thread):
@@ -368,12 +367,12 @@ def running(folder: Path, seconds: float) -> Iterator[Pair]:
             slack = stack.enter_context(SlackServer("#releases"))
             both.append(Daemon(folder / name, slack))
             both[-1].write(server.url, releases)
-            stack.callback(_put_down, both[-1])
+            stack.callback(put_down, both[-1])
         effects = stack.enter_context(Effects(folder / "victim" / "feature-flags.yaml"))
         yield Pair(*both, effects, began, every, releases)
 
 
-def _put_down(daemon: Daemon) -> None:
+def put_down(daemon: Daemon) -> None:
     if daemon.process is not None and daemon.process.poll() is None:
         os.kill(daemon.process.pid, signal.SIGKILL)
         daemon.process.wait(30)

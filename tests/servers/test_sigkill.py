@@ -18,7 +18,7 @@ pytestmark = pytest.mark.servers
 def test_a_daemon_killed_at_random_moments_loses_nothing_and_does_nothing_twice(tmp_path: Path, say: Say) -> None:
     require(prometheus_server.missing())
     with killed.running(tmp_path, seconds=60) as pair:
-        pair.live(random.Random(7), kills=40)
+        pair.live(random.Random(7), kills=30)
         pair.settle()
         pair.hold()
         told, ready = pair.victim.told(), pair.victim.ready
