@@ -106,6 +106,7 @@ def test_sigterm_ends_the_daemon_whoever_is_connected(here: Installation) -> Non
 
 def test_a_second_daemon_on_the_same_address_ends_at_once_and_the_first_goes_on(here: Installation) -> None:
     here.daemon.start()
+    here.config.write_text(here.config.read_text().replace("sqlite:///watcher.db", "sqlite:///second.db"))
     second = run(here)
     host, port = address(here)
     assert second.returncode == 2
