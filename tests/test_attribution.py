@@ -395,7 +395,9 @@ def test_of_two_armed_releases_only_the_one_the_evidence_points_to_is_killed(tmp
             "checkout": MemorySource({"errors": ratio(90, treated={30: 0.05})}),
         }
     )
-    (tmp_path / "watcher.yaml").write_text(YAML)
+    flags = [f"{{switch: yaml_flags, feature: {name}, environment: production}}" for name in ("checkout", "search")]
+    armed = YAML.replace("releases:", "mode: armed\n    releases:") + "        kill: {yaml_flags: flags.yaml}\n"
+    (tmp_path / "watcher.yaml").write_text(f"may_turn_off: [{', '.join(flags)}]\n{armed}")
     (tmp_path / "flags.yaml").write_text("features:\n  checkout: {enabled: true}\n  search: {enabled: true}\n")
     installation, held = load_installation(tmp_path / "watcher.yaml"), MemorySwitch({"search": 1.0, "checkout": 0.5})
     with Journal.open(installation.journal) as journal:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_journal import postgres as postgres
-from tests.test_journal import url as url
 from watcher.act import Outbox
 from watcher.alerts import alerter
 from watcher.clearance import Clearance, record, recorded, refusal, rules_digest

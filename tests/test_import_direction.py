@@ -26,7 +26,17 @@ ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | LOOK | {"journal", "deployments"}
 CLEARANCE = CONFIG | {"journal", "report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "delivery", "act"}
-STEPS = {"deployments", "intake", "interlocks", "noticing", "observer", "afterwards", "clearance", "nightly"}
+STEPS = {
+    "surroundings",
+    "deployments",
+    "intake",
+    "interlocks",
+    "noticing",
+    "observer",
+    "afterwards",
+    "clearance",
+    "nightly",
+}
 PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
 DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server"}
 DRILL = INTAKE | {"act", "switches", "report"}
@@ -67,6 +77,7 @@ SEES: dict[str, set[str]] = {
     "ping": CONFIG | {"observer", "switches"},
     "noticing": INTAKE | {"intake", "look", "observer", "releases", "sources"},
     "interlocks": POLICY | {"policy", "journal"},
+    "surroundings": INTAKE | {"look"},
     "afterwards": NOUNS | {"journal", "telling"},
     "clearance": CLEARANCE,
     "preflight": PREFLIGHT,

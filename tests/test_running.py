@@ -15,7 +15,7 @@ import pytest
 
 from tests.servers.shop import stop_process
 from watcher.journal import Journal
-from watcher.running import _beside
+from watcher.running import PATIENCE, _beside
 
 YAML = """\
 journal: sqlite:///watcher.db
@@ -112,7 +112,7 @@ def test_a_receiver_that_hangs_keeps_nobody_from_ending_nor_from_what_is_done_be
         time.sleep(30)
 
     began = time.monotonic()
-    with _beside("telling", hang, time.time, 0.01):
+    with _beside("telling", hang, time.time, 0.01, PATIENCE):
         assert hung.wait(10)
         done.append("a step")
     assert done == ["a step"]
@@ -129,7 +129,7 @@ def test_what_is_done_beside_goes_on_after_it_failed(caplog: pytest.LogCaptureFi
             twice.set()
         raise ZeroDivisionError("unexpected")
 
-    with _beside("telling", fail, lambda: 7.0, 0.01):
+    with _beside("telling", fail, lambda: 7.0, 0.01, PATIENCE):
         assert twice.wait(10)
     assert times[:2] == [7.0, 7.0]
     assert "telling failed" in caplog.text

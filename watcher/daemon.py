@@ -14,14 +14,13 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from watcher import afterwards, clearance, intake, interlocks, nightly, preflight, telling
+from watcher import afterwards, clearance, intake, interlocks, nightly, preflight, surroundings, telling
 from watcher.act import Outbox
-from watcher.attribution import Suspect, suspect
 from watcher.config import Installation, Service
 from watcher.errors import JournalError, Refused, SourceError, SourceRefused, WatcherError
 from watcher.journal import Hold, Journal, Sole, Watched
 from watcher.look import Source, look, prepare, read_history
-from watcher.model import Calibration, Design, Kill, Kind, Look, Mode, Observations, Promote, Request, Watch
+from watcher.model import Calibration, Kill, Kind, Look, Mode, Observations, Promote, Request, Watch
 from watcher.noticing import Noticing
 from watcher.observer import SILENCE, Observer
 from watcher.sources.prometheus import PrometheusSource
@@ -175,7 +174,9 @@ class Daemon:
         if calibrations:
             self.frozen[watch.release.id] = calibrations
         standing = interlocks.standing(self.journal, watch, now, allowed=self.installation.allows(watch))
-        seen = look(watch, source, calibrations, previous, now, partial(self.beside, watch), standing)
+        beside = partial(surroundings.beside, self.journal, watch)
+        elsewhere = partial(surroundings.elsewhere, self.installation, source, watch)
+        seen = look(watch, source, calibrations, previous, now, beside, standing, elsewhere)
         self.journal.record_look(seen)
         if seen.phase in FINAL:
             self.frozen.pop(watch.release.id, None)
@@ -184,20 +185,6 @@ class Daemon:
         if self.on_look is not None:
             self.on_look(watch, seen)
         return seen
-
-    def beside(self, watch: Watch) -> list[Suspect]:
-        """Return the other releases of the service that are being watched, as their last looks left them."""
-        own, found = watch.release, []
-        for other in self.journal.watches(active=True):
-            there = other.watch.release
-            if (there.service, there.environment) != (own.service, own.environment) or there.id == own.id:
-                continue
-            last = self.journal.last_look(there.id)
-            if last is None:
-                found.append(Suspect(there.id, there.exposed_at, concurrent=other.watch.design is Design.CONCURRENT))
-            else:
-                found.append(suspect(other.watch, last.verdict, self.journal.calibrations(there.id), last.states))
-        return found
 
     def act(self, now: float) -> None:
         """Carry out what is due and still wanted; say so when something had to be given up."""

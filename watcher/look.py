@@ -14,7 +14,7 @@ from watcher.comparison import DOUBLES, SPLIT, EvidenceState, doubles_in, fold, 
 from watcher.errors import SourceError
 from watcher.evidence.absence import FIRST_BLOCKS
 from watcher.judge import judge, judge_release, judge_split, shares
-from watcher.model import Calibration, Look, Observations, Outcome, ReleaseVerdict, Request, Watch
+from watcher.model import Calibration, Design, Look, Observations, Outcome, ReleaseVerdict, Request, Watch
 from watcher.policy import NOTHING_ON_RECORD, Situation, Standing, decide
 
 SEED = 20_260_101
@@ -75,6 +75,7 @@ def look(
     now: float,
     beside: Callable[[], Sequence[attribution.Suspect]] = tuple,
     standing: Standing = NOTHING_ON_RECORD,
+    elsewhere: Callable[[float, float], Sequence[attribution.Elsewhere]] = lambda since, until: (),
 ) -> Look:
     """Evaluate a release once.
 
@@ -86,6 +87,8 @@ def look(
         now: epoch seconds.
         beside: returns the other releases that users of the service have; asked only once this one regressed.
         standing: what is on record of kills, and what a person ordered.
+        elsewhere: returns what other services measured around the time since harm began, until the last block; asked
+            only once this one regressed and has no control.
     """
     start = previous.through if previous else float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
     closed = float(np.floor((now - watch.settle) / watch.block) * watch.block)
@@ -110,6 +113,9 @@ def look(
     if problem is not None and missing >= FIRST_BLOCKS and verdict.outcome is not Outcome.REGRESSED:
         verdict = _unreadable(verdict, end, problem)
     said_beside, cause = _beside(watch, verdict, calibrations, states, beside)
+    everywhere = _everywhere(
+        watch, verdict, calibrations, previous, lambda since: elsewhere(since, end) if seen else ()
+    )
     situation = Situation(
         now=now,
         phase=previous.phase if previous else "watching",
@@ -121,6 +127,7 @@ def look(
         problem=problem or _doubt(seen, previous),
         beside=said_beside,
         cause=cause,
+        everywhere=everywhere,
         staged=_staged(watch, states),
     )
     decision = decide(watch, verdict, situation)
@@ -161,6 +168,28 @@ def _beside(
     suspects = attribution.placed([own, *besides], attribution.harmed(watch, verdict, states))
     found = attribution.attribute(suspects)
     return attribution.said(found, own.release), None if found.best is None else found.best == own.release
+
+
+def _everywhere(
+    watch: Watch,
+    verdict: ReleaseVerdict,
+    calibrations: Mapping[str, Calibration],
+    previous: Look | None,
+    elsewhere: Callable[[float], Sequence[attribution.Elsewhere]],
+) -> str:
+    """Return what people are told where everything got worse alike, not this release alone; else nothing.
+
+    Once found it stands until the release no longer looks worse: the evidence has that event in it, and would outlive
+    it. Nobody else is asked where there is nothing new.
+    """
+    if verdict.outcome is not Outcome.REGRESSED or (previous is not None and previous.killed_at is not None):
+        return ""
+    before = () if previous is None else previous.refusals
+    known = next((refusal.detail for refusal in before if refusal.reason == "global_event"), "")
+    if known or watch.design is Design.CONCURRENT:
+        return known or attribution.control_alike(watch, verdict, calibrations)
+    began = attribution.harm_began(watch, verdict)
+    return attribution.elsewhere_alike(elsewhere(began), began)
 
 
 def _staged(watch: Watch, states: Mapping[str, Any]) -> bool:

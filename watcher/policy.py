@@ -2,10 +2,11 @@
 
 A kill needs all of: a watch in mode armed with a switch; a flag that people named; a reversible release; a verdict of
 regressed by a critical rule or by two rules, held over two consecutive blocks, on a learnt dispersion, on more than one
-sick unit, on enough events, in a comparison that is not broken; evidence that points to no other release; no pause; no
-latch; no earlier kill of the release, and none of its flag a moment ago. A promotion needs steps that were configured,
-a flag that people named, health proven at the present share, metrics that were read, no pause and no latch. Each lack
-is a Refusal with a name, which is shown and recorded. Nothing here ever turns a release on.
+sick unit, on enough events, in a comparison that is not broken; evidence that points to no other release, nor to an
+event that makes everything worse; no pause; no latch; no earlier kill of the release, and none of its flag a moment
+ago. A promotion needs steps that were configured, a flag that people named, health proven at the present share, metrics
+that were read, no pause and no latch. Each lack is a Refusal with a name, which is shown and recorded. Nothing here
+ever turns a release on.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ class Situation:
     `phase` and `told` are from the last look: where the watch stands, and the state people were last told. `killed_at`
     is when the kill was decided. `recovered` is what the blocks since say: None while open. `problem` is why metrics
     could not be read at this look. `beside` says which other releases could be the cause of harm, and `cause` whether
-    the evidence points to this one (None: it does not say which). `staged` tells that what is judged includes the
-    present stage.
+    the evidence points to this one (None: it does not say which). `everywhere` says what else got worse alike. `staged`
+    tells that what is judged includes the present stage.
     """
 
     now: float
@@ -102,6 +103,7 @@ class Situation:
     problem: str | None = None
     beside: str = ""
     cause: bool | None = True
+    everywhere: str = ""
     staged: bool = True
     standing: Standing = NOTHING_ON_RECORD
 
@@ -133,6 +135,7 @@ def decide(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> Decis
         refusals = _against_promotion(watch, situation)
     phase = "killed" if kill else "ended" if ended or situation.phase != "watching" else "watching"
     state = "killed" if kill else "watching" if outcome is Outcome.INCONCLUSIVE else outcome.value
+    state = "global_event" if outcome is Outcome.REGRESSED and situation.everywhere else state
     actions: list[Action] = []
     if kill:
         actions.append(_kill(watch, verdict, situation))
@@ -207,6 +210,7 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
         ),
         ("not_the_cause", situation.cause is False, "the evidence points to another release"),
         ("cause_unclear", situation.cause is None, "the evidence does not say which of several releases it is"),
+        ("global_event", bool(situation.everywhere), situation.everywhere),
     )
     return tuple(Refusal("kill", name, detail) for name, stands, detail in tests if stands)
 

@@ -28,7 +28,10 @@ SOON: Final = 1.0
 """Seconds between looks into the outbox for something to tell."""
 
 PATIENCE: Final = 5.0
-"""Seconds that a message or an errand under way is waited for."""
+"""Seconds that a message under way is waited for at the end."""
+
+LEFT: Final = 0.5
+"""Seconds that an errand under way is: it is done anew at the next start."""
 
 Clock = Callable[[], float]
 
@@ -96,7 +99,9 @@ def run(config: str, clock: Clock) -> None:
 def _follow(made: Daemon, config: str, clock: Clock, signals: Signals, unit: Unit) -> Installation | None:
     """Step until a signal says otherwise; return what to go on with, None at the end."""
     every, news, began_with = tick_of(made.installation), threading.Event(), ", ".join(made.installation.services)
-    with _beside("telling", made.tell, clock, SOON, news), _beside("errands", made.errands, clock, every):
+    telling = _beside("telling", made.tell, clock, SOON, PATIENCE, news)
+    errands = _beside("errands", made.errands, clock, every, LEFT)
+    with telling, errands:
         while not signals.stop:
             began = time.monotonic()
             unit.turned(_attempt("step", made.advance, clock))
@@ -126,16 +131,21 @@ def _reread(config: str, unit: Unit) -> Installation | None:
 
 @contextmanager
 def _beside(
-    name: str, do: Callable[[float], None], clock: Clock, every: float, news: threading.Event | None = None
+    name: str,
+    do: Callable[[float], None],
+    clock: Clock,
+    every: float,
+    patience: float,
+    news: threading.Event | None = None,
 ) -> Iterator[None]:
     """Do something again and again in a thread of its own, at once when there is news; end it with the context."""
     ending, called = threading.Event(), news or threading.Event()
 
     def again() -> None:
         while not ending.is_set():
-            called.clear()
             _attempt(name, do, clock)
             called.wait(every)
+            called.clear()
 
     # A daemon thread, so that a receiver that hangs cannot keep the process from ending.
     thread = threading.Thread(target=again, name=name, daemon=True)
@@ -145,7 +155,7 @@ def _beside(
     finally:
         ending.set()
         called.set()
-        thread.join(PATIENCE)
+        thread.join(patience)
 
 
 def _attempt(name: str, do: Callable[[float], None], clock: Clock) -> bool:

@@ -18,6 +18,7 @@ TITLES = {
     "watching": "Watching",
     "healthy": "Healthy, proven",
     "regressed": "REGRESSED",
+    "global_event": "REGRESSED, and so is what does not have it: NOT turned off",
     "raised": "Raised",
     "killed": "Killed: REGRESSED, turning it off",
     "turned_off": "Turned off",
@@ -75,7 +76,7 @@ def transition(
 
     The first message is the headline itself; what comes later edits it and is told below it.
     """
-    urgent = state in {"regressed", "killed", "unrecovered"} or "absent_treatment" in verdict.alarms
+    urgent = state in {"regressed", "global_event", "killed", "unrecovered"} or "absent_treatment" in verdict.alarms
     lines = tuple(_lines(watch, verdict, state, seen, refusals))
     kinds = _KINDS if seen.before else _KINDS[:1]
     title = None if seen.turned_off else _STILL_ON.get(state)
@@ -115,12 +116,12 @@ def _lines(watch: Watch, verdict: ReleaseVerdict, state: str, seen: Seen, refusa
         lines.insert(0, f"Last outcome after {reasons.span(minutes)}: {verdict.outcome.value}.")
     others = [s for s in verdict.streams if s.outcome is Outcome.REGRESSED and s.reason not in verdict.reason]
     lines += [stream.reason for stream in others[:10]]
-    if seen.beside and state in {"regressed", "killed"}:
+    if seen.beside and state in {"regressed", "global_event", "killed"}:
         lines.append(seen.beside)
     if state == "killed":
         words = wording(watch.release)
         lines.append(f"{words.doing}. {words.again}")
-    elif state == "regressed":
+    elif state in {"regressed", "global_event"}:
         lines.append(_not_killed(watch, refusals))
     elif state == "healthy":
         lines += _raising(watch, refusals)
@@ -128,9 +129,8 @@ def _lines(watch: Watch, verdict: ReleaseVerdict, state: str, seen: Seen, refusa
         lines += _watching(watch)
     elif state == "invalid":
         lines.append("Nothing is raised or turned off on a comparison that is broken: please look.")
-    return lines + [
-        f"Based on: {text}." for text in verdict.assumptions[:3] if state in {"healthy", "regressed", "killed"}
-    ]
+    based = state in {"healthy", "regressed", "global_event", "killed"}
+    return lines + [f"Based on: {text}." for text in verdict.assumptions[:3] if based]
 
 
 def _not_killed(watch: Watch, refusals: Sequence[Refusal]) -> str:
@@ -138,7 +138,7 @@ def _not_killed(watch: Watch, refusals: Sequence[Refusal]) -> str:
     why = "; ".join(refusal.detail for refusal in lasting or refusals)
     if not lasting:
         return f"Turned off if the next block says the same: {why}."
-    if {"not_the_cause", "cause_unclear"} & {refusal.reason for refusal in refusals}:
+    if {"not_the_cause", "cause_unclear", "global_event"} & {refusal.reason for refusal in refusals}:
         return f"Not turned off: {why}. Please look, and decide."
     return f"Recommended: {wording(watch.release).do}. Not done automatically: {why}."
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -216,8 +217,8 @@ def documented() -> list[str]:
     section = (ROOT / "docs" / "switches.md").read_text().partition("\n## haproxy\n")[2].partition("\n## ")[0]
     pack = re.sub(r"^# ?", "", (ROOT / "rules" / "haproxy.yaml").read_text(), flags=re.M)
     return [
-        *re.findall(r"^```yaml\n(services:\n.*?)^```", section, re.M | re.S),
-        *re.findall(r"^  (services:\n(?:   +.*\n)+)", pack, re.M),
+        *re.findall(r"^```yaml\n(may_turn_off:[^\n]*\nservices:\n.*?)^```", section, re.M | re.S),
+        *map(textwrap.dedent, re.findall(r"^  may_turn_off:.*\n  services:\n(?:   +.*\n)+", pack, re.M)),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -9,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -247,7 +249,7 @@ class Trust(RuleBasedStateMachine):
             shutil.rmtree(self.world.folder)
 
 
-def test_what_is_promised_holds_whatever_happens(tmp_path: Path) -> None:
+def test_what_is_promised_holds_whatever_happens(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Trust.root = Path(tempfile.mkdtemp(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else tmp_path))
     for mode in Mode:
         (tmp_path / mode.value).mkdir()
@@ -264,6 +266,7 @@ def test_what_is_promised_holds_whatever_happens(tmp_path: Path) -> None:
         report_multiple_bugs=False,
     )
     try:
+        caplog.set_level(logging.CRITICAL, "watcher")  # else every fault of every story is kept
         run_state_machine_as_test(Trust, settings=budget)
     finally:
         shutil.rmtree(Trust.root)

@@ -6,7 +6,6 @@ what is on record whenever somebody asks (`hold`).
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,8 +54,6 @@ SERVICE = """
         promote: [10%, 25%, 50%]
         history: 1h
 """
-
-logging.getLogger("watcher").setLevel(logging.CRITICAL)
 
 
 def configured(folder: Path, mode: Mode) -> Installation:

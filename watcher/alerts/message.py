@@ -15,7 +15,7 @@ TEXT = 3000
 """Characters of the text for notifications. Slack accepts 40,000 in a message, but only 4,000 in an edit."""
 
 _EMOJI = {
-    "watching": "👀", "healthy": "✅", "regressed": "🔴", "killed": "⛔",
+    "watching": "👀", "healthy": "✅", "regressed": "🔴", "global_event": "🌐", "killed": "⛔",
     "kill_failed": "🚨", "recovered": "💚", "unrecovered": "🚨", "no_data": "⚪", "invalid": "🟠", "ended": "🏁",
     "kill_delayed": "🚨", "turned_on": "🚨", "turned_off": "⛔", "raised": "⏫", "not_raised": "🟠", "latched": "🚨",
     "not_recording": "🚨",

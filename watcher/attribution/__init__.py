@@ -23,6 +23,14 @@ Example:
 
 from __future__ import annotations
 
+from watcher.attribution.everywhere import (
+    USUAL,
+    Elsewhere,
+    as_shares,
+    control_alike,
+    elsewhere_alike,
+    harm_began,
+)
 from watcher.attribution.ranking import (
     ABSENCE,
     Attribution,
@@ -38,13 +46,19 @@ from watcher.attribution.suspects import apparent, control_harmed, harmed, stand
 
 __all__ = [
     "ABSENCE",
+    "USUAL",
     "Attribution",
+    "Elsewhere",
     "Ranked",
     "Standing",
     "Suspect",
     "apparent",
+    "as_shares",
     "attribute",
+    "control_alike",
     "control_harmed",
+    "elsewhere_alike",
+    "harm_began",
     "harmed",
     "overlap",
     "placed",

@@ -195,7 +195,7 @@ def control_harmed(rule: Rule, verdict: Verdict, calibration: Calibration | None
         return None
     share = seen.events / seen.total
     # A handful of events says nothing: three standard deviations of chance have to lie beyond the margin.
-    chance = 3.0 * float(np.sqrt(usual * seen.total)) / seen.total
+    chance = 3.0 * float(np.sqrt(calibration.dispersion * usual * seen.total)) / seen.total
     allowed = rule.margin if rule.absolute else calibration.margin * usual
     worse = share - usual if rule.worse is not Worse.LOWER else usual - share
     return worse > allowed + chance

@@ -164,6 +164,8 @@ class Service:
     zone: str = "UTC"
     unusual: tuple[tuple[float, float], ...] = ()
     """Stretches of its past that are not usual: holidays and incidents, epoch seconds."""
+    called_by: tuple[str, ...] = ()
+    """Services that call this one: they are worse whenever it is, and say nothing of what else may be the cause."""
     repository: str | None = None
     """On GitHub, `owner/name`; None: the one whose name is the service's."""
 
@@ -189,6 +191,16 @@ class Installation:
         """Return how far watcher may go with a release now; of a service that is gone, it only looks on."""
         service = self.services.get(release.service)
         return Mode.OBSERVE if service is None or service.environment != release.environment else service.mode
+
+    def unrelated(self, release: Release) -> list[Service]:
+        """Return the other services of the environment that are no worse just because this release is bad."""
+        own = self.services.get(release.service)
+        related = {release.service, *(own.called_by if own else ())}
+        return [
+            each
+            for name, each in self.services.items()
+            if name not in related and each.environment == release.environment
+        ]
 
     def allows(self, watch: Watch) -> bool:
         """Tell whether the flag of a release is among those that watcher may turn off by itself."""

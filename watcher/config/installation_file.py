@@ -147,6 +147,7 @@ class ServiceFile(Strict):
     )
     select: dict[LabelName, str] = Field({}, description="Label values that are ANDed into every selector.")
     rules: list[Text] = Field(min_length=1, description="Rule packs: paths, or names of those that ship.")
+    called_by: list[Name] = Field([], description="Services that call this one, and are worse whenever it is.")
     tell: list[Text] = Field([], description='Channels of stakeholders, in quotes: "#support".')
     links: dict[Text, WebAddress] = Field({}, description="Shown with every message: runbook, dashboard.")
     mode: Literal["observe", "recommend", "armed"] = "observe"
@@ -207,6 +208,21 @@ class InstallationFile(Strict):
             raise located("expected a URL such as sqlite:///watcher.db or postgresql+psycopg://host/name", "journal")
         if re.search(r"://[^/@]*:[^/@]+@|[?&](ssl)?password=", self.journal):
             raise located("a password does not belong into this file; set PGPASSWORD or PGPASSFILE", "journal")
+        return self
+
+    @model_validator(mode="after")
+    def _callers_are_services(self) -> Self:
+        for name, service in self.services.items():
+            for index, caller in enumerate(service.called_by):
+                if caller not in self.services or caller == name:
+                    others = ", ".join(sorted(set(self.services) - {name})) or "no other"
+                    raise located(
+                        f"{caller} is no other service of this file; there is: {others}",
+                        "services",
+                        name,
+                        "called_by",
+                        index,
+                    )
         return self
 
     @model_validator(mode="after")

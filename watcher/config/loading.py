@@ -110,6 +110,7 @@ def _service(document: Document, folder: Path, name: str, raw: ServiceFile) -> S
         warm_up=raw.warm_up,
         require_backtest=raw.require_backtest,
         zone=raw.timezone,
+        called_by=tuple(raw.called_by),
         repository=raw.repository,
         unusual=(*(parse_local_day(day, raw.timezone) for day in raw.holidays), *map(parse_interval, raw.incidents)),
     )
