@@ -2,7 +2,7 @@
 # missing Debian packages when it runs as root.
 
 PYTHON ?= python3
-JOBS ?= 3
+JOBS ?= 4
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH ?= *
@@ -22,7 +22,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12          which Python .venv is made with"
-	@echo "  PYTEST_ARGS='-k kill'      what 'make test' runs (everything), on JOBS=3 processes"
+	@echo "  PYTEST_ARGS='-k kill'      what 'make test' runs (everything), on JOBS=4 processes"
 	@echo "  DEMO_ARGS='--help'         what 'make demo' passes on"
 	@echo "  BENCH=bench_prometheus     which of tests/benchmarks 'make bench' runs (all of them)"
 
