@@ -40,7 +40,7 @@ STEPS = {
 PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
 DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server"}
 DRILL = INTAKE | {"act", "switches", "report"}
-ASSEMBLY = DAEMON | {"ping"}
+ASSEMBLY = DAEMON | {"ping", "clock"}
 EVERYTHING = ASSEMBLY | {"notify", "logs", "assembly", "rehearsal", "running", "drill", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
@@ -86,7 +86,7 @@ SEES: dict[str, set[str]] = {
     "server": DAEMON,
     "assembly": ASSEMBLY,
     "rehearsal": DAEMON | {"assembly"},
-    "running": DAEMON | {"assembly", "notify"},
+    "running": DAEMON | {"assembly", "notify", "clock"},
     "demo": EVERYTHING,
     "testing": EVERYTHING,
     "options": CONFIG,

@@ -10,6 +10,7 @@ from typing import Any
 from watcher import intake, interlocks
 from watcher.act import Alerter, Outbox
 from watcher.alerts import alerter
+from watcher.clock import Clock, wall_clock
 from watcher.config import (
     Installation,
     Metrics,
@@ -47,7 +48,7 @@ def installed(config: str) -> Installation:
 
 
 @contextmanager
-def daemon(installation: Installation, *observers: Observer) -> Iterator[Daemon]:
+def daemon(installation: Installation, *observers: Observer, clock: Clock = wall_clock) -> Iterator[Daemon]:
     """Open everything watcher.yaml names; close it at the end. Observers are told what the daemon does.
 
     Raises:
@@ -59,8 +60,8 @@ def daemon(installation: Installation, *observers: Observer) -> Iterator[Daemon]
 
     # Holding comes first: a second daemon by mistake ends before it touches what the first one does.
     with Journal.open(installation.journal) as journal, journal.hold() as hold:
-        metrics = Metrics(installation, journal)
-        with serving(installation, journal, metrics=metrics):
+        metrics = Metrics(installation, journal, clock)
+        with serving(installation, journal, clock, metrics):
             source = prometheus(installation.metrics)
             outbox = Outbox(journal, switch, _alerters(installation))
             told = Everybody(metrics, *_pings(installation, journal, source, metrics), *observers)

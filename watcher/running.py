@@ -1,8 +1,8 @@
 """Keeps a daemon running: steps on time, people told beside them, signals answered.
 
 SIGTERM and SIGINT end it after the step that is under way, or at once when they come again; SIGHUP reads watcher.yaml
-anew, all of it or nothing. Time between steps is waited for by the monotonic clock: a scheduler that goes by the wall
-clock would sleep for an hour when that is set back by one.
+anew, all of it or nothing. Steps come as soon as a block has settled, by a clock that no step of the wall clock moves;
+one that takes longer than that is followed by one for all that was missed.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from watcher.assembly import daemon, installed
+from watcher.clock import Clock, SteadyClock, next_tick, phase, skewed
 from watcher.config import Installation
 from watcher.daemon import Daemon, tick_of
-from watcher.errors import WatcherError
+from watcher.errors import SourceError, WatcherError
+from watcher.look import Source
 from watcher.notify import Unit
+from watcher.sources.prometheus import PrometheusSource
 
 log = logging.getLogger("watcher")
 
@@ -32,8 +36,6 @@ PATIENCE: Final = 5.0
 
 LEFT: Final = 0.5
 """Seconds that an errand under way is: it is done anew at the next start."""
-
-Clock = Callable[[], float]
 
 
 class Signals:
@@ -73,7 +75,7 @@ class Signals:
         self._came.set()
 
 
-def run(config: str, clock: Clock) -> None:
+def run(config: str) -> None:
     """Run the daemon of an installation until it is told to end.
 
     Raises:
@@ -81,12 +83,13 @@ def run(config: str, clock: Clock) -> None:
         Refused: armed where that is not allowed; or rules that nothing can decide.
         JournalError: the journal cannot be opened.
     """
-    signals, unit = Signals(), Unit(os.environ.get("NOTIFY_SOCKET"))
+    signals, unit, clock = Signals(), Unit(os.environ.get("NOTIFY_SOCKET")), SteadyClock()
     present: Installation | None = installed(config)
     before: Installation | None = None
     while present is not None:
         try:
-            with daemon(present, unit) as made:
+            with daemon(present, unit, clock=clock) as made:
+                clock.server = partial(_asked, made.source)
                 made.start(clock())
                 present, before = _follow(made, config, clock, signals, unit), present
         except WatcherError as error:
@@ -96,25 +99,50 @@ def run(config: str, clock: Clock) -> None:
             present, before = before, None
 
 
-def _follow(made: Daemon, config: str, clock: Clock, signals: Signals, unit: Unit) -> Installation | None:
+def _asked(source: Source) -> float | None:
+    """Return what time it is by the metrics server's clock; None where it cannot be asked."""
+    try:
+        return source.clock() if isinstance(source, PrometheusSource) else None
+    except SourceError:
+        return None
+
+
+def _follow(made: Daemon, config: str, clock: SteadyClock, signals: Signals, unit: Unit) -> Installation | None:
     """Step until a signal says otherwise; return what to go on with, None at the end."""
-    every, news, began_with = tick_of(made.installation), threading.Event(), ", ".join(made.installation.services)
+    present, news, every = made.installation, threading.Event(), tick_of(made.installation)
+    own, began_with = phase(socket.gethostname() + present.journal, every), ", ".join(present.services)
     telling = _beside("telling", made.tell, clock, SOON, PATIENCE, news)
     errands = _beside("errands", made.errands, clock, every, LEFT)
     with telling, errands:
         while not signals.stop:
-            began = time.monotonic()
+            _check(clock)
             unit.turned(_attempt("step", made.advance, clock))
             if began_with:
                 log.info("watching %s, every %g s", began_with, every)
                 signals.working, began_with = True, ""
+                _compare(clock)
             news.set()
-            signals.wait(every - (time.monotonic() - began))
+            now = clock()
+            signals.wait(next_tick(now, present.block, present.settle, every, own) - now)
             following = _reread(config, unit) if signals.reload() else None
             if following is not None:
                 return following
         unit.stopping()
     return None
+
+
+def _check(clock: SteadyClock) -> None:
+    """Say so where the wall clock was set, and by which clock it goes on."""
+    step = clock.check()
+    if step is not None:
+        log.warning("%s", step)
+
+
+def _compare(clock: SteadyClock) -> None:
+    """Say so where this machine's clock is wrong from the start."""
+    apart = clock.apart()
+    if apart is not None and (said := skewed(apart)):
+        log.warning("%s", said)
 
 
 def _reread(config: str, unit: Unit) -> Installation | None:

@@ -27,7 +27,7 @@ def run(config: str, log_format: str) -> None:
     from watcher import logs, running
 
     logs.events(sys.stderr, log_format, debug=bool(os.environ.get("WATCHER_DEBUG")))
-    running.run(config, time.time)
+    running.run(config)
 
 
 @click.command()

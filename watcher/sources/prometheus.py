@@ -60,6 +60,14 @@ class PrometheusSource:
         """
         self._client.instant("vector(1)", 0.0)
 
+    def clock(self) -> float:
+        """Return what time it is by the server's clock, in epoch seconds.
+
+        Raises:
+            SourceError: it does not answer, or not as a metrics server does.
+        """
+        return self._client.clock()
+
     def observe(self, request: Request) -> dict[str, Observations]:
         """Return the raw counts of the blocks asked for, by rule name.
 

@@ -37,6 +37,9 @@ from watcher.sources.prometheus_json import (
 )
 
 DAY = 86_400.0
+_PROMPT = 3.0
+"""Seconds for what costs the server nothing, and what a step waits for."""
+
 _MOST_POINTS = 10_000
 """Points a series may have in one range query; servers refuse more than 11,000."""
 _MOST_SAMPLES = 8_000_000
@@ -133,6 +136,15 @@ class PrometheusHTTP:
         """Return the answer of an instant query: one sample a series for a vector, a scalar as one bare series."""
         return self._ask("/api/v1/query", {"query": query, "time": _stamp(at)}, query, _numbers_in)
 
+    def clock(self) -> float:
+        """Return what time it is by the server's clock, in epoch seconds."""
+        # nocache: VictoriaMetrics otherwise answers as of half a minute ago.
+        form = {"query": "time()", "nocache": "1"}
+        found = self._ask("/api/v1/query", form, "time()", _numbers_in, min(_PROMPT, self.deadline))
+        if found.values.size != 1:
+            raise SourceRefused(f"{self.url} does not say what time it is when asked for time()")
+        return float(found.values[0])
+
     def values_range(self, query: str, start: float, end: float, step: float) -> SampleSet:
         """Evaluate a query at start + step, start + 2 step, ... end, a day at a time.
 
@@ -161,8 +173,16 @@ class PrometheusHTTP:
                 raise SourceTooLarge(f"more than {_MOST_SAMPLES} points for {query[:200]}: ask for a shorter time")
             yield part
 
-    def _ask(self, path: str, form: Mapping[str, str], query: str, decode: Callable[[bytes], T]) -> T:
-        status, kind, body = self._fetch(path, {**form, "timeout": f"{self.deadline:g}s"})
+    def _ask(
+        self,
+        path: str,
+        form: Mapping[str, str],
+        query: str,
+        decode: Callable[[bytes], T],
+        deadline: float | None = None,
+    ) -> T:
+        deadline = self.deadline if deadline is None else deadline
+        status, kind, body = self._fetch(path, {**form, "timeout": f"{deadline:g}s"}, deadline)
         if status != 200:
             raise self._no(status, body)
         if body.lstrip()[:1] != b"{":
@@ -187,9 +207,9 @@ class PrometheusHTTP:
             )
         return found
 
-    def _fetch(self, path: str, form: Mapping[str, str]) -> tuple[int, str, bytes]:
+    def _fetch(self, path: str, form: Mapping[str, str], deadline: float) -> tuple[int, str, bytes]:
         """Send a form and read the answer within the caps; return status, content type and body."""
-        late = monotonic() + self.deadline
+        late = monotonic() + deadline
         with self._explained(late):
             response = self._session.post(
                 self.url + path,
@@ -197,7 +217,7 @@ class PrometheusHTTP:
                 headers=self._headers,
                 auth=self._auth,
                 verify=self._session.verify,
-                timeout=(min(5.0, self.deadline), self.deadline),
+                timeout=(min(5.0, deadline), deadline),
                 allow_redirects=False,
                 stream=True,
             )
