@@ -76,14 +76,22 @@ def test_what_may_only_rise_is_not_worse_for_rising() -> None:
         assert bool(elsewhere_alike([other], EXPOSED)) is expected
 
 
-def both(control: float, treatment: float, minutes: int = 60) -> MemorySource:
-    """Both arms at 1 % errors before, and so much from ten minutes after exposure on."""
-    seen = ratio(minutes, treated={10: treatment})
+def both(control: float, treatment: float, minutes: int = 90, since: int = 10) -> MemorySource:
+    """Both arms at 1 % errors before, and so much from some minute after exposure on."""
+    seen = ratio(minutes, treated={since: treatment})
     rng, arm = np.random.default_rng(5), seen.baseline
     assert arm is not None
-    late = seen.ends > EXPOSED + 10 * MINUTE
+    late = seen.ends > EXPOSED + since * MINUTE
     events = np.where(late, rng.binomial(arm.total.astype(int), control), arm.events)
     return MemorySource({"errors": replace(seen, baseline=Arm(arm.units, events, arm.total))})
+
+
+def test_a_control_of_which_no_error_is_heard_any_more_makes_nobody_worse() -> None:
+    found = list(looks(watch(), both(0.0, 0.01, since=0), range(1, 90)))
+    assert found[-1].verdict.outcome is Outcome.REGRESSED
+    assert not done(found, Kill)
+    [detail] = {each.detail for each in found[-1].refusals if each.reason == "control_silent"}
+    assert detail.startswith("next to nothing is counted of those who do not have it (Requests that failed: ")
 
 
 def done(found: list[Look], kind: type) -> list[object]:

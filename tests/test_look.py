@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.timeline import BEFORE, ERRORS, EXPOSED, MINUTE, looks, ratio, release, watch
 from watcher.look import look, prepare, read_history
 from watcher.model import Alert, Arm, Kill, Kind, Mode, Observations, Outcome, Rule, Selector, Stage, Worse, labels
+from watcher.policy import Standing
 from watcher.testing import MemorySource, counts
 
 
@@ -43,25 +44,34 @@ def test_a_good_release_is_proven_healthy_told_once_and_never_killed():
     assert kills(seen) == []
 
 
-def test_nothing_is_killed_on_an_answer_that_may_be_incomplete():
-    doubtful = MemorySource({"errors": replace(ratio(treated={5: 0.2}), partial=True)})
-    seen = list(looks(watch(), doubtful, range(1, 40)))
-    assert seen[-1].verdict.outcome is Outcome.REGRESSED
-    assert kills(seen) == []
-    assert "metrics_unreadable" in {refusal.reason for refusal in seen[-1].refusals}
+def test_an_answer_that_may_be_incomplete_is_not_counted_and_read_again_once_it_is_whole():
+    bad = ratio(treated={5: 0.2})
+    source = MemorySource({"errors": replace(bad, partial=True)})
+    calibrations, last = prepare(watch(), read_history(watch(), MemorySource({"errors": bad}))), None
+    for minute in range(1, 20):
+        last = look(watch(), source, calibrations, last, EXPOSED + minute * MINUTE)
+        assert (last.blocks, last.observations, kills([last])) == (0, {}, [])
+        assert last.problem == "the answer for errors may be incomplete"
+    assert last is not None
+    assert last.verdict.outcome is Outcome.NO_DATA
+    assert "the answer for errors may be incomplete" in last.verdict.reason
+    last = look(watch(), MemorySource({"errors": bad}), calibrations, last, EXPOSED + 20 * MINUTE)
+    assert (last.blocks, last.verdict.outcome, len(kills([last]))) == (20, Outcome.REGRESSED, 1)
 
 
-def test_doubt_lasts_until_metrics_are_read_again_not_until_the_next_tick():
+def test_evidence_from_before_a_doubt_turns_nothing_off_until_metrics_can_be_trusted_again():
+    source = MemorySource({"errors": ratio(treated={5: 0.2})})
+    paused, free = Standing(paused="kills are paused"), Standing()
+    *_, last = looks(watch(), source, range(1, 20), standing=paused)
+    calibrations = prepare(watch(), read_history(watch(), source))
+    assert [refusal.reason for refusal in last.refusals] == ["paused"]
     doubtful = MemorySource({"errors": replace(ratio(treated={5: 0.2}), partial=True)})
-    *_, last = looks(watch(), doubtful, range(1, 20))
-    calibrations = prepare(watch(), read_history(watch(), doubtful))
-    # Nothing is read at a tick within a block, nor while the clock is behind.
-    for second in (15.0, 30.0, -40.0):
-        last = look(watch(), doubtful, calibrations, last, EXPOSED + 19 * MINUTE + second)
+    for second in (60.0, 75.0, 90.0):
+        last = look(watch(), doubtful, calibrations, last, EXPOSED + 19 * MINUTE + second, standing=free)
         assert [refusal.reason for refusal in last.refusals] == ["metrics_unreadable"]
-    whole = MemorySource({"errors": ratio(treated={5: 0.2})})
-    last = look(watch(), whole, calibrations, last, EXPOSED + 20 * MINUTE)
-    assert kills([last]) != []
+        assert not kills([last])
+    last = look(watch(), source, calibrations, last, EXPOSED + 21 * MINUTE, standing=free)
+    assert len(kills([last])) == 1
 
 
 def test_health_is_proven_on_the_fourth_block_at_the_earliest_however_much_traffic_there_is():

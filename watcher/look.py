@@ -98,8 +98,12 @@ def look(
     if end > start:
         try:
             seen = source.observe(request(watch, start, end))
+            problem = _doubt(seen)
         except SourceError as error:
-            problem, end = str(error), start
+            problem = str(error)
+    if problem is not None:
+        # Nothing is folded that may be wrong: the same blocks are read again at the next look.
+        seen, end = {}, start
     if previous is not None and previous.phase == "killed":
         verdict, states = previous.verdict, dict(previous.states)
         recovered, said = _aftermath(watch, source, previous, end, now, standing.turned_off)
@@ -124,10 +128,11 @@ def look(
         standing=standing,
         recovered=recovered,
         aftermath=said,
-        problem=problem or _doubt(seen, previous),
+        problem=problem,
         beside=said_beside,
         cause=cause,
         everywhere=everywhere,
+        silent=attribution.control_silent(watch, verdict, calibrations),
         staged=_staged(watch, states),
     )
     decision = decide(watch, verdict, situation)
@@ -199,16 +204,11 @@ def _staged(watch: Watch, states: Mapping[str, Any]) -> bool:
     return all(name in states and states[name].get("stage") == present for name in required)
 
 
-def _doubt(seen: Mapping[str, Observations], previous: Look | None) -> str | None:
-    """Return why these data are not good enough to act on, if a source said so; at this look, or when it was last read.
-
-    Ticks are more frequent than blocks: the next one, which reads nothing, knows no better.
-    """
-    if not seen:
-        refusals = () if previous is None else previous.refusals
-        return next((refusal.detail for refusal in refusals if refusal.reason == "metrics_unreadable"), None)
-    doubtful = [name for name, each in seen.items() if each.partial]
-    return f"the answer for {', '.join(doubtful)} may be incomplete" if doubtful else None
+def _doubt(seen: Mapping[str, Observations]) -> str | None:
+    """Return why these data are not good enough to go by, if the source said so."""
+    doubtful = {name: each.notes[:1] for name, each in seen.items() if each.partial}
+    why = next((f": {note}" for notes in doubtful.values() for note in notes), "")
+    return f"the answer for {', '.join(doubtful)} may be incomplete{why}" if doubtful else None
 
 
 def _judged(

@@ -90,8 +90,8 @@ class Situation:
     `phase` and `told` are from the last look: where the watch stands, and the state people were last told. `killed_at`
     is when the kill was decided. `recovered` is what the blocks since say: None while open. `problem` is why metrics
     could not be read at this look. `beside` says which other releases could be the cause of harm, and `cause` whether
-    the evidence points to this one (None: it does not say which). `everywhere` says what else got worse alike. `staged`
-    tells that what is judged includes the present stage.
+    the evidence points to this one (None: it does not say which). `everywhere` says what else got worse alike, `silent`
+    what is not heard of the control. `staged` tells that what is judged includes the present stage.
     """
 
     now: float
@@ -104,6 +104,7 @@ class Situation:
     beside: str = ""
     cause: bool | None = True
     everywhere: str = ""
+    silent: str = ""
     staged: bool = True
     standing: Standing = NOTHING_ON_RECORD
 
@@ -199,6 +200,7 @@ def _against_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -
             Outcome.INVALID in {stream.outcome for stream in verdict.streams},
             "the comparison itself is broken",
         ),
+        ("control_silent", bool(situation.silent), situation.silent),
         ("not_held", not held, f"evidence must hold for {HELD} consecutive blocks"),
         ("assumed", bool(worst) and not learnt, _why_assumed(watch)),
         ("one_unit", bool(learnt) and not sound, _sick(learnt)),

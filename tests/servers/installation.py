@@ -100,6 +100,11 @@ def says(text: str, state: str) -> bool:
     return text.splitlines()[0].partition(" ")[2].startswith(f"{TITLES[state]}: ")
 
 
+def tells(text: str, state: str) -> bool:
+    """Tell whether a message says of a state anywhere: what was told together has its titles in its lines."""
+    return f"{TITLES[state]}: " in text
+
+
 class Daemon:
     """`watcher run` as a process. `start` brings it back after `stop` (SIGTERM) or `kill` (SIGKILL)."""
 
@@ -262,7 +267,7 @@ class Installation:
 
     def alarms(self) -> list[str]:
         """Return what of it was bad news."""
-        return [text for text in self.told() if any(says(text, state) for state in ALARMS)]
+        return [text for text in self.told() if any(tells(text, state) for state in ALARMS)]
 
     def journal(self) -> Journal:
         return Journal.open(f"sqlite:///{self.directory / 'watcher.db'}", check=False)

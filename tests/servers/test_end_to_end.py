@@ -79,9 +79,13 @@ def test_a_release_that_goes_bad_is_turned_off_told_and_seen_to_recover(here: Se
 
     [message] = here.parents()
     assert any(says(text, "killed") for text in message.before)
-    details = [reply.shown for reply in here.slack.thread(message)]
-    assert sum("Turning new-checkout off" in text for text in details) == 1
-    assert sum("back within the margin" in text for text in details) == 1
+
+    def details() -> list[str]:
+        return [reply.shown for reply in here.slack.thread(message)]
+
+    here.eventually(lambda: any("back within the margin" in text for text in details()), "all of it was told")
+    assert sum("Turning new-checkout off" in text for text in details()) == 1
+    assert sum("back within the margin" in text for text in details()) == 1
     [kill] = here.kills()
     assert (kill.state, kill.attempts) == ("done", 1)
     assert dict(kill.receipt or {}) == {

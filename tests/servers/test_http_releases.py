@@ -98,7 +98,7 @@ def test_sigterm_ends_the_daemon_whoever_is_connected(here: Installation) -> Non
         slow.sendall(b"POST /v1/releases HTTP/1.1\r\nHost: watcher\r\nContent-Length: 9\r\n\r\n{")
         began = time.monotonic()
         here.daemon.stop()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8, "and not when it is made to end"
     assert "Traceback" not in here.daemon.talk
     here.daemon.start()
     assert requests.post(url(here), timeout=10).status_code == 401

@@ -13,7 +13,7 @@ import pytest
 
 from tests.servers import haproxy_server, prometheus_server, proxied
 from tests.servers.conftest import Say, require
-from tests.servers.installation import says
+from tests.servers.installation import tells
 from tests.servers.proxied import BAD, Changes, Colours
 from watcher.model import Outcome
 
@@ -77,7 +77,7 @@ def test_a_bad_green_is_switched_back_to_blue_and_a_reload_keeps_it_so(start: St
     assert dict(kill.receipt or {}) == {"read_back": "off", "before": "live: green", "after": "live: blue"}
     [release] = here.releases()
     assert release.status == "recovered"
-    here.eventually(lambda: any(says(text, "recovered") for text in here.details()), "all of it was told")
+    here.eventually(lambda: any(tells(text, "recovered") for text in here.details()), "all of it was told")
     details = here.details()
     assert sum("Switching shop back to blue." in text for text in details) == 1
     assert sum("shop is switched back to blue, read back: live: blue." in text for text in details) == 1
@@ -100,7 +100,7 @@ def test_where_blue_is_down_nothing_is_switched_and_people_are_told_which_server
     assert "Please switch shop back to blue by hand." in shown
     [kill] = here.kills()
     assert (kill.state, kill.attempts) == ("failed", 1)
-    assert not any(says(text, "turned_off") for text in here.told())
+    assert not any(tells(text, "turned_off") for text in here.told())
 
 
 @pytest.mark.xdist_group("blue-green-1")

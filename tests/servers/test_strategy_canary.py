@@ -10,7 +10,7 @@ import pytest
 
 from tests.servers import haproxy_server, prometheus_server, proxied
 from tests.servers.conftest import Say, require
-from tests.servers.installation import says
+from tests.servers.installation import tells
 from tests.servers.load import Load
 from tests.servers.proxied import BAD, Canary, Changes
 from watcher.model import Outcome
@@ -48,12 +48,12 @@ def test_a_good_canary_is_certified_at_each_share_and_promoted_until_everybody_h
     assert [stage.share for stage in first.watch.release.stages] == [0.05, 0.25, 0.5]
     assert (first.status, first.watch.release.previous, first.noticed_by) == ("everyone", "1.1", "label version")
     assert (second.watch.release.id, second.watch.baseline) == ("shop/production/shop@1.2+everyone", None)
-    here.eventually(lambda: any("for everyone" in text for text in here.details()), "all of it was told")
+    here.eventually(lambda: any(tells(text, "everyone") for text in here.details()), "all of it was told")
     details = here.details()
     for before, after in ((5, 25), (25, 50), (50, 100)):
         assert sum(f"Raising shop 1.2 from {before} % to {after} % of the users." in text for text in details) == 1
         assert sum(f"shop 1.2 from {before} % to {after} % of the users, read back: weight" in x for x in details) == 1
-    assert sum(says(text, "everyone") for text in details) == 1
+    assert sum(tells(text, "everyone") for text in details) == 1
     assert (here.alarms(), here.kills()) == ([], [])
 
 
@@ -83,7 +83,7 @@ def test_a_canary_that_goes_bad_loses_all_its_traffic_and_a_reload_does_not_give
     assert (kill.state, kill.attempts, dict(kill.receipt or {})["read_back"]) == ("done", 1, "off")
     [release] = here.releases()
     assert (release.status, release.watch.release.id) == ("recovered", "shop/production/shop@1.2")
-    here.eventually(lambda: any(says(text, "recovered") for text in here.details()), "all of it was told")
+    here.eventually(lambda: any(tells(text, "recovered") for text in here.details()), "all of it was told")
     details = here.details()
     assert sum("Taking all traffic from shop 1.2." in text for text in details) == 1
     assert sum("shop 1.2 gets no traffic any more, read back: weight 0 of " in text for text in details) == 1
@@ -105,4 +105,4 @@ def test_a_canary_that_gets_more_users_than_its_weight_says_is_no_comparison_and
         time.sleep(6)
     assert here.share() == 0.05
     assert here.kills() == []
-    assert not any(says(text, "healthy") for text in here.told())
+    assert not any(tells(text, "healthy") for text in here.told())

@@ -28,6 +28,7 @@ from watcher.attribution.everywhere import (
     Elsewhere,
     as_shares,
     control_alike,
+    control_silent,
     elsewhere_alike,
     harm_began,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "attribute",
     "control_alike",
     "control_harmed",
+    "control_silent",
     "elsewhere_alike",
     "harm_began",
     "harmed",

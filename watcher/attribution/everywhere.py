@@ -14,11 +14,29 @@ from scipy import special
 
 from watcher import reasons
 from watcher.attribution.suspects import control_harmed
-from watcher.model import Calibration, Design, Floats, Kind, Observations, Outcome, ReleaseVerdict, Rule, Watch, Worse
+from watcher.model import (
+    Calibration,
+    Design,
+    Floats,
+    Kind,
+    Observations,
+    Outcome,
+    ReleaseVerdict,
+    Rule,
+    Verdict,
+    Watch,
+    Worse,
+)
 
 ALIKE = 0.5
 """How much of the treatment's rise its control must show for both to be one event; harm that a bad release spreads to
 its neighbours, through a database that it overloads, stays below."""
+
+HEARD = 20.0
+"""Bad events that a control must have been expected to have for their absence to be odd."""
+
+SILENT = 0.1
+"""How many of them it has at most, where it is."""
 
 MOST = 0.5
 """How many of the other services must be worse; one among many is likelier to have a trouble of its own."""
@@ -81,6 +99,35 @@ def control_alike(watch: Watch, verdict: ReleaseVerdict, calibrations: Mapping[s
             return ""
         found.append(f"{rule.label}: {_share(stream.baseline.events / stream.baseline.total)}, usually {_share(usual)}")
     return f"those who do not have it are worse, too ({'; '.join(found)}): not this release alone" if found else ""
+
+
+def control_silent(watch: Watch, verdict: ReleaseVerdict, calibrations: Mapping[str, Calibration]) -> str:
+    """Return what people are told where the treatment only looks worse beside a control of which nothing bad is heard.
+
+    Users who do not have a release do not stop to meet errors because others have it: what counts them has stopped.
+    Every stream that regressed must show it, as for `control_alike`.
+    """
+    if watch.design is not Design.CONCURRENT:
+        return ""
+    rules, found = {rule.name: rule for rule in watch.rules}, []
+    for stream in verdict.streams:
+        if stream.outcome is not Outcome.REGRESSED:
+            continue
+        rule, calibration = rules.get(stream.rule), calibrations.get(stream.rule)
+        expected = _expected(rule, stream, calibration)
+        if rule is None or expected is None or expected < HEARD or stream.baseline.events > SILENT * expected:
+            return ""
+        found.append(f"{rule.label}: {stream.baseline.events:.0f} counted, about {expected:.0f} expected")
+    return f"next to nothing is counted of those who do not have it ({'; '.join(found)})" if found else ""
+
+
+def _expected(rule: Rule | None, stream: Verdict, calibration: Calibration | None) -> float | None:
+    """Return how many bad events the control would have had as always; None where nobody knows."""
+    if rule is None or rule not in as_shares([rule]) or rule.worse is not Worse.HIGHER:
+        return None
+    if calibration is None or calibration.rate is None or stream.labels not in calibration.streams:
+        return None
+    return float(calibration.rate[calibration.streams.index(stream.labels)]) * stream.baseline.total
 
 
 def elsewhere_alike(others: Sequence[Elsewhere], since: float) -> str:

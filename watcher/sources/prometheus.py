@@ -23,6 +23,7 @@ from watcher.sources.histograms import NO_ROOM, NOTHING, fits
 from watcher.sources.latency import read_latency
 from watcher.sources.prometheus_http import PrometheusHTTP, TooManySeries, milliseconds
 from watcher.sources.reads import DifferencedReads, RawReads, Reads, label_name, once
+from watcher.sources.recollection import Recollection
 from watcher.sources.sides import Read, Tallied, sides_of, start_times
 from watcher.sources.signatures import MOST_SIGNATURES, signature_of, too_many, with_parents_totals, with_signatures
 
@@ -44,7 +45,7 @@ class PrometheusSource:
     """
 
     def __init__(self, client: PrometheusHTTP, replica_label: str | None = None, overlap: float = 300.0) -> None:
-        self._client, self._overlap = client, overlap
+        self._client, self._overlap, self._recollection = client, overlap, Recollection()
         self._replica = None if replica_label is None else label_name(replica_label)
 
     @property
@@ -123,7 +124,7 @@ class PrometheusSource:
         return moments, {value: amounts for value, amounts in found.items() if (amounts > 0).any()}
 
     def _observe(self, request: Request) -> dict[str, Observations]:
-        raw = RawReads(self._client, request, self._replica, self._overlap)
+        raw = RawReads(self._client, request, self._replica, self._overlap, self._recollection)
         reads = [read for rule in request.rules for read in _read(rule, request, raw)]
         tallied = self._count(reads, request, None)
         undecided = [counts.read.side for counts in tallied if counts.uncounted]

@@ -182,7 +182,7 @@ class PrometheusHTTP:
         deadline: float | None = None,
     ) -> T:
         deadline = self.deadline if deadline is None else deadline
-        status, kind, body = self._fetch(path, {**form, "timeout": f"{deadline:g}s"}, deadline)
+        status, kind, body = self._fetch(path, {**form, "timeout": milliseconds(deadline)}, deadline)
         if status != 200:
             raise self._no(status, body)
         if body.lstrip()[:1] != b"{":

@@ -14,6 +14,7 @@ from watcher.sources.counters import SampleSet
 from watcher.sources.histograms import NOTHING, upper_edges, whole_edges
 from watcher.sources.native import NativeSet, together
 from watcher.sources.prometheus_http import PrometheusHTTP, TooManySeries, milliseconds
+from watcher.sources.recollection import Recollection
 from watcher.sources.sides import Side
 from watcher.sources.signatures import signature_of
 
@@ -60,20 +61,27 @@ class Reads(ABC):
 class RawReads(Reads):
     """Raw samples over the blocks and the overlap before, each selector once."""
 
-    def __init__(self, client: PrometheusHTTP, request: Request, replica: str | None, overlap: float) -> None:
+    def __init__(
+        self,
+        client: PrometheusHTTP,
+        request: Request,
+        replica: str | None,
+        overlap: float,
+        recollection: Recollection,
+    ) -> None:
         super().__init__(client, request, replica, overlap)
+        self._recollection = recollection
         self._known: dict[Selector, SampleSet] = {}
 
     def samples(self, selector: Selector) -> SampleSet:
         """Return the raw samples of a selector."""
         if selector not in self._known:
-            request = self._request
-            self._known[selector] = (
-                self._client.samples(str(selector), request.start - self._overlap, request.end)
-                if request.ends.size
-                else NOTHING
-            )
+            self._known[selector] = self._read(str(selector)) if self._request.ends.size else NOTHING
         return self._known[selector]
+
+    def _read(self, selector: str) -> SampleSet:
+        start, end = self._request.start - self._overlap, self._request.end
+        return self._recollection.checked(selector, start, self._client.samples(selector, start, end))
 
     def events(self, side: Side) -> SampleSet:
         """See Reads."""

@@ -1,0 +1,45 @@
+"""What an answer must hold because an earlier one did: raw samples do not change, and series do not leave the past.
+
+A server that lost touch with half of its stores answers with what is left, and does not always say so. A counter of
+errors that is missing from one arm looks like users who have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from watcher.sources.counters import SampleSet
+
+Series = frozenset[tuple[str, str]]
+
+
+class Recollection:
+    """Remembers of every selector which series there were, and until when."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, dict[Series, float]] = {}
+
+    def checked(self, selector: str, start: float, found: SampleSet) -> SampleSet:
+        """Return an answer about (start, ...], with a warning where series are missing that had samples since.
+
+        They stay remembered, so that an answer is not whole for having been like that before.
+        """
+        there = _last_samples(found)
+        before = self._last.get(selector, {})
+        missing = {series: at for series, at in before.items() if at > start and series not in there}
+        self._last[selector] = {**there, **missing}
+        if not missing:
+            return found
+        said = f"{len(missing)} of {len(there) + len(missing)} series of {selector} are missing that were there before"
+        return replace(found, warnings=(*found.warnings, said))
+
+
+def _last_samples(found: SampleSet) -> dict[Series, float]:
+    """Return the time of the last sample of every series that has any."""
+    some = np.diff(found.offsets) > 0
+    last = found.times[found.offsets[1:][some] - 1].tolist()
+    names: list[Mapping[str, str]] = [labels for labels, has in zip(found.labels, some, strict=True) if has]
+    return dict(zip((frozenset(each.items()) for each in names), last, strict=True))
