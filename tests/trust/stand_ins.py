@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from sqlalchemy import Connection
 
 from watcher.comparison import SPLIT
 from watcher.errors import AlertError, SourceDown, SourceRefused, SourceTooLarge, SwitchError
@@ -19,12 +21,6 @@ from watcher.model import Alert, Observations, Reach, Request, SwitchState
 from watcher.testing import counts
 
 MINUTE = 60.0
-
-WRITES = frozenset({
-    "add_release", "set_watch", "end_release", "record_calibrations", "record_look", "intend", "address", "claim",
-    "release_claims", "done", "failed", "supersede", "remember", "audit", "prune",
-})  # fmt: skip
-"""What a journal is told; each is one transaction."""
 
 
 class Died(BaseException):
@@ -35,7 +31,7 @@ class Died(BaseException):
 class Fuse:
     """Kills the process at the n-th moment from now at which something durable is about to happen, or just has.
 
-    `where` says at whose moments alone: the journal's (a look's apart), the switch's, the people's; empty: all of them.
+    `where` says at whose moments alone: the journal's (those of looks, and of decisions, apart), the switch's, the people's; empty: all of them.
     """
 
     left: int | None = None
@@ -56,25 +52,41 @@ class Fuse:
 
 
 class MortalJournal:
-    """A journal whose process may die before and after each of its transactions."""
+    """A journal whose process may die before each of its transactions is durable, and after each thing that it does."""
 
     def __init__(self, journal: Journal, fuse: Fuse, kept: Callable[[str, tuple[Any, ...]], None]) -> None:
         self._journal, self._fuse, self._kept = journal, fuse, kept
+        self._where, self._wrote, self._writing = "journal", False, journal._writing
+        journal._writing = self._mortal
+
+    @contextmanager
+    def _mortal(self) -> Iterator[Connection]:
+        with self._writing() as connection:
+            yield connection
+            # What is raised here takes the transaction back.
+            self._fuse.burn(self._where)
+        self._wrote = True
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._journal, name)
-        if name not in WRITES:
+        if not callable(method):
             return method
 
-        def transaction(*args: Any, **named: Any) -> Any:
-            where = "look" if name == "record_look" else "journal"
-            self._fuse.burn(where)
+        def done(*args: Any, **named: Any) -> Any:
+            self._where, self._wrote = _moment(name, args), False
             answer = method(*args, **named)
-            self._kept(name, args)
-            self._fuse.burn(where)
+            if self._wrote:
+                self._kept(name, args)
+                self._fuse.burn(self._where)
             return answer
 
-        return transaction
+        return done
+
+
+def _moment(name: str, args: tuple[Any, ...]) -> str:
+    if name != "record_look":
+        return "journal"
+    return "decision" if any(not isinstance(action, Alert) for action in args[0].actions) else "look"
 
 
 @dataclass

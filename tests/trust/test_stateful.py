@@ -28,25 +28,25 @@ from watcher import intake, interlocks
 from watcher.config import Installation
 from watcher.model import Exposure, Mode
 
-STORIES = int(os.environ.get("WATCHER_STORIES", "26"))
-"""How many stories are told; `make soak` tells more."""
+STORIES = int(os.environ.get("WATCHER_STORIES", "22"))
+"""How many stories are told, after one of each beginning; `make soak` tells more."""
 
 PHASES = (Phase.generate, Phase.shrink) if "WATCHER_SHRINK" in os.environ else (Phase.generate,)
 """Shortening a story that broke a promise takes minutes: only where somebody asks."""
 
 HAPPENED = (
     "kill", "promote", "latched", "refused: paused", "refused: latched", "refused: not_armed", "regressed", "no_data",
-    "inconclusive", "healthy", "died at the journal", "died at the look", "died at the switch", "died at the people",
+    "inconclusive", "healthy", "died at the decision", "died at the switch", "died at the people",
 )  # fmt: skip
 """What must have happened for the stories to prove anything, and in how many ways a kill must have been refused."""
 REFUSALS = 8
 
 BEGINNINGS = (
-    "paused", "observing", "by hand", "forbidden", "for good", "partial", "lies", "loses answers", "down",
-    "it dies", "disarmed",
-    "it is good", "a bad day",
+    "", "paused", "observing", "by hand", "forbidden", "for good", "partial", "lies", "loses answers", "down",
+    "disarmed", "it is good", "a bad day",
+    "dies at the decision", "dies after the decision", "dies at the switch", "dies after the people",
 )  # fmt: skip
-"""What may stand in the way of the first kill of a story."""
+"""What may stand in the way of the first kill of a story, the first one nothing."""
 
 a_feature = st.sampled_from(list(FEATURES))
 SHARED_MEMORY = Path("/dev/shm")
@@ -58,6 +58,7 @@ class Trust(RuleBasedStateMachine):
     seen: ClassVar[Counter[str]] = Counter()
     installations: ClassVar[dict[Mode, Installation]] = {}
     root: ClassVar[Path]
+    always: ClassVar[str | None] = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,9 +66,10 @@ class Trust(RuleBasedStateMachine):
         self.world = World(folder, self.installations, self.seen)
         self.had_a_bad_day = False
 
-    @initialize(beginning=st.sampled_from(["", *BEGINNINGS]))
+    @initialize(beginning=st.sampled_from(BEGINNINGS))
     def it_begins(self, beginning: str) -> None:
         """Begin with a bad release and something that stands in the way of its kill, or with nothing."""
+        beginning = beginning if self.always is None else self.always
         feature = FORBIDDEN if beginning == "forbidden" else "gamma"
         if beginning == "paused":
             self.world.pause(30.0)
@@ -75,13 +77,14 @@ class Trust(RuleBasedStateMachine):
             self.it_is_started_anew(Mode.OBSERVE, 0)
         if beginning in ("lies", "loses answers", "down"):
             self.world.switch.fault = beginning
-        if beginning == "it dies":
-            self.world.fuse.set(1, "switch")
+        if beginning.startswith("dies"):
+            _, when, _, where = beginning.split()
+            self.world.fuse.set(when == "after", where)
         if beginning == "it is good":
             self.a_good_release(feature)
         elif beginning == "a bad day":
             self.a_bad_day(["omega", "beta", "gamma", "alpha"])
-        elif beginning:
+        else:
             mood = "partial" if beginning == "partial" else "bad"
             self.a_bad_release(feature, beginning != "for good", mood, 3 if beginning == "disarmed" else 5)
         if beginning == "disarmed":
@@ -230,7 +233,7 @@ class Trust(RuleBasedStateMachine):
         self.world.fuse.set(moment)
         self.world.step(1)
 
-    @rule(feature=a_feature, moment=st.integers(0, 1), where=st.sampled_from(["switch", "look", "people"]))
+    @rule(feature=a_feature, moment=st.integers(0, 1), where=st.sampled_from(["switch", "decision", "people"]))
     def it_dies_while_it_acts(self, feature: str, moment: int, where: str) -> None:
         self.world.fuse.set(moment, where)
         self.a_bad_release(feature, True, "bad", 5)
@@ -267,10 +270,13 @@ def test_what_is_promised_holds_whatever_happens(tmp_path: Path, caplog: pytest.
     )
     try:
         caplog.set_level(logging.CRITICAL, "watcher")  # else every fault of every story is kept
+        for Trust.always in BEGINNINGS:
+            run_state_machine_as_test(Trust, settings=settings(budget, max_examples=1))
+        Trust.always = None
         run_state_machine_as_test(Trust, settings=budget)
     finally:
         shutil.rmtree(Trust.root)
     seen = Trust.seen
     assert set(HAPPENED) <= set(seen), f"never happened: {set(HAPPENED) - set(seen)}, of {seen}"
     assert sum(what.startswith("refused") for what in seen) >= REFUSALS, seen
-    print(f"{STORIES} stories: {seen}")
+    print(f"{STORIES + len(BEGINNINGS)} stories: {seen}")

@@ -18,6 +18,7 @@ from watcher.config import Installation, load_installation
 from watcher.daemon import Daemon
 from watcher.journal import Journal, Pending
 from watcher.model import BY_HAND, Alert, Kill, Look, Mode, Outcome, Promote
+from watcher.policy import KILL_KEY
 
 BEGINNING = 1_800_000_000.0
 FEATURES = {"alpha": "one", "beta": "one", "gamma": "two", "delta": "three", "omega": "four"}
@@ -280,6 +281,8 @@ class World:
                 self._outcomes[release] = (look.through, look.outcome)
                 self.seen[look.outcome.value] += 1
             last = self.person.last_look(release)
+            if last is not None and last.killed_at is not None:
+                assert f"{release}{KILL_KEY}" in {entry.key for entry in self._own()}, "decided, and nowhere intended"
             for refusal in () if last is None else last.refusals:
                 if (release, refusal.reason) not in self._refusals:
                     lines = [x.detail for x in self.person.audit_trail(release) if x.what == "refused"]
