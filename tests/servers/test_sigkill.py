@@ -22,7 +22,7 @@ def test_a_daemon_killed_at_random_moments_loses_nothing_and_does_nothing_twice(
         pair.settle()
         pair.hold()
         told, ready = pair.victim.told(), pair.victim.ready
-        assert len(ready) >= 5
+        assert len(ready) >= 2
     said = (
         f"{pair.kills} SIGKILLs: {told.meant} messages, none lost, {told.twice} twice; each bad release turned off once"
     )
