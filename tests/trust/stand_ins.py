@@ -31,7 +31,8 @@ class Died(BaseException):
 class Fuse:
     """Kills the process at the n-th moment from now at which something durable is about to happen, or just has.
 
-    `where` says at whose moments alone: the journal's (those of looks, and of decisions, apart), the switch's, the people's; empty: all of them.
+    `where` says at whose moments alone: the journal's (those of looks, and of decisions, apart), the switch's, the
+    people's; empty: all of them.
     """
 
     left: int | None = None
