@@ -40,3 +40,10 @@ def test_what_a_server_warned_of_itself_is_kept() -> None:
     known.checked("x", 0.0, answer("200", "500"))
     rows = [({"code": "200"}, [60.0], [1.0])]
     assert known.checked("x", 0.0, SampleSet.of(rows, ["a store is down"])).warnings[0] == "a store is down"
+
+
+def test_selectors_that_nobody_asks_for_any_more_are_forgotten_when_new_ones_come() -> None:
+    known = Recollection()
+    for hour in range(100):
+        known.checked(f"x{hour}", 3600.0 * hour, answer("200", times=(3600.0 * hour + 60.0,)))
+    assert len(known._last) <= 3

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
 from watcher.sources.counters import SampleSet
 
 Series = frozenset[tuple[str, str]]
+
+KEPT: Final = 3600.0
+"""Seconds after its newest sample in which a selector is remembered that nobody asks for any more."""
 
 
 class Recollection:
@@ -28,6 +32,8 @@ class Recollection:
         They stay remembered, so that an answer is not whole for having been like that before.
         """
         there = _last_samples(found)
+        if selector not in self._last:
+            self._forget(start - KEPT)
         before = self._last.get(selector, {})
         missing = {series: at for series, at in before.items() if at > start and series not in there}
         self._last[selector] = {**there, **missing}
@@ -35,6 +41,10 @@ class Recollection:
             return found
         said = f"{len(missing)} of {len(there) + len(missing)} series of {selector} are missing that were there before"
         return replace(found, warnings=(*found.warnings, said))
+
+    def _forget(self, until: float) -> None:
+        """Let go of the selectors of releases that have ended."""
+        self._last = {name: last for name, last in self._last.items() if max(last.values(), default=0.0) > until}
 
 
 def _last_samples(found: SampleSet) -> dict[Series, float]:
