@@ -6,6 +6,7 @@ errors that is missing from one arm looks like users who have none.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
@@ -21,10 +22,11 @@ KEPT: Final = 3600.0
 
 
 class Recollection:
-    """Remembers of every selector which series there were, and until when."""
+    """Remembers of every selector which series there were, and until when; for several threads."""
 
     def __init__(self) -> None:
         self._last: dict[str, dict[Series, float]] = {}
+        self._lock = threading.Lock()
 
     def checked(self, selector: str, start: float, found: SampleSet) -> SampleSet:
         """Return an answer about (start, ...], with a warning where series are missing that had samples since.
@@ -32,11 +34,12 @@ class Recollection:
         They stay remembered, so that an answer is not whole for having been like that before.
         """
         there = _last_samples(found)
-        if selector not in self._last:
-            self._forget(start - KEPT)
-        before = self._last.get(selector, {})
-        missing = {series: at for series, at in before.items() if at > start and series not in there}
-        self._last[selector] = {**there, **missing}
+        with self._lock:
+            if selector not in self._last:
+                self._forget(start - KEPT)
+            before = self._last.get(selector, {})
+            missing = {series: at for series, at in before.items() if at > start and series not in there}
+            self._last[selector] = {**there, **missing}
         if not missing:
             return found
         said = f"{len(missing)} of {len(there) + len(missing)} series of {selector} are missing that were there before"
