@@ -81,7 +81,7 @@ class RawReads(Reads):
 
     def _read(self, selector: str) -> SampleSet:
         start, end = self._request.start - self._overlap, self._request.end
-        return self._recollection.checked(selector, start, self._client.samples(selector, start, end))
+        return self._recollection.checked(selector, start, end, self._client.samples(selector, start, end))
 
     def events(self, side: Side) -> SampleSet:
         """See Reads."""

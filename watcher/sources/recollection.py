@@ -28,8 +28,8 @@ class Recollection:
         self._last: dict[str, dict[Series, float]] = {}
         self._lock = threading.Lock()
 
-    def checked(self, selector: str, start: float, found: SampleSet) -> SampleSet:
-        """Return an answer about (start, ...], with a warning where series are missing that had samples since.
+    def checked(self, selector: str, start: float, end: float, found: SampleSet) -> SampleSet:
+        """Return an answer about (start, end], with a warning where series are missing that had samples in it.
 
         They stay remembered, so that an answer is not whole for having been like that before.
         """
@@ -38,8 +38,10 @@ class Recollection:
             if selector not in self._last:
                 self._forget(start - KEPT)
             before = self._last.get(selector, {})
-            missing = {series: at for series, at in before.items() if at > start and series not in there}
-            self._last[selector] = {**there, **missing}
+            gone = {series: at for series, at in before.items() if at > start and series not in there}
+            # What is only known of a later time says nothing of this one.
+            missing = [at for at in gone.values() if at <= end]
+            self._last[selector] = {**gone, **there}
         if not missing:
             return found
         said = f"{len(missing)} of {len(there) + len(missing)} series of {selector} are missing that were there before"
