@@ -21,7 +21,7 @@ COMPARISON = CALIBRATION | {"calibration"}
 JUDGE = COMPARISON | {"comparison", "reasons"}
 POLICY = JUDGE | {"judge", "attribution", "telling", "wording"}
 LOOK = POLICY | {"policy", "aftermath"}
-CONFIG = NOUNS | {"secrets", "config"}
+CONFIG = NOUNS | {"secrets", "addresses", "config"}
 ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | LOOK | {"journal", "deployments"}
 CLEARANCE = CONFIG | {"journal", "report"}
@@ -62,9 +62,10 @@ SEES: dict[str, set[str]] = {
     **dict.fromkeys(OUTSIDE, NOUNS),
     "journal": NOUNS | {"secrets"},
     "secrets": {"errors"},
+    "addresses": set(),
     "logs": {"secrets"},
     "clock": set(),
-    "switches": NOUNS | {"secrets", "clock"},
+    "switches": NOUNS | {"secrets", "addresses", "clock"},
     "backlog": {"model", "reasons"},
     "delivery": NOUNS | {"journal", "backlog"},
     "act": NOUNS | {"journal", "delivery"},

@@ -18,6 +18,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.webhook import WebhookClient
 
 from watcher.alerts.message import message
+from watcher.alerts.slack_http import StayingClient, StayingHook
 from watcher.alerts.slack_reach import reach
 from watcher.errors import AlertError, ConfigError
 from watcher.model import Alert, Reach
@@ -169,7 +170,7 @@ def slack_alerter(
     if webhook_url is not None:
         if re.fullmatch(r"https?://[!-~]+", webhook_url.strip()) is None:
             raise ConfigError("the webhook is not a URL such as https://hooks.slack.com/services/...", key="slack")
-        hook = WebhookClient(webhook_url.strip(), timeout=TIMEOUT, retry_handlers=[], logger=silent)
+        hook = StayingHook(webhook_url.strip(), timeout=TIMEOUT, retry_handlers=[], logger=silent)
         return SlackWebhookAlerter(hook, mention)
     assert token is not None
     if re.fullmatch(r"[!-~]+", token.strip()) is None:
@@ -178,7 +179,8 @@ def slack_alerter(
         raise ConfigError('a bot token needs a channel: add `channel: "#releases"`', key="slack")
     if base_url is not None and re.fullmatch(r"https?://[!-~]+", base_url) is None:
         raise ConfigError(f"{base_url!r} is not a URL", key="slack")
-    client = WebClient(token.strip(), base_url or WebClient.BASE_URL, timeout=TIMEOUT, retry_handlers=[], logger=silent)
+    url = base_url or StayingClient.BASE_URL
+    client = StayingClient(token.strip(), url, timeout=TIMEOUT, retry_handlers=[], logger=silent)
     return SlackAlerter(client, channel, mention)
 
 
@@ -217,6 +219,10 @@ def _refusal(status: int, said: str, headers: Mapping[str, str], sent: str = "th
     if status >= 500 or status == 408 or code in _PASSING:
         retry_after = None if wait is None else _seconds(wait)
         return AlertError(f"Slack could not take {sent} ({code or f'HTTP {status}'})", retry_after=retry_after)
+    if 300 <= status < 400:
+        return AlertError(
+            "what answered sends watcher elsewhere, which is not followed: give the final address", permanent=True
+        )
     if not code and status == 200:
         return AlertError("what answered is not Slack: check the proxy in between")
     gone = _ThreadGone if code in _NO_THREAD else AlertError

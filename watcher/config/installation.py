@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from watcher.addresses import refused
 from watcher.config.quantities import DAY
 from watcher.errors import ConfigError
 from watcher.model import Alpha, Labels, Mode, Release, Rule, Split, Strategy, Target, Watch
@@ -106,6 +107,8 @@ class PingSettings:
         if re.fullmatch(r"https?://[!-~]+", found) is None or not urlsplit(found).hostname:
             where = None if self.url_file is None else str(self.url_file)
             raise ConfigError("expected one URL such as https://hc-ping.com/...", file=where, key="ping")
+        if why := refused(found):
+            raise ConfigError(why, file=None if self.url_file is None else str(self.url_file), key="ping")
         conceal(found)
         return found
 

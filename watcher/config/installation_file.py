@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
+from watcher.addresses import refused
 from watcher.config.quantities import DAY, Duration, Interval, LocalDay, Zone
 from watcher.config.release_file import ReleaseFile, in_a_file
 from watcher.config.rule_pack_file import LabelName, Name, Text
@@ -28,6 +29,8 @@ def _web_address(value: object) -> object:
             raise ValueError("expected a URL that starts with http:// or https://")
         if parts.password is not None:
             raise ValueError("a password does not belong into a URL; keep it in a file (`password_file`)")
+        if why := refused(value):
+            raise ValueError(why)
     return value
 
 

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from watcher.addresses import refused
 from watcher.errors import ConfigError, SwitchError
 from watcher.secrets import secret
 
@@ -74,6 +75,8 @@ def plain_address(url: str, example: str) -> SplitResult:
     plain = url.isprintable() and not set(url) & set("@?# {}")
     if not (plain and parts.scheme in ("http", "https") and parts.hostname):
         raise ValueError(f"expected an address and nothing else, such as {example}")
+    if why := refused(url):
+        raise ValueError(why)
     return parts
 
 

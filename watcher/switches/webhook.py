@@ -24,6 +24,7 @@ from uuid import uuid4
 
 from pydantic import AfterValidator, Field
 
+from watcher.addresses import refused
 from watcher.clock import Clock, wall_clock
 from watcher.errors import ConfigError, SwitchError
 from watcher.model import SwitchState
@@ -49,6 +50,8 @@ def _address(url: str) -> str:
         raise ValueError("the only placeholder of a URL is {feature}; send others along in `data`")
     if "{feature}" in parts.netloc:
         raise ValueError("{feature} may stand in the path of a URL, and not in its host")
+    if why := refused(url):
+        raise ValueError(why)
     return url
 
 
