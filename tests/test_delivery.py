@@ -96,7 +96,7 @@ def test_what_has_no_room_is_counted_and_any_number_fits_into_one_message(journa
     assert [state for _, state in fates] == ["done"] * 300
     [message] = slack.messages()
     assert "300 updates of r1" in message.shown
-    assert "more before these, the first of 22:13 UTC: see `watcher history`." in message.shown
+    assert "more before these, the first of 22:13 UTC: see `watcher history --actions`." in message.shown
     told = together([(T, detail(f"d{number}", *["x" * 120] * 5)) for number in range(300)], T)
     assert sum(map(len, told.lines)) < ROOM + 200
     assert told.lines[0].startswith("And 294 more before these")
@@ -113,14 +113,16 @@ def test_what_is_older_than_a_day_is_one_line() -> None:
     old, new = [(T - STALE - 60 + n, detail(f"o{n}", urgent=n == 1)) for n in range(3)], (T - 60, detail("n", "said"))
     told = together([*old, new], T)
     assert told.lines == (
-        "And 3 more before these, the first of 2023-11-13 22:12 UTC: see `watcher history`.",
+        "And 3 more before these, the first of 2023-11-13 22:12 UTC: see `watcher history --actions`.",
         "22:12 UTC  Title of n",
         "said",
     )
     assert told.urgent
     alone = together(old[:1], T)
     assert alone.title == "1 update of r1"
-    assert alone.lines == ("And 1 that could not be told in time, 2023-11-13 22:12 UTC: see `watcher history`.",)
+    assert alone.lines == (
+        "And 1 that could not be told in time, 2023-11-13 22:12 UTC: see `watcher history --actions`.",
+    )
 
 
 def test_one_detail_that_can_never_be_told_does_not_take_the_others_along(journal: Journal) -> None:

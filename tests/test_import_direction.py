@@ -38,7 +38,7 @@ STEPS = {
     "nightly",
 }
 PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
-DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server"}
+DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server", "deeds"}
 DRILL = INTAKE | {"act", "switches", "report"}
 ASSEMBLY = DAEMON | {"ping", "clock"}
 EVERYTHING = ASSEMBLY | {"notify", "logs", "assembly", "rehearsal", "running", "drill", "demo", "testing"}
@@ -80,6 +80,7 @@ SEES: dict[str, set[str]] = {
     "interlocks": POLICY | {"policy", "journal"},
     "surroundings": INTAKE | {"look"},
     "afterwards": NOUNS | {"journal", "telling"},
+    "deeds": NOUNS | {"journal"},
     "clearance": CLEARANCE,
     "preflight": PREFLIGHT,
     "drill": DRILL,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from watcher import intake, interlocks
@@ -22,6 +23,7 @@ from watcher.config import (
     switch_key,
 )
 from watcher.daemon import Daemon
+from watcher.deeds import deeds, stamp
 from watcher.errors import Refused
 from watcher.journal import Journal
 from watcher.model import Exposure
@@ -190,7 +192,7 @@ def list_releases(config: str) -> list[str]:
     """Return one line per release."""
     with _journal(config) as (_, journal):
         return [
-            f"{_stamp(each.watch.release.exposed_at)}  {each.status:<12} {each.watch.release.id}"
+            f"{stamp(each.watch.release.exposed_at)}  {each.status:<12} {each.watch.release.id}"
             for each in journal.watches()
         ] or ["no release has been noticed yet"]
 
@@ -200,12 +202,12 @@ def show_release(config: str, release: str) -> list[str]:
     with _journal(config) as (_, journal):
         last = journal.last_look(release)
         watch = journal.watch(release)
-        head = [release, f"exposed {_stamp(watch.release.exposed_at)}, {watch.design.value}, mode {watch.mode.value}"]
+        head = [release, f"exposed {stamp(watch.release.exposed_at)}, {watch.design.value}, mode {watch.mode.value}"]
         if last is None:
             return [*head, "not looked at yet"]
         said = [f"{last.verdict.outcome.value.upper()}: {last.verdict.reason}", f"phase {last.phase}"]
         streams = [f"  {each.outcome.value:<13} {each.reason}" for each in last.verdict.streams if not each.dormant]
-        done = [f"  {_stamp(each.created_at)} {each.kind} {each.state} {each.key}" for each in journal.actions(release)]
+        done = [f"  {stamp(each.created_at)} {each.kind} {each.state} {each.key}" for each in journal.actions(release)]
         return [*head, *said, *streams, "actions:", *done]
 
 
@@ -249,20 +251,15 @@ def status(config: str, now: float) -> list[str]:
         return lines + (watched or ["nothing is being watched"])
 
 
-def history(config: str, release: str | None, actions: bool) -> list[str]:
-    """Return looks, or what was done and refused, oldest first."""
+def history(config: str, release: str | None, actions: bool, form: str) -> str:
+    """Return looks, or what was done, refused and told, oldest first: a line each, or as JSON."""
     with _journal(config) as (_, journal):
         if actions:
-            return [
-                f"{_stamp(x.at)} {x.release or '-'} {x.what} {dict(x.detail)}" for x in journal.audit_trail(release)
-            ]
-        names = [release] if release else [each.watch.release.id for each in journal.watches()]
-        return [
-            f"{_stamp(line.at)} {name} {line.outcome.value} ({line.phase}) {line.reason}"
-            for name in names
-            for line in journal.looks(name)
-        ]
-
-
-def _stamp(at: float) -> str:
-    return f"{dt.datetime.fromtimestamp(at, dt.UTC):%Y-%m-%d %H:%M:%SZ}"
+            done = deeds(journal, release)
+            lines, name, parts = list(map(str, done)), "actions", [each.to_json() for each in done]
+        else:
+            names = [release] if release else [each.watch.release.id for each in journal.watches()]
+            looks = [(each, line) for each in names for line in journal.looks(each)]
+            lines = [f"{stamp(x.at)} {each} {x.outcome.value} ({x.phase}) {x.reason}" for each, x in looks]
+            name, parts = "looks", [{"release": each, **asdict(x), "at": stamp(x.at)} for each, x in looks]
+    return "\n".join(lines) if form == "table" else json.dumps({"schema": "watcher/history/1", name: parts}, indent=2)

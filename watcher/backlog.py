@@ -34,7 +34,7 @@ def together(details: Sequence[tuple[float, Alert]], now: float) -> Alert:
     if folded:
         told = "more before these" if kept else "that could not be told in time"
         since = f", {'the first of ' * (folded > 1)}{_clock(first, now)}"
-        lines.insert(0, f"And {folded} {told}{since}: see `watcher history`.")
+        lines.insert(0, f"And {folded} {told}{since}: see `watcher history --actions`.")
     return replace(
         latest,
         key=f"{oldest.key}+{len(details) - 1}",

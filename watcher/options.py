@@ -249,3 +249,7 @@ CONFIG = click.option(
     show_default=True,
     help="The installation's watcher.yaml.",
 )
+
+FORMAT = click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Of the answer."
+)

@@ -23,7 +23,7 @@ def flags(watcher: Watcher, line: str) -> Answer:
 
 def trail(watcher: Watcher) -> list[str]:
     """Return what `watcher history --actions` says, without the times."""
-    return [line[21:] for line in watcher("history", "--actions", *CONFIG).out.splitlines()]
+    return [line[22:] for line in watcher("history", "--actions", *CONFIG).out.splitlines()]
 
 
 def start(watcher: Watcher, line: str) -> None:
@@ -80,9 +80,7 @@ def test_a_dry_run_changes_nothing_and_needs_no_confirmation(watcher: Watcher, f
     said, drill = answer.out.splitlines()
     assert said == f"{file}:4: features.new-checkout.enabled: true -> false"
     assert "nothing was changed" in drill
-    assert trail(watcher) == [
-        f"shop/production/new-checkout drill {{'by': 'ana', 'flag': 'new-checkout', 'would': {said!r}}}"
-    ]
+    assert trail(watcher) == [f"shop/production/new-checkout  drill: new-checkout by ana, would do: {said}"]
 
 
 def test_a_drill_of_a_kill_that_would_fail_fails_and_is_on_record(watcher: Watcher, file: Path) -> None:
@@ -98,11 +96,12 @@ def test_the_audit_says_who_turned_what_off_why_and_what_was_read_back(watcher: 
     flags(watcher, "kill new-checkout --confirm new-checkout --reason 'payments time out'")
     release = "shop/production/new-checkout@r1"
     told = watcher("history", release, "--actions", *CONFIG).out.splitlines()
-    what = [line[21:].removeprefix(f"{release} ").partition(" {")[0] for line in told]
-    assert what == ["release noticed", "kill by hand", "kill intended", "kill done"]
-    assert "'by': 'ana', 'reason': 'payments time out'" in told[1]
-    assert "'reason': 'by hand by ana: payments time out'" in told[2]
-    assert "'after': 'enabled: false, rollout_percentage: 5'" in told[3]
+    assert [line[22:].removeprefix(f"{release}  ") for line in told] == [
+        "release noticed: by release start by ana",
+        "kill by hand: by ana: payments time out",
+        "kill intended: new-checkout by yaml_flags: by hand by ana: payments time out",
+        "kill done: read back enabled: false, rollout_percentage: 5, before enabled: true, rollout_percentage: 5",
+    ]
 
 
 def test_one_broken_switch_hides_no_other(watcher: Watcher, installation: Path) -> None:
@@ -202,7 +201,7 @@ def test_a_kill_that_fails_for_the_moment_exits_2_and_says_who_tries_again(watch
     assert (answer.exit, answer.out) == (2, "")
     assert "new-checkout is NOT turned off" in answer.err
     assert "a daemon that runs on this journal tries again for 10 minutes" in answer.err
-    assert "'final': False" in trail(watcher)[-1]
+    assert trail(watcher)[-1].endswith("; to be tried again")
 
 
 def test_a_release_that_cannot_be_undone_is_turned_off_with_a_word_of_caution(watcher: Watcher, file: Path) -> None:

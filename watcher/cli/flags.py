@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from watcher.cli.installation import user
-from watcher.options import CONFIG, options
+from watcher.options import CONFIG, FORMAT, options
 
 if TYPE_CHECKING:
     from watcher.drill import PastKill, Reading, Status, TurnedOff
-
-FORMAT = click.option(
-    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Of the answer."
-)
 
 WHICH = options(
     CONFIG,

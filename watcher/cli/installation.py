@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from watcher.options import CONFIG, quantity
+from watcher.options import CONFIG, FORMAT, quantity
 
 
 @click.command()
@@ -124,13 +124,15 @@ def status(config: str) -> None:
 @click.command()
 @CONFIG
 @click.argument("release_id", metavar="[RELEASE]", required=False)
-@click.option("--actions", is_flag=True, help="What was done and refused, instead of looks.")
-def history(config: str, release_id: str | None, actions: bool) -> None:
-    """Show past looks, or everything that was done and refused."""
+@click.option("--actions", is_flag=True, help="What was done, refused and told, instead of looks.")
+@FORMAT
+def history(config: str, release_id: str | None, actions: bool, form: str) -> None:
+    """Show past looks, or everything that was done, refused and told: when, by whom, and why."""
     from watcher import assembly
 
-    for line in assembly.history(config, release_id, actions):
-        click.echo(line)
+    told = assembly.history(config, release_id, actions, form)
+    if told:
+        click.echo(told)
 
 
 def user() -> str:

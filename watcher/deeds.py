@@ -1,0 +1,136 @@
+"""What was done, refused and told, a line each: the audit, and the messages that reached people, as they read them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import heapq
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from watcher.journal import Journal, Pending
+from watcher.model import Alert
+
+Detail = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Deed:
+    """One thing that happened, to which release (None: to none), and all that is known of it."""
+
+    at: float
+    release: str | None
+    what: str
+    detail: Detail
+
+    def __str__(self) -> str:
+        """As a person reads it, on one line, whatever was told from outside.
+
+        >>> print(Deed(1.8e9, "shop/production/cart@2", "kill intended", {
+        ...     "feature": "cart", "switch": "unleash:http://flags", "reason": "errors tripled"}))
+        2027-01-15 08:00:00Z  shop/production/cart@2  kill intended: cart by unleash: errors tripled
+        """
+        says = _SAYS.get(self.what, _everything)(self.detail)
+        line = f"{stamp(self.at)}  {self.release or '-'}  {self.what}{says and f': {says}'}"
+        return "".join(char if char.isprintable() else " " for char in line)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON types."""
+        at = dt.datetime.fromtimestamp(self.at, dt.UTC).isoformat().replace("+00:00", "Z")
+        return {"at": at, "release": self.release, "what": self.what, **self.detail}
+
+
+def deeds(journal: Journal, release: str | None) -> list[Deed]:
+    """Return everything that was done, refused and told, of one release or (None) of all, oldest first.
+
+    The audit keeps the order in which it was written, whatever the clock said meanwhile.
+    """
+    audited = [Deed(line.at, line.release, line.what, line.detail) for line in journal.audit_trail(release)]
+    told = sorted((deed for entry in journal.actions(release) for deed in _told(entry)), key=lambda deed: deed.at)
+    return list(heapq.merge(audited, told, key=lambda deed: deed.at))
+
+
+def stamp(at: float) -> str:
+    """Return a moment as a day and a time, UTC.
+
+    >>> stamp(1_700_000_000.0)
+    '2023-11-14 22:13:20Z'
+    """
+    return f"{dt.datetime.fromtimestamp(at, dt.UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
+def _told(entry: Pending) -> Iterator[Deed]:
+    """Yield what a delivery came to; one that was given up is in the audit, one that was replaced is nothing."""
+    if not isinstance(entry.action, Alert) or entry.alerter is None:
+        return
+    said: dict[str, Any] = {"alerter": entry.alerter, "title": entry.action.title, "urgent": entry.action.urgent}
+    said["attempts"] = entry.attempts
+    if entry.state == "done":
+        yield Deed(entry.finished_at or entry.created_at, entry.release, "told", said)
+    elif entry.state in ("intended", "claimed"):
+        yield Deed(entry.created_at, entry.release, "not told yet", {**said, "error": entry.error})
+
+
+def _by(detail: Detail) -> str:
+    return ": ".join(filter(None, (f"by {detail['by']}", detail.get("reason"))))
+
+
+def _promoted(detail: Detail) -> str:
+    shares = f"from {100 * detail['since']:g} % to {100 * detail['share']:g} %"
+    return f"{detail['feature']} {shares} by {_kind(detail)}: {detail['reason']}"
+
+
+def _kind(detail: Detail) -> str:
+    return str(detail["switch"]).partition(":")[0]
+
+
+def _read_back(detail: Detail) -> str:
+    receipt = detail["receipt"]
+    before = f", before {receipt['before']}" if receipt.get("before") else ""
+    note = f" ({receipt['note']})" if receipt.get("note") else ""
+    return f"read back {receipt.get('after') or receipt.get('read_back', 'nothing')}{before}{note}"
+
+
+def _failed(detail: Detail) -> str:
+    return f"{detail['error']}; {'given up' if detail['final'] else 'to be tried again'}"
+
+
+def _message(detail: Detail) -> str:
+    error = f" (after {detail['attempts']} attempts: {detail['error']})" if detail.get("error") else ""
+    return f"{detail['alerter']}: {detail['title']}{' [urgent]' if detail['urgent'] else ''}{error}"
+
+
+def _drilled(detail: Detail) -> str:
+    said = f"would do: {detail['would']}" if "would" in detail else f"would fail: {detail['error']}"
+    return f"{detail['flag']} by {detail['by']}, {said}"
+
+
+def _everything(detail: Detail) -> str:
+    return ", ".join(f"{name} {value}" for name, value in detail.items())
+
+
+_SAYS: Final[Mapping[str, Callable[[Detail], str]]] = {
+    "release noticed": lambda detail: f"by {detail['by']}",
+    "release noticed again": lambda detail: f"by {detail['by']}, version {detail['version']}",
+    "deployment noticed": lambda detail: f"{detail['deployment']} by {detail['by']}",
+    "release ended": lambda detail: f"{detail['status']}: {detail['reason']}",
+    "accepted": lambda detail: f"{detail['rule']} {_by(detail)}",
+    "refused": lambda detail: f"{detail['action']}, {detail['reason']}: {detail['detail']}",
+    "kill by hand": _by,
+    "kill intended": lambda detail: f"{detail['feature']} by {_kind(detail)}: {detail['reason']}",
+    "kill done": _read_back,
+    "kill failed": _failed,
+    "promote intended": _promoted,
+    "promote done": _read_back,
+    "promote failed": _failed,
+    "alert failed": lambda detail: f"{detail['error']}; given up ({detail['key']})",
+    "told": _message,
+    "not told yet": _message,
+    "turned on again": lambda detail: f"{detail['feature']}, reads {detail['shown'] or 'on'}",
+    "drill": _drilled,
+    "paused": lambda detail: f"until {stamp(detail['until'])} {_by(detail)}",
+    "resumed": lambda detail: f"{_by(detail)} (it would have lasted until {stamp(detail['until'])})",
+    "latched": lambda detail: f"after kills at {', '.join(map(stamp, detail['kills']))}",
+    "latch opened": _by,
+}
+"""How what the audit calls by a name is said; all else is said as it was written down."""
