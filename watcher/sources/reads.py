@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from watcher.sources.native import NativeSet, together
 from watcher.sources.prometheus_http import PrometheusHTTP, TooManySeries, milliseconds
 from watcher.sources.sides import Side
 from watcher.sources.signatures import signature_of
+from watcher.sources.tails import Tails
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
@@ -58,11 +60,20 @@ class Reads(ABC):
 
 
 class RawReads(Reads):
-    """Raw samples over the blocks and the overlap before, each selector once."""
+    """Raw samples over the blocks and the overlap before, each selector once.
 
-    def __init__(self, client: PrometheusHTTP, request: Request, replica: str | None, overlap: float) -> None:
+    Args:
+        tails: what is known of the time before the blocks, which then is not read again.
+    """
+
+    def __init__(
+        self, client: PrometheusHTTP, request: Request, replica: str | None, overlap: float, tails: Tails | None = None
+    ) -> None:
         super().__init__(client, request, replica, overlap)
         self._known: dict[Selector, SampleSet] = {}
+        self._tails, self._continuing = tails, set[Selector]()
+        self.resumed = False
+        """Whether any samples rest on what was known before."""
 
     def samples(self, selector: Selector) -> SampleSet:
         """Return the raw samples of a selector."""
@@ -76,12 +87,33 @@ class RawReads(Reads):
         return self._known[selector]
 
     def events(self, side: Side) -> SampleSet:
-        """See Reads."""
-        return self.samples(side.events)
+        """See Reads. What is a part of the total is not read again."""
+        if side.events not in self._known and side.total is not None:
+            whole = self.total(side)
+            part = None if whole is None else _part(side.events, side.total, whole)
+            if part is not None:
+                self._known[side.events] = part
+        return self._continued(side.events)
 
     def total(self, side: Side) -> SampleSet | None:
         """See Reads."""
-        return None if side.total is None else self.samples(side.total)
+        return None if side.total is None else self._continued(side.total)
+
+    def kept(self, tails: Tails) -> None:
+        """Let what was read be known to later reads."""
+        for selector in self._continuing & self._known.keys():
+            tails.keep(selector, self._request.end, self._known[selector])
+
+    def _continued(self, selector: Selector) -> SampleSet:
+        """Return the samples of a selector, of the time before the blocks only those that have a say in them."""
+        request = self._request
+        if selector not in self._known and request.ends.size:
+            self._continuing.add(selector)
+            read = partial(self._client.samples, str(selector))
+            found = None if self._tails is None else self._tails.resumed(selector, request.start, request.end, read)
+            if found is not None:
+                self._known[selector], self.resumed = found, True
+        return self.samples(selector)
 
     def buckets(self, side: Side) -> SampleSet | None:
         """See Reads. An answer that fits once the blocks are read in two halves is no reason to do without."""
@@ -186,6 +218,16 @@ class DifferencedReads(Reads):
     def _names(rule: Rule) -> list[str]:
         """Return the labels that make streams and units."""
         return list(dict.fromkeys(map(label_name, (*rule.by, *((rule.unit,) if rule.unit else ())))))
+
+
+def _part(selector: Selector, whole: Selector, samples: SampleSet) -> SampleSet | None:
+    """Return the samples of a selector out of those of a wider one; None where it may not be a part of that."""
+    further = set(selector.matchers) - set(whole.matchers)
+    plain = all(matcher.op in ("=", "!=") for matcher in further)
+    if selector.metric != whole.metric or not set(whole.matchers) <= set(selector.matchers) or not plain:
+        return None
+    found = [all(each.matches(labels.get(each.label, "")) for each in further) for labels in samples.labels]
+    return samples.only(np.array(found, dtype=np.bool_))
 
 
 def once(expression: str, replica: str | None, how: str = "max") -> str:
