@@ -164,7 +164,7 @@ class Noticing:
         if watch.switch is None or service is None:
             return
         entry = intake.entry_for(service, release.strategy.value)
-        last = self.journal.last_look(release.id)
+        last = self.journal.last_look(release.id, states=False)
         if entry.notice.flags_file or entry.notice.switch or (last is not None and last.killed_at is not None):
             return
         state = self.read(watch.switch, release.feature, now)

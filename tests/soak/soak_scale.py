@@ -101,6 +101,22 @@ def processor(process: int) -> float:
     return sum(map(int, Path(f"/proc/{process}/stat").read_text().split()[13:15])) / os.sysconf("SC_CLK_TCK")
 
 
+def configure(daemon: killed.Daemon) -> None:
+    """Watch many streams in blocks of a few seconds, and turn nothing off."""
+    (daemon.folder / "rules.yaml").write_text(RULES)
+    config = Path(daemon.config)
+    text = config.read_text().replace("block: 1s\nsettle: 0s", f"block: {BLOCK}s\nsettle: {SETTLE}s")
+    config.write_text(text.replace("history: 40s", f"history: {HISTORY}s").replace("mode: armed", "mode: observe"))
+
+
+def begin(daemon: killed.Daemon, nth: int, at: float) -> None:
+    """Tell it of a release."""
+    assembly.start_release(
+        daemon.config, killed.feature(nth), killed.feature(nth), now=at, by="soak",
+        version="1", exposed_at=None, share="50%", previous=None, not_reversible=False, strategy=None,
+    )  # fmt: skip
+
+
 def watched(releases: int, streams: int, minutes: float) -> Iterator[str]:
     """Watch it all for so long, and yield what was seen, line by line."""
     with ExitStack() as stack:
@@ -115,17 +131,11 @@ def watched(releases: int, streams: int, minutes: float) -> Iterator[str]:
         slack = stack.enter_context(SlackServer("#releases"))
         daemon = killed.Daemon(folder, slack)
         daemon.write(server.url, releases)
-        (folder / "rules.yaml").write_text(RULES)
-        config = Path(daemon.config)
-        text = config.read_text().replace("block: 1s\nsettle: 0s", f"block: {BLOCK}s\nsettle: {SETTLE}s")
-        config.write_text(text.replace("history: 40s", f"history: {HISTORY}s").replace("mode: armed", "mode: observe"))
+        configure(daemon)
         time.sleep(HISTORY + 2 * BLOCK)
         page.exposed_at = time.time()
         for nth in range(releases):
-            assembly.start_release(
-                daemon.config, killed.feature(nth), killed.feature(nth), now=page.exposed_at, by="soak",
-                version="1", exposed_at=None, share="50%", previous=None, not_reversible=False, strategy=None,
-            )  # fmt: skip
+            begin(daemon, nth, page.exposed_at)
         stack.callback(killed.put_down, daemon)
         yield f"{releases} releases x {streams} streams, blocks of {BLOCK} s; ready after {daemon.until_ready():.1f} s"
         process = daemon.process

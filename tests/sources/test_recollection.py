@@ -54,3 +54,10 @@ def test_what_is_known_of_later_says_nothing_of_earlier_and_is_not_forgotten() -
     known.checked("x", 0.0, 240.0, answer("200", "500", times=(180.0, 240.0)))
     assert known.checked("x", 0.0, 120.0, answer("200")).warnings == ()
     assert len(known.checked("x", 60.0, 300.0, answer("200", times=(240.0, 300.0))).warnings) == 1
+
+
+def test_a_series_that_a_short_read_did_not_have_is_still_known_to_a_longer_one() -> None:
+    known = Recollection()
+    known.checked("x", 0.0, 120.0, answer("200", "500"))
+    assert known.checked("x", 120.0, 180.0, answer("200", times=(180.0,))).warnings == ()
+    assert len(known.checked("x", 0.0, 180.0, answer("200", times=(60.0, 120.0, 180.0))).warnings) == 1

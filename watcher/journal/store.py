@@ -186,15 +186,15 @@ class Journal:
                     detail = {"action": refusal.action, "reason": refusal.reason, "detail": refusal.detail}
                     note(connection, look.at, look.release, "refused", detail)
 
-    def last_look(self, release_id: str) -> Look | None:
-        """Return the latest look with the evidence states as they stand, without observations."""
+    def last_look(self, release_id: str, *, states: bool = True) -> Look | None:
+        """Return the latest look, without observations; with the evidence states as they stand, unless nobody asks."""
         with self._reading() as connection:
             n = self._release(connection, release_id).n
             latest = _latest(connection, n)
-            states = connection.execute(select(STATES.c.rule, STATES.c.state).where(STATES.c.release == n)).all()
-        if latest is None:
-            return None
-        return replace(latest, states={rule: loads(state) for rule, state in states})
+            if latest is None or not states:
+                return latest
+            found = connection.execute(select(STATES.c.rule, STATES.c.state).where(STATES.c.release == n)).all()
+        return replace(latest, states={rule: loads(state) for rule, state in found})
 
     def looks(self, release_id: str) -> list[LookLine]:
         """List the looks at a release, oldest first."""

@@ -229,6 +229,25 @@ def newborn(samples: SampleSet, ends: Floats, block: float, grouping: Grouping, 
     return {grouping.process(samples.labels[i]) for i in born}
 
 
+def essential(samples: SampleSet) -> Mask:
+    """Mark the samples that blocks to come need: the last one of every series, and both sides of every reset."""
+    finite = np.flatnonzero(np.isfinite(samples.values))
+    walk = _walk(samples.keep(np.isfinite(samples.values)), np.inf)
+    last = np.append(walk.fresh[1:], True)[: finite.size]
+    before_reset = np.append(walk.reset[1:], False)[: finite.size]
+    marked = np.zeros(samples.times.shape, dtype=np.bool_)
+    marked[finite[last | walk.reset | before_reset]] = True
+    return marked
+
+
+def only_grows(samples: SampleSet, ends: Floats, block: float, overlap: float) -> bool:
+    """Tell whether the blocks hold neither a reset nor the birth of a series that had counted something."""
+    samples = _finite(samples)
+    walk = _walk(samples, overlap)
+    odd = walk.reset | (walk.fresh & (samples.values != 0))
+    return not (odd & (_block_of(samples.times, ends, block) >= 0)).any()
+
+
 def count(
     samples: SampleSet, ends: Floats, block: float, grouping: Grouping, processes: Processes, overlap: float
 ) -> Counts:

@@ -18,7 +18,18 @@ import numpy as np
 
 from watcher.errors import SourceTooLarge
 from watcher.model import Arm, Floats, Kind, Labels, Observations, Request, Rule, Selector
-from watcher.sources.counters import Counts, Grouping, Processes, SampleSet, count, last_values, learn, newborn, placed
+from watcher.sources.counters import (
+    Counts,
+    Grouping,
+    Processes,
+    SampleSet,
+    count,
+    last_values,
+    learn,
+    newborn,
+    only_grows,
+    placed,
+)
 from watcher.sources.histograms import NO_ROOM, NOTHING, fits
 from watcher.sources.latency import read_latency
 from watcher.sources.prometheus_http import PrometheusHTTP, TooManySeries, milliseconds
@@ -26,6 +37,7 @@ from watcher.sources.reads import DifferencedReads, RawReads, Reads, label_name,
 from watcher.sources.recollection import Recollection
 from watcher.sources.sides import Read, Tallied, sides_of, start_times
 from watcher.sources.signatures import MOST_SIGNATURES, signature_of, too_many, with_parents_totals, with_signatures
+from watcher.sources.tails import Tails
 
 WARNED = "the metrics server warned: "
 """How a note begins that repeats a warning of the server: the answer may be incomplete."""
@@ -45,7 +57,8 @@ class PrometheusSource:
     """
 
     def __init__(self, client: PrometheusHTTP, replica_label: str | None = None, overlap: float = 300.0) -> None:
-        self._client, self._overlap, self._recollection = client, overlap, Recollection()
+        self._client, self._overlap = client, overlap
+        self._tails, self._recollection = Tails(overlap), Recollection()
         self._replica = None if replica_label is None else label_name(replica_label)
 
     @property
@@ -124,8 +137,13 @@ class PrometheusSource:
         return moments, {value: amounts for value, amounts in found.items() if (amounts > 0).any()}
 
     def _observe(self, request: Request) -> dict[str, Observations]:
-        raw = RawReads(self._client, request, self._replica, self._overlap, self._recollection)
+        raw = RawReads(self._client, request, self._replica, self._overlap, self._recollection, self._tails)
         reads = [read for rule in request.rules for read in _read(rule, request, raw)]
+        counters = [part for read in reads for part in read.counters]
+        if raw.resumed and not all(only_grows(each, request.ends, request.block, self._overlap) for each in counters):
+            raw = RawReads(self._client, request, self._replica, self._overlap, self._recollection)
+            reads = [read for rule in request.rules for read in _read(rule, request, raw)]
+        raw.kept(self._tails)
         tallied = self._count(reads, request, None)
         undecided = [counts.read.side for counts in tallied if counts.uncounted]
         if undecided:

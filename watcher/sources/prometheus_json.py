@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from watcher.sources.counters import SampleSet
 from watcher.sources.native import NativeSet, Sparse
 
 _SERIES, _VALUES, _CLOSE = b'{"metric":', b'},"values":[[', b"]]}"
+_PIECE = 1 << 18
+"""Bytes of numbers that are read in one go."""
 
 
 class NativeHistogram(ValueError):
@@ -31,6 +34,8 @@ def joined(parts: list[SampleSet]) -> SampleSet:
     """Put answers for consecutive times together, series by series."""
     if len(parts) == 1:
         return parts[0]
+    if parts and all(part.labels == parts[0].labels for part in parts):
+        return _abreast(parts)
     rows: dict[frozenset[tuple[str, str]], tuple[Mapping[str, str], list[Floats], list[Floats]]] = {}
     for part in parts:
         for i, labels in enumerate(part.labels):
@@ -41,6 +46,15 @@ def joined(parts: list[SampleSet]) -> SampleSet:
     warnings = dict.fromkeys(warning for part in parts for warning in part.warnings)
     whole = ((labels, np.concatenate(times), np.concatenate(values)) for labels, times, values in rows.values())
     return SampleSet.of(whole, tuple(warnings))
+
+
+def _abreast(parts: list[SampleSet]) -> SampleSet:
+    """Put answers together that have the same series in the same order, as most have."""
+    order = np.argsort(np.concatenate([part.owners for part in parts]), kind="stable")
+    times, values = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("times", "values"))
+    warnings = dict.fromkeys(warning for part in parts for warning in part.warnings)
+    offsets = np.sum([part.offsets for part in parts], axis=0).astype(np.intp)
+    return SampleSet(parts[0].labels, times, values, offsets, tuple(warnings))
 
 
 def scan(body: bytes) -> SampleSet | None:
@@ -54,20 +68,17 @@ def scan(body: bytes) -> SampleSet | None:
     first = body.find(_SERIES)
     if first < 0 or b'"resultType":"matrix"' not in body[:first]:
         return None
-    series, at = [], first
+    found, texts, at = [], [], first
     while body.startswith(_SERIES, at):
         cut = body.find(_VALUES, at)
         stop = body.find(_CLOSE, cut)
         if cut < 0 or stop < 0:
             return None
-        numbers = _numbers(body[cut + len(_VALUES) : stop])
-        if numbers is None:
-            return None
+        texts.append(body[cut + len(_VALUES) : stop])
         try:
-            labels = json.loads(body[at + len(_SERIES) : cut + 1])
+            found.append(_labels(body[at + len(_SERIES) : cut + 1]))
         except ValueError:
             return None
-        series.append((labels, numbers[0::2], numbers[1::2]))
         at = stop + len(_CLOSE)
         if body.startswith(b",", at):
             at += 1
@@ -75,7 +86,35 @@ def scan(body: bytes) -> SampleSet | None:
         around = json.loads(body[:first] + body[at:])
     except ValueError:
         return None
-    return SampleSet.of(series, _warnings(around)) if around.get("status") == "success" else None
+    numbers = _numbers_of(texts)
+    if numbers is None or around.get("status") != "success":
+        return None
+    offsets = np.cumsum([0, *(text.count(b"[") + 1 for text in texts)]).astype(np.intp)
+    return SampleSet(tuple(found), numbers[0::2].copy(), numbers[1::2].copy(), offsets, _warnings(around))
+
+
+@lru_cache(maxsize=1 << 16)
+def _labels(text: bytes) -> Mapping[str, str]:
+    """Read the labels of a series: the same object for the same text, as series come again with every block."""
+    found: dict[str, str] = json.loads(text)
+    return found
+
+
+def _numbers_of(texts: Sequence[bytes]) -> Floats | None:
+    """Read the numbers of several series, as many at a time as make a call worth it."""
+    parts: list[Floats] = []
+    at = 0
+    while at < len(texts):
+        until, size = at, 0
+        while until < len(texts) and size < _PIECE:
+            size += len(texts[until])
+            until += 1
+        numbers = _numbers(b"],[".join(texts[at:until]))
+        if numbers is None:
+            return None
+        parts.append(numbers)
+        at = until
+    return np.concatenate(parts)
 
 
 def _numbers(text: bytes) -> Floats | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from watcher.sources.prometheus_http import PrometheusHTTP, TooManySeries, milli
 from watcher.sources.recollection import Recollection
 from watcher.sources.sides import Side
 from watcher.sources.signatures import signature_of
+from watcher.sources.tails import Tails
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
@@ -59,7 +61,12 @@ class Reads(ABC):
 
 
 class RawReads(Reads):
-    """Raw samples over the blocks and the overlap before, each selector once."""
+    """Raw samples over the blocks and the overlap before, each selector once.
+
+    Args:
+        recollection: what answers before this one held.
+        tails: what is known of the time before the blocks, which then is not read again.
+    """
 
     def __init__(
         self,
@@ -68,28 +75,53 @@ class RawReads(Reads):
         replica: str | None,
         overlap: float,
         recollection: Recollection,
+        tails: Tails | None = None,
     ) -> None:
         super().__init__(client, request, replica, overlap)
         self._recollection = recollection
         self._known: dict[Selector, SampleSet] = {}
+        self._tails, self._continuing = tails, set[Selector]()
+        self.resumed = False
+        """Whether any samples rest on what was known before."""
 
     def samples(self, selector: Selector) -> SampleSet:
         """Return the raw samples of a selector."""
         if selector not in self._known:
-            self._known[selector] = self._read(str(selector)) if self._request.ends.size else NOTHING
+            start, end = self._request.start - self._overlap, self._request.end
+            self._known[selector] = self._read(str(selector), start, end) if self._request.ends.size else NOTHING
         return self._known[selector]
 
-    def _read(self, selector: str) -> SampleSet:
-        start, end = self._request.start - self._overlap, self._request.end
+    def _read(self, selector: str, start: float, end: float) -> SampleSet:
         return self._recollection.checked(selector, start, end, self._client.samples(selector, start, end))
 
     def events(self, side: Side) -> SampleSet:
-        """See Reads."""
-        return self.samples(side.events)
+        """See Reads. What is a part of the total is not read again."""
+        if side.events not in self._known and side.total is not None:
+            whole = self.total(side)
+            part = None if whole is None else _part(side.events, side.total, whole)
+            if part is not None:
+                self._known[side.events] = part
+        return self._continued(side.events)
 
     def total(self, side: Side) -> SampleSet | None:
         """See Reads."""
-        return None if side.total is None else self.samples(side.total)
+        return None if side.total is None else self._continued(side.total)
+
+    def kept(self, tails: Tails) -> None:
+        """Let what was read be known to later reads."""
+        for selector in self._continuing & self._known.keys():
+            tails.keep(selector, self._request.end, self._known[selector])
+
+    def _continued(self, selector: Selector) -> SampleSet:
+        """Return the samples of a selector, of the time before the blocks only those that have a say in them."""
+        request = self._request
+        if selector not in self._known and request.ends.size:
+            self._continuing.add(selector)
+            read = partial(self._read, str(selector))
+            found = None if self._tails is None else self._tails.resumed(selector, request.start, request.end, read)
+            if found is not None:
+                self._known[selector], self.resumed = found, True
+        return self.samples(selector)
 
     def buckets(self, side: Side) -> SampleSet | None:
         """See Reads. An answer that fits once the blocks are read in two halves is no reason to do without."""
@@ -194,6 +226,16 @@ class DifferencedReads(Reads):
     def _names(rule: Rule) -> list[str]:
         """Return the labels that make streams and units."""
         return list(dict.fromkeys(map(label_name, (*rule.by, *((rule.unit,) if rule.unit else ())))))
+
+
+def _part(selector: Selector, whole: Selector, samples: SampleSet) -> SampleSet | None:
+    """Return the samples of a selector out of those of a wider one; None where it may not be a part of that."""
+    further = set(selector.matchers) - set(whole.matchers)
+    plain = all(matcher.op in ("=", "!=") for matcher in further)
+    if selector.metric != whole.metric or not set(whole.matchers) <= set(selector.matchers) or not plain:
+        return None
+    found = [all(each.matches(labels.get(each.label, "")) for each in further) for labels in samples.labels]
+    return samples.only(np.array(found, dtype=np.bool_))
 
 
 def once(expression: str, replica: str | None, how: str = "max") -> str:

@@ -18,7 +18,7 @@ from watcher.sources.counters import SampleSet
 Series = frozenset[tuple[str, str]]
 
 KEPT: Final = 3600.0
-"""Seconds after its newest sample in which a selector is remembered that nobody asks for any more."""
+"""Seconds after its last sample in which a series is remembered that is gone, and a selector that nobody asks for."""
 
 
 class Recollection:
@@ -38,9 +38,9 @@ class Recollection:
             if selector not in self._last:
                 self._forget(start - KEPT)
             before = self._last.get(selector, {})
-            gone = {series: at for series, at in before.items() if at > start and series not in there}
-            # What is only known of a later time says nothing of this one.
-            missing = [at for at in gone.values() if at <= end]
+            gone = {series: at for series, at in before.items() if at > start - KEPT and series not in there}
+            # What is only known of another time says nothing of this one.
+            missing = [at for at in gone.values() if start < at <= end]
             self._last[selector] = {**gone, **there}
         if not missing:
             return found
