@@ -17,6 +17,7 @@ from watcher.config.strict_yaml import LARGEST, parse, read
 from watcher.errors import ConfigError
 from watcher.model import Alpha, Design, Mode, Release, Selector, Split, Stage, Strategy
 from watcher.secrets import from_environment, secret
+from watcher.tokens import entry
 
 WHOLE = """\
 journal: sqlite:///watcher.db
@@ -202,7 +203,7 @@ def test_files_in_the_settings_of_a_switch_are_resolved_and_the_rest_is_its_own(
     assert entry.kill["unleash"]["strict"] is True
 
 
-HTTP = "http: {listen: 127.0.0.1:8080, token_file: /run/secrets/watcher-token, github_secret_file: secrets/github}\n"
+HTTP = "http: {listen: 127.0.0.1:8080, tokens_file: /run/secrets/watcher-token, github_secret_file: secrets/github}\n"
 
 
 def test_where_to_listen_and_who_may_tell_is_read(load: Load, tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ def test_where_to_listen_and_who_may_tell_is_read(load: Load, tmp_path: Path) ->
     found = load(text)
     assert found.http is not None
     assert (found.http.host, found.http.port, found.http.listen) == ("127.0.0.1", 8080, "127.0.0.1:8080")
-    assert found.http.token_file == Path("/run/secrets/watcher-token")
+    assert found.http.tokens_file == Path("/run/secrets/watcher-token")
     assert found.http.github_secret_file == tmp_path / "secrets" / "github"
     assert found.services["shop"].repository == "acme/shop"
 
@@ -235,13 +236,13 @@ def test_tokens_are_read_when_they_are_needed_and_no_sooner(load: Load, tmp_path
     found = load(SMALL + HTTP.replace("/run/secrets/watcher-token", "token")).http
     assert found is not None
     with pytest.raises(ConfigError, match="No such file"):
-        found.token()
-    (tmp_path / "token").write_text("abc\n")
+        found.tokens()
+    (tmp_path / "token").write_text(entry("ci", ["releases"], "abc"))
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "github").write_text("def\n")
-    assert (found.token(), found.github_secret()) == ("abc", "def")
-    assert "abc" not in repr(found)
-    only = load(SMALL + "http: {listen: 127.0.0.1:8080, token_file: token}\n").http
+    assert ([each.name for each in found.tokens()], found.github_secret()) == (["ci"], "def")
+    assert "def" not in repr(found).replace("default", "")
+    only = load(SMALL + "http: {listen: 127.0.0.1:8080, tokens_file: token}\n").http
     assert only is not None
     assert only.github_secret() is None
 
@@ -396,13 +397,13 @@ def test_a_past_said_wrongly_is_named_by_file_line_and_key(
         ("listen: 127.0.0.1:8080", "listen: '::1:8080'", "http.listen", "[::1]:8080"),
         ("listen: 127.0.0.1:8080", "listen: http://127.0.0.1:8080", "http.listen", "expected HOST:PORT"),
         ("listen: 127.0.0.1:8080", "port: 8080", "http.port", "write listen: HOST:PORT"),
-        ("token_file: /run/secrets/watcher-token", "token: abc", "http.token", "write token_file: PATH"),
+        ("tokens_file: /run/secrets/watcher-token", "token_file: abc", "http.token_file", "write tokens_file: PATH"),
         ("github_secret_file: secrets/github", "secret: abc", "http.secret", "write github_secret_file: PATH"),
-        ("token_file", "tokn_file", "http.tokn_file", "did you mean `token_file`"),
+        ("tokens_file", "tokns_file", "http.tokns_file", "did you mean `tokens_file`"),
         (
-            ", token_file: /run/secrets/watcher-token, github_secret_file: secrets/github",
+            ", tokens_file: /run/secrets/watcher-token, github_secret_file: secrets/github",
             "",
-            "http.token_file",
+            "http.tokens_file",
             "nobody could tell of a release",
         ),
     ],

@@ -267,6 +267,28 @@ def test_a_kill_that_does_not_work_at_once_is_told_at_once_and_again_when_it_is_
     assert told.lines[0].endswith("not back within the margin 10 min after the kill was decided.")
 
 
+def test_a_file_beside_watcher_yaml_pauses_for_as_long_as_it_is_there(world: World) -> None:
+    world.source = Metrics({"errors": measured(bad_from=3)})
+    release = world.expose()
+    glass = world.folder / "watcher.pause"
+    glass.write_text("on-call: the shop is being moved\nsecond line\n")
+    world.run(world.daemon(), 29)
+    assert (world.switch.kills, world.switch.promotions) == ([], [])
+    [detail] = {x.detail["detail"] for x in world.journal.audit_trail(release) if x.detail.get("reason") == "paused"}
+    assert detail == f"kills are paused while there is a file {glass}: on-call: the shop is being moved"
+    glass.unlink()
+    world.run(world.daemon(), 2)
+    assert len(world.switch.kills) == 1
+
+
+def test_a_file_that_pauses_and_cannot_be_read_pauses_all_the_same(world: World) -> None:
+    world.source = Metrics({"errors": measured(bad_from=3)})
+    world.expose()
+    (world.folder / "watcher.pause").mkdir()
+    world.run(world.daemon(), 29)
+    assert world.switch.kills == []
+
+
 def test_while_paused_nothing_is_killed_by_any_process_and_once_that_is_over_it_is(world: World) -> None:
     world.source = Metrics({"errors": measured(bad_from=3)})
     release = world.expose()

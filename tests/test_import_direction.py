@@ -21,7 +21,7 @@ COMPARISON = CALIBRATION | {"calibration"}
 JUDGE = COMPARISON | {"comparison", "reasons"}
 POLICY = JUDGE | {"judge", "attribution", "telling", "wording"}
 LOOK = POLICY | {"policy", "aftermath"}
-CONFIG = NOUNS | {"secrets", "addresses", "config"}
+CONFIG = NOUNS | {"secrets", "addresses", "tokens", "config"}
 ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | LOOK | {"journal", "deployments"}
 CLEARANCE = CONFIG | {"journal", "report"}
@@ -63,6 +63,7 @@ SEES: dict[str, set[str]] = {
     "journal": NOUNS | {"secrets"},
     "secrets": {"errors"},
     "addresses": set(),
+    "tokens": {"errors"},
     "logs": {"secrets"},
     "clock": set(),
     "switches": NOUNS | {"secrets", "addresses", "clock"},

@@ -25,7 +25,7 @@ from watcher.daemon import Daemon
 from watcher.journal import Journal
 from watcher.server import Metrics, application
 
-HTTP = '\nhttp: {{listen: "127.0.0.1:8080", token_file: token}}\n'
+HTTP = '\nhttp: {{listen: "127.0.0.1:8080", tokens_file: token}}\n'
 RELEASE = {"service": "shop", "release": "shop/production/shop@1.2"}
 
 
@@ -41,7 +41,7 @@ class Observed:
 
     def __post_init__(self) -> None:
         made = self.world.daemon()
-        (self.world.folder / "token").write_text("tok-2b7e")
+        (self.world.folder / "token").write_text("")
         with (self.world.folder / "watcher.yaml").open("a") as config:
             config.write(HTTP.format())
         installation = load_installation(self.world.folder / "watcher.yaml")

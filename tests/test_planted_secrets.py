@@ -29,6 +29,7 @@ from watcher.journal import Journal
 from watcher.model import Alert
 from watcher.secrets import redacted
 from watcher.sources.prometheus_http import PrometheusHTTP
+from watcher.tokens import entry
 
 PLANTED = {
     "bearer": "canary-bearer-9f1/c0+de=",
@@ -56,7 +57,7 @@ metrics:
 block: 1s
 settle: 0s
 slack: {{token_file: secrets/slack, channel: "#releases", base_url: "{slack}/api/"}}
-http: {{listen: "127.0.0.1:{port}", token_file: secrets/http, github_secret_file: secrets/github}}
+http: {{listen: "127.0.0.1:{port}", tokens_file: secrets/http, github_secret_file: secrets/github}}
 ping: {{url_file: secrets/ping}}
 services:
   shop:
@@ -149,6 +150,7 @@ def here(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Here]:
         (tmp_path / "secrets").mkdir()
         for name, text in PLANTED.items():
             (tmp_path / "secrets" / name).write_text(f"{pinged.url}/{text}\n" if name == "ping" else f"{text}\n")
+        (tmp_path / "secrets" / "http").write_text(entry("ci", ["releases"], PLANTED["http"]))
         port = free_port()
         (tmp_path / "rules.yaml").write_text(PACK)
         (tmp_path / "flags.yaml").write_text(FLAGS)

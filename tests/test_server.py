@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import requests
 from hypothesis import given, settings
@@ -25,12 +26,13 @@ from starlette.types import ASGIApp, Message
 
 from tests.github import SHA, deployment_status, signed
 from tests.servers.shop import free_port
-from watcher import deployments, intake
+from watcher import deployments, intake, interlocks
 from watcher.config import Installation, load_installation
 from watcher.errors import ConfigError
 from watcher.journal import Journal
 from watcher.model import Deployment
 from watcher.server import application, incoming, serving
+from watcher.tokens import entry
 
 NOW = 1_800_000_000.0
 TOKEN = "tok-4f9a1c"
@@ -40,7 +42,7 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 YAML = """\
 journal: sqlite:///watcher.db
 metrics: {{prometheus: http://127.0.0.1:9090}}
-http: {{listen: "127.0.0.1:{port}", token_file: token, github_secret_file: github}}
+http: {{listen: "127.0.0.1:{port}", tokens_file: token, github_secret_file: github}}
 services:
   shop:
     rules: [checkout]
@@ -96,7 +98,7 @@ class Here:
 
 def installed(folder: Path, port: int = 8080, yaml: str = YAML) -> Installation:
     (folder / "watcher.yaml").write_text(yaml.format(port=port))
-    (folder / "token").write_text(TOKEN + "\n")
+    (folder / "token").write_text(entry("ci", ["releases"], TOKEN) + "\n")
     (folder / "github").write_text(SECRET + "\n")
     return load_installation(folder / "watcher.yaml")
 
@@ -258,7 +260,7 @@ def test_without_the_token_nobody_is_heard_or_told_what_is_wrong(here: Here, aut
         answer = here.client.post("/v1/releases", content=body, headers=sent)
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"] == "Bearer"
-        assert "http.token_file" in answer.json()["error"]
+        assert "http.tokens_file" in answer.json()["error"]
     assert here.releases() == []
 
 
@@ -268,20 +270,72 @@ def test_the_name_of_the_scheme_may_be_written_in_any_case(here: Here) -> None:
 
 
 def test_a_new_token_holds_at_once(here: Here) -> None:
-    (here.folder / "token").write_text("tok-new\n")
+    (here.folder / "token").write_text(f"# of the pipeline\n\n{entry('ci', ['releases'], 'tok-new')}\n")
     assert here.tell().status_code == 401
     assert here.client.post("/v1/releases", json=RELEASE, headers={"Authorization": "Bearer tok-new"}).is_success
 
 
-def test_a_token_of_more_than_ascii_is_compared_by_its_bytes(here: Here) -> None:
-    (here.folder / "token").write_text("schlüssel", encoding="utf-8")
-    right, wrong = "Bearer schlüssel".encode(), b"Bearer schlussel"
-    assert here.client.post("/v1/releases", json=RELEASE, headers={"Authorization": wrong}).status_code == 401
-    assert here.client.post("/v1/releases", json=RELEASE, headers={"Authorization": right}).status_code == 201
+def test_a_token_that_may_only_pause_tells_of_no_release_and_is_told_what_would(here: Here) -> None:
+    (here.folder / "token").write_text(entry("on-call", ["pause"], TOKEN))
+    answer = here.tell()
+    assert answer.status_code == 403
+    assert answer.json()["error"].startswith("the token on-call may not do this (releases); `watcher token new NAME")
+    assert here.releases() == []
+
+
+def test_what_the_file_holds_lets_nobody_in(here: Here) -> None:
+    kept = (here.folder / "token").read_text().strip()
+    assert TOKEN not in kept
+    for part in (kept, kept.rpartition(":")[2], kept.split()[0]):
+        sent = {"Authorization": f"Bearer {part}"}
+        assert here.client.post("/v1/releases", json=RELEASE, headers=sent).status_code == 401
+
+
+def pause(here: Here, at: str = "pause", token: str = "tok-oncall", **told: object) -> httpx2.Response:
+    return here.client.post(f"/v1/{at}", json=told, headers={"Authorization": f"Bearer {token}"})
+
+
+def test_a_pause_over_http_is_one_by_the_token_s_name_and_ends_by_itself_or_when_told(here: Here) -> None:
+    lines = [entry("ci", ["releases"], TOKEN), entry("on-call", ["releases", "pause"], "tok-oncall")]
+    (here.folder / "token").write_text("\n".join(lines))
+    wanted = {"for": "1h", "reason": "a migration"}
+    assert pause(here, token=TOKEN, **wanted).status_code == 403
+    assert interlocks.paused(here.journal, NOW) is None
+    answer = pause(here, **wanted)
+    assert answer.status_code == 200
+    found = interlocks.paused(here.journal, NOW)
+    assert found is not None
+    assert (found.by, found.reason, found.until) == ("on-call", "a migration", NOW + 3600)
+    assert answer.json() == {"paused": str(found), "until": "2027-01-15T09:00:00Z"}
+    assert pause(here, "resume").json() == {"resumed": True}
+    assert interlocks.paused(here.journal, NOW) is None
+    assert pause(here, "resume").json() == {"resumed": False}
+    assert {line.detail["by"] for line in here.journal.audit_trail()} == {"on-call"}
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"reason": "x"}, "for: is missing"),
+        ({"for": "1h"}, "reason: is missing"),
+        ({"for": "1h", "reason": " "}, "say why"),
+        ({"for": "soon", "reason": "x"}, "for: expected a duration"),
+        ({"for": "8d", "reason": "x"}, "a pause lasts 7 days at most"),
+        ({"for": "1h", "reason": "x", "until": 1}, "until: unknown key"),
+    ],
+)
+def test_a_pause_that_is_none_is_refused_with_the_key_and_the_fix(
+    here: Here, told: dict[str, object], said: str
+) -> None:
+    (here.folder / "token").write_text(entry("on-call", ["pause"], "tok-oncall"))
+    answer = pause(here, **told)
+    assert answer.status_code == 422
+    assert said in answer.json()["error"]
+    assert interlocks.paused(here.journal, NOW) is None
 
 
 def test_where_only_one_kind_of_credentials_is_configured_the_other_never_passes(tmp_path: Path) -> None:
-    for left, taken_out in (("token", ", github_secret_file: github"), ("github", ", token_file: token")):
+    for left, taken_out in (("token", ", github_secret_file: github"), ("github", ", tokens_file: token")):
         installation = installed(tmp_path, yaml=YAML.replace(taken_out, ""))
         with Journal.open(installation.journal) as journal:
             client = TestClient(application(installation, journal, lambda: NOW))
@@ -297,7 +351,10 @@ def test_a_secret_that_is_gone_lets_nobody_in_and_the_log_says_why(
     answer = here.tell()
     assert answer.status_code == 503
     assert answer.json() == {"error": "credentials cannot be checked now; watcher's log says why"}
-    assert f"{here.folder}/token: the secret cannot be read: No such file" in caplog.text
+    assert (
+        f"{here.folder}/token: cannot be read (No such file or directory): `watcher token new NAME` makes it"
+        in caplog.text
+    )
 
 
 def test_a_journal_that_cannot_be_read_is_503_and_the_log_says_why(

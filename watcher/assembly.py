@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from watcher import intake, interlocks
+from watcher import intake, interlocks, tokens
 from watcher.act import Alerter, Outbox
 from watcher.alerts import alerter
 from watcher.clock import Clock, wall_clock
@@ -24,7 +24,7 @@ from watcher.config import (
 )
 from watcher.daemon import Daemon
 from watcher.deeds import deeds, stamp
-from watcher.errors import Refused
+from watcher.errors import ConfigError, Refused
 from watcher.journal import Journal
 from watcher.model import Exposure
 from watcher.observer import Everybody, Observer
@@ -211,6 +211,19 @@ def show_release(config: str, release: str) -> list[str]:
         return [*head, *said, *streams, "actions:", *done]
 
 
+def new_token(config: str, name: str, may: Sequence[str]) -> tuple[str, str]:
+    """Make a token for HTTP; return it, and the file that knows it from now on.
+
+    Raises:
+        ConfigError: watcher.yaml names no such file, it cannot be written, or it knows the name already.
+    """
+    http = load_installation(config).http
+    if http is None or http.tokens_file is None:
+        problem = "is missing: say where to listen, and with `tokens_file: PATH` where tokens are known"
+        raise ConfigError(problem, file=config, key="http")
+    return tokens.give(http.tokens_file, name, may), str(http.tokens_file)
+
+
 def pause(config: str, length: str, reason: str, *, now: float, by: str) -> str:
     """Pause what watcher does by itself, and return that in words.
 
@@ -223,9 +236,11 @@ def pause(config: str, length: str, reason: str, *, now: float, by: str) -> str:
 
 def resume(config: str, *, now: float, by: str) -> str:
     """End a pause, and return what changed in words."""
-    with _journal(config) as (_, journal):
+    with _journal(config) as (installation, journal):
         ended = interlocks.resume(journal, by, now)
-        return "kills were not paused" if ended is None else f"kills are not paused any more: {ended.reason}"
+        still = interlocks.held_back(journal, installation.file, now)
+    said = "kills were not paused" if ended is None else f"kills are not paused any more: {ended.reason}"
+    return said if still is None else f"{'' if ended is None else f'the pause is over ({ended.reason}), but '}{still}"
 
 
 def open_latch(config: str, reason: str, *, now: float, by: str) -> str:
@@ -241,8 +256,8 @@ def open_latch(config: str, reason: str, *, now: float, by: str) -> str:
 
 def status(config: str, now: float) -> list[str]:
     """Return what holds watcher back, then one line per release being watched."""
-    with _journal(config) as (_, journal):
-        held = [interlocks.paused(journal, now), interlocks.latched(journal)]
+    with _journal(config) as (installation, journal):
+        held = [interlocks.held_back(journal, installation.file, now), interlocks.latched(journal)]
         lines, watched = [str(each) for each in held if each], []
         for each in journal.watches(active=True):
             last = journal.last_look(each.watch.release.id)

@@ -173,7 +173,9 @@ class Daemon:
                 source = Unreadable(error)
         if calibrations:
             self.frozen[watch.release.id] = calibrations
-        standing = interlocks.standing(self.journal, watch, now, allowed=self.installation.allows(watch))
+        paused = interlocks.held_back(self.journal, self.installation.file, now)
+        allowed = self.installation.allows(watch)
+        standing = interlocks.standing(self.journal, watch, now, allowed=allowed, paused=paused)
         beside = partial(surroundings.beside, self.journal, watch)
         elsewhere = partial(surroundings.elsewhere, self.installation, source, watch)
         seen = look(watch, source, calibrations, previous, now, beside, standing, elsewhere)
@@ -213,7 +215,8 @@ class Daemon:
         ]
         # A kill that closed the latch is still to be done; what gives more users the release is not.
         latched = isinstance(action, Promote) and bool(interlocks.latched(self.journal))
-        return any(armed) and not latched and interlocks.paused(self.journal, now) is None
+        paused = interlocks.held_back(self.journal, self.installation.file, now)
+        return any(armed) and not latched and paused is None
 
     def check(self, now: float) -> None:
         """Go through the checklist of every release that has just begun, and tell what is missing; once each."""

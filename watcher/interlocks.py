@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from watcher import policy, reasons, telling
@@ -18,6 +19,11 @@ from watcher.journal import AuditLine, Journal, Pending
 from watcher.model import Kill, Watch
 
 DAY: Final = 86_400.0
+
+PAUSE_FILE: Final = "watcher.pause"
+
+_LONGEST_REASON: Final = 200
+"""Characters."""
 
 LONGEST_PAUSE: Final = 7 * DAY
 """Seconds a pause may last: one that is forgotten must not leave users without protection for ever."""
@@ -45,9 +51,31 @@ class Pause:
 
 
 def paused(journal: Journal, now: float) -> Pause | None:
-    """Return the pause that is in force, if one is."""
+    """Return the pause that somebody ordered, while it is in force."""
     found = journal.recall("pause")
     return None if found is None or found["until"] <= now else Pause(**found)
+
+
+def held_back(journal: Journal, beside: Path, now: float) -> str | None:
+    """Return why watcher does nothing by itself, as people read it; None where it may.
+
+    Args:
+        journal: which pause was ordered.
+        beside: watcher.yaml. A file `watcher.pause` beside it pauses, too, for as long as it is there: for who cannot
+            reach anything else. Its first line says why.
+        now: epoch seconds.
+    """
+    found = paused(journal, now)
+    if found is not None:
+        return str(found)
+    file = beside.with_name(PAUSE_FILE)
+    try:
+        why = next(iter(file.read_text(encoding="utf-8", errors="replace").splitlines()), "").strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        why = f"it cannot be read ({error.strerror})"
+    return f"kills are paused while there is a file {file}{f': {why[:_LONGEST_REASON]}' if why else ''}"
 
 
 def pause(journal: Journal, seconds: float, reason: str, by: str, now: float) -> Pause:
@@ -87,17 +115,20 @@ def resume(journal: Journal, by: str, now: float) -> Pause | None:
     return found
 
 
-def standing(journal: Journal, watch: Watch, now: float, *, allowed: bool) -> policy.Standing:
+def standing(
+    journal: Journal, watch: Watch, now: float, *, allowed: bool, paused: str | None = None
+) -> policy.Standing:
     """Return what is on record of kills, and what people ordered, as policy needs it for one release.
 
     Args:
+        paused: why watcher does nothing by itself, as `held_back` says it.
         allowed: whether watcher.yaml names its flag among those that may be turned off.
     """
-    found, pause = _all(journal), paused(journal, now)
+    found = _all(journal)
     own = [each for each in found if each.release == watch.release.id and not _by_hand(each)]
     return policy.Standing(
         allowed=allowed,
-        paused=None if pause is None else str(pause),
+        paused=paused,
         turned_off=not own or any(each.state == "done" for each in own),
         kills=_since_opened(journal, found),
         flag_killed_at=_killed_last(found, watch),

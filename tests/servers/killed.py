@@ -59,7 +59,7 @@ metrics: {{prometheus: "{prometheus}"}}
 block: 1s
 settle: 0s
 slack: {{token_file: slack-token, channel: "#releases", base_url: "{slack}"}}
-http: {{listen: "127.0.0.1:{port}", token_file: slack-token}}
+http: {{listen: "127.0.0.1:{port}", tokens_file: tokens}}
 may_turn_off:
 """
 TARGET = "  - {{switch: yaml_flags, feature: {name}, environment: production}}\n"
@@ -121,6 +121,7 @@ class Daemon:
         targets = "".join(TARGET.format(name=name) for name in names)
         services = "".join(SERVICE.format(name=name) for name in names)
         (self.folder / "slack-token").write_text(self.slack.token)
+        (self.folder / "tokens").write_text("# nobody asks over HTTP\n")
         (self.folder / "rules.yaml").write_text(RULES)
         flags = "".join(f"  {name}: {{enabled: true, rollout_percentage: 50}}\n" for name in names)
         (self.folder / "feature-flags.yaml").write_text(f"features:\n{flags}")

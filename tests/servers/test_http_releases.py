@@ -18,6 +18,7 @@ from tests.servers.installation import CONFIG, Daemon, Installation, write_confi
 from tests.servers.prometheus_server import PrometheusServer
 from tests.servers.shop import free_port
 from watcher.config import load_installation
+from watcher.tokens import entry
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("idle")]
 
@@ -30,8 +31,8 @@ TOLD = {"service": "shop", "feature": "new-checkout", "version": "1.2.0", "share
 def here(tmp_path: Path, prometheus: PrometheusServer) -> Iterator[Installation]:
     """An installation that listens, and whose metrics are empty."""
     assert NOTICE in CONFIG
-    listens = f'http: {{{{listen: "127.0.0.1:{free_port()}", token_file: token, github_secret_file: github}}}}\n'
-    (tmp_path / "token").write_text(TOKEN)
+    listens = f'http: {{{{listen: "127.0.0.1:{free_port()}", tokens_file: token, github_secret_file: github}}}}\n'
+    (tmp_path / "token").write_text(entry("ci", ["releases"], TOKEN))
     (tmp_path / "github").write_text(SECRET)
     with SlackServer("#releases") as slack:
         config = write_configuration(

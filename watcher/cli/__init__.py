@@ -9,7 +9,7 @@ import traceback
 import click
 
 from watcher import __version__
-from watcher.cli import flags, installation, judging, pausing, preflight, rules
+from watcher.cli import flags, installation, judging, pausing, preflight, rules, tokens
 from watcher.cli.answers import exit_code
 
 __all__ = ["cli", "exit_code", "main"]
@@ -36,6 +36,7 @@ for command in (
     flags.flags,
     pausing.pause,
     pausing.resume,
+    tokens.token,
     rules.rules,
 ):
     cli.add_command(command)

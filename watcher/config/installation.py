@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from watcher import tokens
 from watcher.addresses import refused
 from watcher.config.quantities import DAY
 from watcher.errors import ConfigError
@@ -73,7 +74,7 @@ class HttpSettings:
 
     host: str
     port: int
-    token_file: Path | None = None
+    tokens_file: Path | None = None
     github_secret_file: Path | None = None
 
     @property
@@ -81,9 +82,13 @@ class HttpSettings:
         """The address as it is written: HOST:PORT."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    def token(self) -> str | None:
-        """Return the bearer token, read now, where one is configured; errors as `secret`."""
-        return None if self.token_file is None else secret(self.token_file)
+    def tokens(self) -> list[tokens.Known]:
+        """Return who holds a bearer token, read now.
+
+        Raises:
+            ConfigError: the file cannot be read, or a line of it is none.
+        """
+        return [] if self.tokens_file is None else tokens.read(self.tokens_file)
 
     def github_secret(self) -> str | None:
         """Return the secret of the GitHub webhook, read now, where one is configured; errors as `secret`."""

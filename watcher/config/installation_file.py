@@ -110,20 +110,23 @@ class HttpFile(Strict):
     """Where watcher listens, and who may tell it of releases."""
 
     instead: ClassVar[Mapping[str, str]] = {
-        **{key: in_a_file("token") for key in ("token", "bearer", "bearer_token", "bearer_file", "password")},
+        **dict.fromkeys(
+            ("token", "token_file", "bearer", "bearer_token", "bearer_file", "password"),
+            "write tokens_file: PATH, of a file that `watcher token new NAME` writes",
+        ),
         **{key: in_a_file("github_secret") for key in ("github_secret", "secret", "secret_file", "webhook_secret")},
         **dict.fromkeys(("host", "port", "address", "bind"), "write listen: HOST:PORT, such as 127.0.0.1:8080"),
     }
     listen: Annotated[
         tuple[str, int], PlainValidator(_host_and_port), WithJsonSchema({"type": "string", "pattern": f"^{_LISTEN}$"})
     ] = Field(description="HOST:PORT; plain HTTP, so beyond this machine put a proxy with TLS in front.")
-    token_file: Text | None = Field(None, description="File that holds the bearer token of who may tell of releases.")
+    tokens_file: Text | None = Field(None, description="File of who may ask for what; `watcher token new` writes it.")
     github_secret_file: Text | None = Field(None, description="File that holds the secret of a GitHub webhook.")
 
     @model_validator(mode="after")
     def _somebody_may_tell(self) -> Self:
-        if self.token_file is None and self.github_secret_file is None:
-            raise located("is missing: nobody could tell of a release; give it or github_secret_file", "token_file")
+        if self.tokens_file is None and self.github_secret_file is None:
+            raise located("is missing: nobody could tell of a release; give it or github_secret_file", "tokens_file")
         return self
 
 

@@ -18,6 +18,7 @@ from watcher.config import Installation
 from watcher.errors import ConfigError, JournalError, Refused
 from watcher.journal import Journal
 from watcher.secrets import redacted
+from watcher.server.holding import Holding
 from watcher.server.metrics import Metrics
 from watcher.server.readiness import Readiness
 from watcher.server.releases import Releases
@@ -30,7 +31,7 @@ _LONGEST_PROBLEM: Final = 500
 def application(
     installation: Installation, journal: Journal, clock: Callable[[], float], metrics: Metrics | None = None
 ) -> Starlette:
-    """Return the application of an installation: `POST /v1/releases`, and what says how the daemon is.
+    """Return the application of an installation: what it is told over HTTP, and what says how the daemon is.
 
     Args:
         installation: has an `http` section.
@@ -44,6 +45,7 @@ def application(
     if installation.http is None:
         raise ConfigError("is missing: say where to listen and who may tell of releases", key="http")
     releases = Releases(installation, installation.http, journal, clock)
+    holding = Holding(installation.http, journal, clock)
     metrics = metrics or Metrics(installation, journal, clock)
     app = Starlette(
         routes=[
@@ -51,6 +53,8 @@ def application(
             Route("/readyz", Readiness(installation, journal, metrics).get, methods=["GET"]),
             Route("/metrics", metrics.get, methods=["GET"]),
             Route("/v1/releases", releases.post, methods=["POST"]),
+            Route("/v1/pause", holding.pause, methods=["POST"]),
+            Route("/v1/resume", holding.resume, methods=["POST"]),
         ],
         exception_handlers={
             HTTPException: _declined,
@@ -77,7 +81,8 @@ async def _declined(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     problem = error.detail
     if error.status_code == 404 and problem == "Not Found":
-        problem = "there is nothing here; there is POST /v1/releases and GET /healthz, /readyz and /metrics"
+        problem = "there is nothing here; there is POST /v1/releases, /v1/pause and /v1/resume, "
+        problem += "and GET /healthz, /readyz and /metrics"
     return _error(error.status_code, problem, error.headers)
 
 

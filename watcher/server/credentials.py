@@ -6,27 +6,42 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from watcher.config import HttpSettings
 from watcher.errors import ConfigError
+from watcher.secrets import conceal
+from watcher.tokens import recognised
+
+T = TypeVar("T")
 
 log = logging.getLogger("watcher")
 
 
-def require_token(settings: HttpSettings, headers: Headers) -> None:
-    """Let a request pass that carries `Authorization: Bearer <token>`.
+def require_token(settings: HttpSettings, headers: Headers, right: str) -> str:
+    """Let a request pass that carries `Authorization: Bearer <token>`, and return whose token it is.
+
+    Args:
+        settings: which tokens there are.
+        headers: of the request.
+        right: what is asked for, one of `tokens.RIGHTS`.
 
     Raises:
-        HTTPException: 401 it does not, 503 the token cannot be read.
+        HTTPException: 401 it does not, 403 that token may not do this, 503 the tokens cannot be read.
     """
     scheme, _, given = headers.get("authorization", "").partition(" ")
-    token = _read(settings.token)
-    if token is None or scheme.lower() != "bearer" or not _same(given.strip(), token):
-        problem = "not allowed: send the token of http.token_file as Authorization: Bearer TOKEN"
+    known = recognised(_read(settings.tokens), given.strip())
+    if known is None or scheme.lower() != "bearer":
+        problem = "not allowed: send a token of http.tokens_file as Authorization: Bearer TOKEN"
         raise HTTPException(401, problem, {"WWW-Authenticate": "Bearer"})
+    if right not in known.may:
+        made = f"`watcher token new NAME --may {right}`"
+        raise HTTPException(403, f"the token {known.name} may not do this ({right}); {made} makes one that may")
+    conceal(given.strip())
+    return known.name
 
 
 def require_signature(settings: HttpSettings, headers: Headers, body: bytes) -> None:
@@ -49,8 +64,8 @@ def _same(given: str, right: str) -> bool:
     return hmac.compare_digest(given.encode("latin-1", "replace"), right.encode())
 
 
-def _read(read: Callable[[], str | None]) -> str | None:
-    """Return a secret as it is now: it may have been replaced since the start."""
+def _read(read: Callable[[], T]) -> T:
+    """Return what a file holds now: it may have been replaced since the start."""
     try:
         return read()
     except ConfigError as error:

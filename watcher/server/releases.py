@@ -51,7 +51,7 @@ class Releases:
     def _answer(self, headers: Headers, body: bytes) -> Response:
         event = headers.get("x-github-event")
         if event is None:
-            require_token(self.settings, headers)
+            require_token(self.settings, headers, "releases")
             return self._told(checked(Told, read_json(headers, body)))
         require_signature(self.settings, headers, body)
         raw = read_json(headers, body)
