@@ -21,12 +21,13 @@ COMPARISON = CALIBRATION | {"calibration"}
 JUDGE = COMPARISON | {"comparison", "reasons"}
 POLICY = JUDGE | {"judge", "attribution", "telling", "wording"}
 LOOK = POLICY | {"policy", "aftermath"}
-CONFIG = NOUNS | {"secrets", "addresses", "tokens", "config"}
+CONFIG = NOUNS | {"secrets", "addresses", "tokens", "signing", "config"}
 ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | LOOK | {"journal", "deployments"}
 CLEARANCE = CONFIG | {"journal", "report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "delivery", "act"}
 STEPS = {
+    "overview",
     "surroundings",
     "deployments",
     "intake",
@@ -63,10 +64,12 @@ SEES: dict[str, set[str]] = {
     "journal": NOUNS | {"secrets"},
     "secrets": {"errors"},
     "addresses": set(),
+    "signing": set(),
+    "overview": INTAKE | {"interlocks"},
     "tokens": {"errors"},
     "logs": {"secrets"},
     "clock": set(),
-    "switches": NOUNS | {"secrets", "addresses", "clock"},
+    "switches": NOUNS | {"secrets", "addresses", "signing", "clock"},
     "backlog": {"model", "reasons"},
     "delivery": NOUNS | {"journal", "backlog"},
     "act": NOUNS | {"journal", "delivery"},

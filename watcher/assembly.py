@@ -28,6 +28,7 @@ from watcher.errors import ConfigError, Refused
 from watcher.journal import Journal
 from watcher.model import Exposure
 from watcher.observer import Everybody, Observer
+from watcher.overview import overview
 from watcher.ping import Ping
 from watcher.preflight import Preflight, Said, asked, run
 from watcher.secrets import secret
@@ -257,13 +258,7 @@ def open_latch(config: str, reason: str, *, now: float, by: str) -> str:
 def status(config: str, now: float) -> list[str]:
     """Return what holds watcher back, then one line per release being watched."""
     with _journal(config) as (installation, journal):
-        held = [interlocks.held_back(journal, installation.file, now), interlocks.latched(journal)]
-        lines, watched = [str(each) for each in held if each], []
-        for each in journal.watches(active=True):
-            last = journal.last_look(each.watch.release.id)
-            said = "not looked at yet" if last is None else f"{last.verdict.outcome.value}: {last.verdict.reason}"
-            watched.append(f"{each.watch.release.id}  {said}")
-        return lines + (watched or ["nothing is being watched"])
+        return overview(installation, journal, now)
 
 
 def history(config: str, release: str | None, actions: bool, form: str) -> str:

@@ -59,6 +59,25 @@ def redacted(text: str) -> str:
     return text
 
 
+def secrets_in(path: str | Path) -> list[str]:
+    """Return the secrets of a file, one a line; empty lines are left out.
+
+    Raises:
+        ConfigError: unreadable, or without any. The content is never shown.
+    """
+    try:
+        found = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise ConfigError(f"the secrets cannot be read: {error.strerror}", file=str(path)) from error
+    except UnicodeDecodeError:
+        raise ConfigError("the secrets are not UTF-8 text", file=str(path)) from None
+    if not found:
+        raise ConfigError("there is no secret in it", file=str(path))
+    for each in found:
+        conceal(each)
+    return found
+
+
 def secret(path: str | Path) -> str:
     """Return the one line of a secret's file, without the line end.
 

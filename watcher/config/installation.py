@@ -15,7 +15,8 @@ from watcher.addresses import refused
 from watcher.config.quantities import DAY
 from watcher.errors import ConfigError
 from watcher.model import Alpha, Labels, Mode, Release, Rule, Split, Strategy, Target, Watch
-from watcher.secrets import conceal, from_environment, secret
+from watcher.secrets import conceal, from_environment, secret, secrets_in
+from watcher.signing import key_of
 
 LONG_PAST = 28 * DAY
 """Seconds of history to learn from where there is no control."""
@@ -66,6 +67,13 @@ class SlackSettings:
     channel: str | None = None
     mention: str | None = None
     base_url: str | None = None
+    signing_secret_file: Path | None = None
+    users: tuple[str, ...] = ()
+    """Who may use `/watcher`."""
+
+    def signing_secret(self) -> str | None:
+        """Return what Slack signs with, read now, where that is configured; errors as `secret`."""
+        return None if self.signing_secret_file is None else secret(self.signing_secret_file)
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ class HttpSettings:
     port: int
     tokens_file: Path | None = None
     github_secret_file: Path | None = None
+    webhook_secrets_file: Path | None = None
 
     @property
     def listen(self) -> str:
@@ -93,6 +102,19 @@ class HttpSettings:
     def github_secret(self) -> str | None:
         """Return the secret of the GitHub webhook, read now, where one is configured; errors as `secret`."""
         return None if self.github_secret_file is None else secret(self.github_secret_file)
+
+    def webhook_keys(self) -> list[bytes]:
+        """Return the keys that webhooks may be signed with, read now.
+
+        Raises:
+            ConfigError: the file cannot be read, or a line of it is no key.
+        """
+        if self.webhook_secrets_file is None:
+            return []
+        try:
+            return [key_of(each) for each in secrets_in(self.webhook_secrets_file)]
+        except ValueError as error:
+            raise ConfigError(str(error), file=str(self.webhook_secrets_file)) from None
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,10 @@ class SlackFile(Strict):
     channel: Text | None = Field(None, description='Needed with token_file; in quotes: "#releases".')
     mention: Text | None = None
     base_url: WebAddress | None = Field(None, description="Address of the API, where it is reached through a proxy.")
+    signing_secret_file: Text | None = Field(None, description="File of the app's signing secret, for `/watcher`.")
+    users: list[Annotated[str, Field(pattern=r"^[UW][A-Z0-9]{2,20}$")]] = Field(
+        [], description="Members, by their ids, who may use `/watcher`; nobody else may."
+    )
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -92,6 +96,9 @@ class SlackFile(Strict):
             raise located("Slack needs exactly one of token_file and webhook_file", "token_file")
         if self.token_file and not self.channel:
             raise located("is missing: a bot token needs a channel to write to", "channel")
+        if bool(self.users) != (self.signing_secret_file is not None):
+            key = "users" if self.signing_secret_file else "signing_secret_file"
+            raise located("is missing: `/watcher` in Slack takes signing_secret_file and users, both", key)
         return self
 
 
@@ -122,11 +129,15 @@ class HttpFile(Strict):
     ] = Field(description="HOST:PORT; plain HTTP, so beyond this machine put a proxy with TLS in front.")
     tokens_file: Text | None = Field(None, description="File of who may ask for what; `watcher token new` writes it.")
     github_secret_file: Text | None = Field(None, description="File that holds the secret of a GitHub webhook.")
+    webhook_secrets_file: Text | None = Field(
+        None, description="File of secrets, one a line, any of which may sign as Standard Webhooks says."
+    )
 
     @model_validator(mode="after")
     def _somebody_may_tell(self) -> Self:
-        if self.tokens_file is None and self.github_secret_file is None:
-            raise located("is missing: nobody could tell of a release; give it or github_secret_file", "tokens_file")
+        if (self.tokens_file, self.github_secret_file, self.webhook_secrets_file) == (None, None, None):
+            problem = "is missing: nobody could tell of a release; give it, github_secret_file or webhook_secrets_file"
+            raise located(problem, "tokens_file")
         return self
 
 
@@ -214,6 +225,12 @@ class InstallationFile(Strict):
             raise located("expected a URL such as sqlite:///watcher.db or postgresql+psycopg://host/name", "journal")
         if re.search(r"://[^/@]*:[^/@]+@|[?&](ssl)?password=", self.journal):
             raise located("a password does not belong into this file; set PGPASSWORD or PGPASSFILE", "journal")
+        return self
+
+    @model_validator(mode="after")
+    def _slack_finds_the_door(self) -> Self:
+        if self.slack is not None and self.slack.signing_secret_file is not None and self.http is None:
+            raise located("`/watcher` in Slack comes over HTTP: give `http: {listen: ...}`, too", "slack", "users")
         return self
 
     @model_validator(mode="after")

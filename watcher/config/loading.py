@@ -18,7 +18,7 @@ from watcher.config.installation import (
     Service,
     SlackSettings,
 )
-from watcher.config.installation_file import HttpFile, InstallationFile, MetricsFile, ServiceFile
+from watcher.config.installation_file import HttpFile, InstallationFile, MetricsFile, ServiceFile, SlackFile
 from watcher.config.quantities import DAY, parse_interval, parse_local_day
 from watcher.config.release_file import ReleaseFile, SplitFile
 from watcher.config.rule_packs import load_rules, rule_pack_path
@@ -44,7 +44,7 @@ def load_installation(path: str | Path) -> Installation:
         block=raw.block,
         settle=raw.settle,
         alpha=Alpha(**raw.alpha.model_dump()),
-        slack=None if raw.slack is None else SlackSettings(**_files_resolved(folder, raw.slack.model_dump())),
+        slack=None if raw.slack is None else _slack(folder, raw.slack),
         http=None if raw.http is None else _http(folder, raw.http),
         ping=None if raw.ping is None else PingSettings(**_files_resolved(folder, raw.ping.model_dump())),
         may_turn_off=frozenset(Target(**each.model_dump()) for each in raw.may_turn_off),
@@ -83,6 +83,10 @@ def _metrics(folder: Path, raw: MetricsFile) -> Metrics:
             if name.endswith("_file")
         },
     )
+
+
+def _slack(folder: Path, raw: SlackFile) -> SlackSettings:
+    return SlackSettings(**_files_resolved(folder, raw.model_dump(exclude={"users"})), users=tuple(raw.users))
 
 
 def _http(folder: Path, raw: HttpFile) -> HttpSettings:

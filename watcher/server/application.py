@@ -22,6 +22,7 @@ from watcher.server.holding import Holding
 from watcher.server.metrics import Metrics
 from watcher.server.readiness import Readiness
 from watcher.server.releases import Releases
+from watcher.server.slash import Slash
 
 log = logging.getLogger("watcher")
 
@@ -45,10 +46,14 @@ def application(
     if installation.http is None:
         raise ConfigError("is missing: say where to listen and who may tell of releases", key="http")
     releases = Releases(installation, installation.http, journal, clock)
-    holding = Holding(installation.http, journal, clock)
+    holding, slack = Holding(installation.http, journal, clock), installation.slack
     metrics = metrics or Metrics(installation, journal, clock)
+    commands = []
+    if slack is not None and slack.signing_secret_file is not None:
+        commands.append(Route("/v1/slack", Slash(installation, slack, journal, clock).post, methods=["POST"]))
     app = Starlette(
         routes=[
+            *commands,
             Route("/healthz", _health, methods=["GET"]),
             Route("/readyz", Readiness(installation, journal, metrics).get, methods=["GET"]),
             Route("/metrics", metrics.get, methods=["GET"]),

@@ -50,7 +50,9 @@ def serving(
         yield
         return
     # Both are read whenever they are needed; that they can be is better known now than at the first release.
-    settings.tokens(), settings.github_secret()
+    settings.tokens(), settings.github_secret(), settings.webhook_keys()
+    if installation.slack is not None:
+        installation.slack.signing_secret()
     with closing(_listener(settings)) as listener:
         server = uvicorn.Server(_quiet(application(installation, journal, clock, metrics)))
         # A daemon, so that a journal that hangs cannot keep the process from ending.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -18,8 +18,9 @@ from watcher import deployments, intake
 from watcher.config import HttpSettings, Installation, Service
 from watcher.journal import Journal
 from watcher.model import Deployment
-from watcher.server.credentials import require_signature, require_token
+from watcher.server.credentials import require_signature, require_token, require_webhook
 from watcher.server.github import DeploymentStatus
+from watcher.server.heard import Heard
 from watcher.server.incoming import LONGEST, checked, read_body, read_json
 from watcher.server.told import Told
 
@@ -42,6 +43,11 @@ class Releases:
     settings: HttpSettings
     journal: Journal
     clock: Callable[[], float]
+    heard: Heard = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Remember in the journal what was heard."""
+        object.__setattr__(self, "heard", Heard(self.journal))
 
     async def post(self, request: Request) -> Response:
         """Answer a request; the journal may let one wait, and meanwhile others are answered."""
@@ -49,6 +55,8 @@ class Releases:
         return await run_in_threadpool(self._answer, request.headers, body)
 
     def _answer(self, headers: Headers, body: bytes) -> Response:
+        if "webhook-id" in headers:
+            return self._signed(headers, body)
         event = headers.get("x-github-event")
         if event is None:
             require_token(self.settings, headers, "releases")
@@ -60,6 +68,15 @@ class Releases:
         if event != "deployment_status":
             return _ignored(f"{event[:LONGEST]!r} is no event of a deployment's status")
         return self._from_github(checked(DeploymentStatus, raw))
+
+    def _signed(self, headers: Headers, body: bytes) -> Response:
+        now = self.clock()
+        message = require_webhook(self.settings, headers, body, now)
+        self.heard.refuse(message)
+        answer = self._told(checked(Told, read_json(headers, body)))
+        # Only now: whoever hears that it was not recorded sends it again, with the same id.
+        self.heard.keep(message, now)
+        return answer
 
     def _told(self, told: Told) -> Response:
         service = self.installation.services.get(told.service)

@@ -10,15 +10,12 @@ it has seen therefore acts once.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import datetime as dt
 import hashlib
-import hmac
 import json
 import os
 import re
-from typing import Annotated, Final
+from typing import Annotated
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
@@ -29,14 +26,11 @@ from watcher.clock import Clock, wall_clock
 from watcher.errors import ConfigError, SwitchError
 from watcher.model import SwitchState
 from watcher.secrets import HEADER_NAME, SECRET_NAME, VARIABLE, from_environment
+from watcher.signing import PREFIX, key_of, signed
 from watcher.switches.http import PATIENCE, Answer, ask
 from watcher.switches.settings import Settings, parsed, read_secret
 from watcher.switches.stated import stated
 
-SHORTEST_KEY: Final = 24
-"""Bytes that the specification asks of a signing key, at least."""
-
-_PREFIX = "whsec_"
 _OURS = ("content-type", "content-length", "host")
 
 
@@ -154,13 +148,12 @@ class Webhook:
         secret = read_secret(self._settings.secret_file)
         key, at = _key(secret, self._settings.secret_file), int(self._clock())
         own, secrets = self._own_headers()
-        signature = hmac.digest(key, f"{message}.{at}.".encode() + body, "sha256")
         headers = {
             **own,
             **({"Content-Type": "application/json"} if body else {"Accept": "application/json"}),
             "webhook-id": message,
             "webhook-timestamp": str(at),
-            "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
+            "webhook-signature": signed(key, message, at, body),
         }
         return ask(
             method,
@@ -169,7 +162,7 @@ class Webhook:
             body=body or None,
             ca_file=self._settings.ca_file,
             patience=self._patience,
-            secrets=(secret, secret.removeprefix(_PREFIX), *secrets),
+            secrets=(secret, secret.removeprefix(PREFIX), *secrets),
         )
 
     def _own_headers(self) -> tuple[dict[str, str], list[str]]:
@@ -197,17 +190,7 @@ def _filled(url: str, feature: str) -> str:
 
 
 def _key(secret: str, path: str) -> bytes:
-    """Return the bytes a secret stands for: `whsec_` and base64, or as they are."""
-    text = secret.removeprefix(_PREFIX)
     try:
-        padded = text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4)
-        key = secret.encode() if text == secret else base64.b64decode(padded, validate=True)
-    except (binascii.Error, ValueError):
-        raise SwitchError(f"{path}: what follows {_PREFIX} is not base64; copy it anew", permanent=True) from None
-    if len(key) < SHORTEST_KEY:
-        raise SwitchError(
-            f"{path}: the secret has {len(key)} bytes, and signing takes {SHORTEST_KEY} or more; "
-            "make one: echo whsec_$(openssl rand -base64 32)",
-            permanent=True,
-        )
-    return key
+        return key_of(secret)
+    except ValueError as error:
+        raise SwitchError(f"{path}: {error}", permanent=True) from None

@@ -1,0 +1,82 @@
+"""`POST /v1/slack`: `/watcher status`, `/watcher pause 1h REASON` and `/watcher resume`, as Slack sends them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qs
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from watcher import interlocks
+from watcher.config import Installation, SlackSettings, parse_duration
+from watcher.errors import Refused
+from watcher.journal import Journal
+from watcher.overview import overview
+from watcher.server.credentials import require_slack
+from watcher.server.heard import Heard
+from watcher.server.incoming import read_body
+
+log = logging.getLogger("watcher")
+
+LONGEST: Final = 2900
+"""Characters of an answer; Slack cuts what is longer."""
+USAGE: Final = "`/watcher status`, `/watcher pause 1h REASON` (7d at most) or `/watcher resume`"
+
+
+@dataclass(frozen=True)
+class Slash:
+    """Answers those whom watcher.yaml names, within the three seconds that Slack waits."""
+
+    installation: Installation
+    settings: SlackSettings
+    journal: Journal
+    clock: Callable[[], float]
+    heard: Heard = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Remember in the journal what was heard."""
+        object.__setattr__(self, "heard", Heard(self.journal))
+
+    async def post(self, request: Request) -> Response:
+        """Answer a command."""
+        body = await read_body(request)
+        return await run_in_threadpool(self._answer, request.headers, body)
+
+    def _answer(self, headers: Headers, body: bytes) -> Response:
+        now = self.clock()
+        signature = require_slack(self.settings, headers, body, now)
+        self.heard.refuse(signature)
+        told = {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+        user = told.get("user_id", "")
+        if user not in self.settings.users:
+            log.warning("POST /v1/slack: %s is not among slack.users of watcher.yaml", user[:30] or "nobody")
+            return _said("You are not among those who may: `slack.users` in watcher.yaml.")
+        self.heard.keep(signature, now)
+        return self._done(told.get("text", "").split(), f"{user} in Slack", now)
+
+    def _done(self, words: list[str], by: str, now: float) -> Response:
+        try:
+            if words == ["status"]:
+                return _said("\n".join(overview(self.installation, self.journal, now)))
+            if words[:1] == ["pause"] and len(words) > 2:
+                made = interlocks.pause(self.journal, parse_duration(words[1]), " ".join(words[2:]), by, now)
+                log.warning("POST /v1/slack: %s", made)
+                return _said(f"{made}", everybody=True)
+            if words == ["resume"]:
+                ended = interlocks.resume(self.journal, by, now)
+                log.warning("POST /v1/slack by %s: %s", by, "no pause" if ended is None else "the pause is over")
+                return _said("There was no pause." if ended is None else f"The pause is over, by {by}.", True)
+        except (Refused, ValueError) as error:
+            return _said(f"{error}. {USAGE}")
+        return _said(USAGE)
+
+
+def _said(text: str, everybody: bool = False) -> Response:
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return JSONResponse({"response_type": "in_channel" if everybody else "ephemeral", "text": escaped[:LONGEST]})
