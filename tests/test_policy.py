@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from hypothesis import given
@@ -19,6 +19,8 @@ from watcher.model import (
     Outcome,
     Promote,
     ReleaseVerdict,
+    Rule,
+    Selector,
     Stage,
     Tally,
     Verdict,
@@ -79,6 +81,8 @@ STOPPED = {
     "quorum": ({}, {"critical": False}, {}),
     "not_the_cause": ({}, {}, {"cause": False}),
     "cause_unclear": ({}, {}, {"cause": None}),
+    "global_event": ({}, {}, {"everywhere": "another service is worse, too"}),
+    "control_silent": ({}, {}, {"silent": "next to nothing is counted of those who do not have it"}),
 }
 
 
@@ -314,3 +318,140 @@ def test_a_kill_by_hand_that_failed_says_who_decided_it_and_accuses_no_release()
     headline, detail = kill_failed(replace(kill, release=release().id), watch(), "flags.yaml cannot be written", NOW)
     assert headline.release == detail.release == release().id
     assert "REGRESSED" not in headline.title
+
+
+# --- to the letter: what a slip of one character in policy.py would change -------------------------------------------
+
+
+def test_what_was_ordered_is_repeated_in_the_words_it_was_ordered_in():
+    paused = Situation(NOW, standing=Standing(paused="kills are paused until 12:00 UTC by ana: a migration"))
+    assert decide(watch(), verdict(), paused).refusals[0].detail == paused.standing.paused
+    unread = Situation(NOW, problem="HTTP 503")
+    assert decide(watch(), verdict(), unread).refusals[0].detail == unread.problem
+    healthy, small = verdict(stream(outcome=Outcome.HEALTHY), outcome=Outcome.HEALTHY), (Stage(EXPOSED, 0.05),)
+    stepped = watch(release=release(stages=small), promote=(0.25,))
+    for situation, said in ((paused, paused.standing.paused), (unread, unread.problem)):
+        assert [refusal.detail for refusal in decide(stepped, healthy, situation).refusals] == [said]
+
+
+def test_when_a_flag_may_be_killed_again_is_said():
+    at = EXPOSED - EXPOSED % 86_400 + 12 * 3600.0
+    situation = Situation(at + 60, standing=Standing(flag_killed_at=at))
+    [refusal] = decide(watch(), verdict(), situation).refusals
+    assert refusal.detail == (
+        "checkout was turned off at 12:00 UTC and re-opened; watcher does not do it again before 12:30 UTC"
+    )
+    assert kills(decide(watch(), verdict(), replace(situation, now=at + 1800.0)))
+    assert not kills(decide(watch(), verdict(), replace(situation, now=at + 1799.5)))
+
+
+def test_the_latch_is_closed_by_the_first_three_within_an_hour_and_by_them_alone():
+    assert latch((0.0, 36_000.0, 36_001.0, 36_002.0, 36_003.0)) == (36_000.0, 36_001.0, 36_002.0)
+    assert latch((0.0, 36_000.0, 36_001.0)) == ()
+
+
+def test_evidence_that_has_held_for_two_blocks_or_longer_kills_and_for_one_does_not():
+    assert [len(kills(decide(watch(), verdict(stream(held=held)), Situation(NOW)))) for held in (1, 2, 3, 1000)] == [
+        0,
+        1,
+        1,
+        1,
+    ]
+
+
+def test_a_stream_that_did_not_regress_counts_for_nothing_in_a_kill():
+    fine = [stream(rule=f"rule-{n}", outcome=outcome, held=9) for n, outcome in enumerate(Outcome)]
+    others = [each for each in fine if each.outcome not in (Outcome.REGRESSED, Outcome.INVALID)]
+    decision = decide(watch(), verdict(stream(held=1), *others), Situation(NOW))
+    assert [refusal.reason for refusal in decision.refusals] == ["not_held"]
+
+
+def test_more_than_two_rules_that_are_not_critical_are_a_quorum_too():
+    streams = [stream(rule=f"rule-{n}", critical=False) for n in range(3)]
+    assert kills(decide(watch(), verdict(*streams), Situation(NOW)))
+
+
+GAUGE = Rule("memory", Kind.GAUGE, Selector("memory"))
+EITHER = replace(ERRORS, name="share", worse=Worse.EITHER)
+
+
+@pytest.mark.parametrize(
+    ("rule", "treatment", "counts"),
+    [
+        (ERRORS, Tally(6, 1000), True),
+        (ERRORS, Tally(700, 1000), True),
+        (replace(ERRORS, worse=Worse.LOWER), Tally(333, 1000), True),
+        (EITHER, Tally(2, 1000), True),
+        (EITHER, Tally(998, 1000), False),
+        (GAUGE, Tally(0, 6), True),
+        (GAUGE, Tally(0, 4), False),
+        (GAUGE, Tally(0, 1000), True),
+        (replace(ERRORS, kind=Kind.RATE), Tally(6, 1000), True),
+        (replace(ERRORS, kind=Kind.RATE), Tally(700, 1000), True),
+        (None, Tally(0, 50), True),
+        (None, Tally(0, 49), False),
+    ],
+)
+def test_how_much_is_enough_is_said_by_the_rule_of_that_name(rule, treatment, counts):
+    # Before and after it in the watch, and in the alphabet; names that come from a journal are texts of their own.
+    others = (replace(GAUGE, name="a"), replace(GAUGE, name="z"))
+    made = watch(others[0], *([] if rule is None else [rule]), others[1])
+    name = "".join(["no ", "rule"]) if rule is None else "".join([rule.name[:1], rule.name[1:]])
+    decision = decide(made, verdict(stream(rule=name, treatment=treatment)), Situation(NOW))
+    assert bool(kills(decision)) is counts
+    assert counts or [refusal.reason for refusal in decision.refusals] == ["few_events"]
+
+
+def test_why_a_dispersion_is_assumed_is_said_as_the_design_has_it():
+    assumed = verdict(stream(assumed=True))
+    [concurrent] = decide(watch(), assumed, Situation(NOW)).refusals
+    [alone] = decide(watch(baseline=None, treatment=None), assumed, Situation(NOW)).refusals
+    assert "two units" in concurrent.detail
+    assert "too few placebos" in alone.detail
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_only_what_regressed_is_told_to_be_an_event_of_everybody(outcome):
+    decision = decide(
+        watch(), verdict(stream(outcome=outcome), outcome=outcome), Situation(NOW, everywhere="all of it")
+    )
+    assert (decision.told == "global_event") is (outcome is Outcome.REGRESSED)
+    assert (decide(watch(), verdict(), Situation(NOW)).told) == "killed"
+
+
+@pytest.mark.parametrize("outcome", [each for each in Outcome if each is not Outcome.REGRESSED])
+def test_nothing_is_refused_that_was_not_considered(outcome):
+    decision = decide(watch(), verdict(stream(outcome=outcome), outcome=outcome), Situation(NOW))
+    assert decision.refusals == ()
+
+
+@pytest.mark.parametrize("phase", ["ended", "recovered", "unrecovered"])
+def test_a_watch_that_is_over_is_over_and_is_not_ended_again(phase):
+    over = Situation(NOW, phase=phase, told="healthy", killed_at=None)
+    healthy = verdict(stream(outcome=Outcome.HEALTHY), outcome=Outcome.HEALTHY)
+    assert decide(watch(), healthy, over).phase == "ended"
+    late = replace(over, now=watch().ends_at + 60)
+    assert [action for action in decide(watch(), healthy, late).actions if action.state == "ended"] == []
+
+
+def test_phases_and_states_are_compared_by_what_they_say():
+    killed = Situation(NOW, phase="".join(["kil", "led"]), told="".join(["kil", "led"]), killed_at=NOW - 60)
+    assert decide(watch(), verdict(), killed).phase == "killed"
+    healthy = verdict(stream(outcome=Outcome.HEALTHY), outcome=Outcome.HEALTHY)
+    told = Situation(NOW, phase="".join(["watch", "ing"]), told="".join(["heal", "thy"]))
+    assert (decide(watch(), healthy, told).phase, decide(watch(), healthy, told).actions) == ("watching", ())
+    ended = decide(watch(), healthy, replace(told, now=watch().ends_at))
+    assert (ended.phase, ended.told) == ("ended", "ended")
+
+
+@pytest.mark.parametrize(("seconds", "phase"), [(599.5, "killed"), (600.0, "unrecovered"), (5000.0, "unrecovered")])
+def test_recovery_is_looked_for_for_ten_minutes(seconds, phase):
+    situation = Situation(NOW + seconds, phase="killed", told="killed", killed_at=NOW)
+    assert decide(watch(), verdict(), situation).phase == phase
+
+
+def test_with_nothing_on_record_a_kill_counts_as_one_that_took_effect():
+    assert Standing().turned_off
+    for fixed in (Standing(), Situation(NOW), decide(watch(), verdict(), Situation(NOW))):
+        with pytest.raises(FrozenInstanceError):
+            fixed.told = "other"
