@@ -16,7 +16,7 @@ DOCS := tests/test_docs.py $(wildcard tests/test_notebooks.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint types structure docs wheel bench bench-quality soak servers clean
+.PHONY: help demo test check lint types structure docs wheel bench bench-quality soak mutants servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,11 +61,14 @@ soak: servers .venv/.development ## Run what takes too long for every change, on
 	@set -e; for script in $(sort $(wildcard tests/soak/*.py)); do \
 	    echo "== $$script"; PYTHONPATH=. $(BIN)/python "$$script"; done
 
+mutants: .venv/.development ## Change the policy in every small way, and show what no test notices: a quarter of an hour
+	@bash scripts/mutants.sh
+
 servers: ## Install the servers that tests talk to, where they are missing (npm; as root also apt)
 	@bash scripts/servers.sh
 
 clean: ## Remove .venv, .servers and everything else that was built
-	@rm -rf .venv .servers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .servers .mutants build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find watcher tests scripts -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is touched when its step has succeeded, so an interrupted step is done again.
