@@ -18,6 +18,7 @@ from watcher.config import Installation
 from watcher.errors import ConfigError, JournalError, Refused
 from watcher.journal import Journal
 from watcher.secrets import redacted
+from watcher.server.heard import Heard
 from watcher.server.holding import Holding
 from watcher.server.metrics import Metrics
 from watcher.server.readiness import Readiness
@@ -45,12 +46,13 @@ def application(
     """
     if installation.http is None:
         raise ConfigError("is missing: say where to listen and who may tell of releases", key="http")
-    releases = Releases(installation, installation.http, journal, clock)
+    heard = Heard(journal)
+    releases = Releases(installation, installation.http, journal, clock, heard)
     holding, slack = Holding(installation.http, journal, clock), installation.slack
     metrics = metrics or Metrics(installation, journal, clock)
     commands = []
     if slack is not None and slack.signing_secret_file is not None:
-        commands.append(Route("/v1/slack", Slash(installation, slack, journal, clock).post, methods=["POST"]))
+        commands.append(Route("/v1/slack", Slash(installation, slack, journal, clock, heard).post, methods=["POST"]))
     app = Starlette(
         routes=[
             *commands,

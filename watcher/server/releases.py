@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -43,11 +43,7 @@ class Releases:
     settings: HttpSettings
     journal: Journal
     clock: Callable[[], float]
-    heard: Heard = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Remember in the journal what was heard."""
-        object.__setattr__(self, "heard", Heard(self.journal))
+    heard: Heard
 
     async def post(self, request: Request) -> Response:
         """Answer a request; the journal may let one wait, and meanwhile others are answered."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -37,11 +37,7 @@ class Slash:
     settings: SlackSettings
     journal: Journal
     clock: Callable[[], float]
-    heard: Heard = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Remember in the journal what was heard."""
-        object.__setattr__(self, "heard", Heard(self.journal))
+    heard: Heard
 
     async def post(self, request: Request) -> Response:
         """Answer a command."""
