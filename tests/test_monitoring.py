@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,15 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 
+from tests.servers.conftest import prometheus as prometheus
 from tests.servers.conftest import require
+from tests.servers.prometheus_server import PrometheusServer
 from tests.test_daemon import Metrics as Source
 from tests.test_daemon import World, measured
 from tests.test_metrics import Observed
 from watcher.journal import Journal
 
 ALERTS = Path(__file__).resolve().parents[1] / "monitoring" / "alerts.yaml"
+
+DASHBOARD = ALERTS.with_name("dashboard.json")
 
 WELL = {
     "watcher_last_step_timestamp_seconds": "0+60x120",
@@ -53,17 +59,71 @@ def test_every_alert_says_what_it_means_and_what_to_do() -> None:
         assert len(rule["annotations"]["description"]) > 150
 
 
-def test_every_metric_of_the_rules_is_exposed(tmp_path: Path) -> None:
+@pytest.fixture
+def exposed(tmp_path: Path) -> set[str]:
+    """The names of the metrics of a daemon that watches a release, and whose messages wait."""
     with Journal.open(f"sqlite:///{tmp_path}/watcher.db") as journal:
         here = Observed(World(tmp_path, journal, Source({"errors": measured()})))
         here.world.expose()
         here.world.alerter.broken = "nobody answers"
         here.run(2)
         told = here.client.get("/metrics").text
-    exposed = {re.split(r"[ {]", line)[0] for line in told.splitlines() if not line.startswith("#")}
+    return {re.split(r"[ {]", line)[0] for line in told.splitlines() if not line.startswith("#")}
+
+
+def test_every_metric_of_the_rules_is_exposed(exposed: set[str]) -> None:
     named = {name for rule in rules() for name in re.findall(r"\bwatcher_\w+", rule["expr"])}
     assert len(named) >= 7
     assert named <= exposed
+
+
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(DASHBOARD.read_text())
+    return found
+
+
+def panels() -> list[dict[str, Any]]:
+    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
+
+
+def asked() -> list[str]:
+    """What the dashboard asks for, as Grafana would with every job chosen."""
+    told = [target["expr"] for panel in panels() for target in panel["targets"]]
+    told += [each["expr"] for each in dashboard()["annotations"]["list"]]
+    return [expression.replace("$job", ".*") for expression in told]
+
+
+def test_the_dashboard_shows_metrics_that_are_exposed_and_all_of_them(exposed: set[str]) -> None:
+    named = {name for expression in asked() for name in re.findall(r"\bwatcher_\w+", expression)}
+    # Pings are exposed where some are configured.
+    assert named - exposed == {"watcher_pings_total"}
+    parts = re.compile(r"_created$|^watcher_look_duration_seconds_(count|sum)$")
+    assert {each for each in exposed if each.startswith("watcher_") and not parts.search(each)} <= named
+
+
+def test_every_panel_says_what_it_is_and_has_a_place_of_its_own() -> None:
+    every = dashboard()["panels"]
+    assert len({panel["id"] for panel in every}) == len(every)
+    taken: set[tuple[int, int]] = set()
+    for panel in every:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    for panel in panels():
+        assert len(panel["description"]) > 30
+        assert panel["datasource"]["uid"] == "${datasource}"
+        assert all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
+        assert panel["fieldConfig"]["defaults"]["unit"]
+    assert [each["name"] for each in dashboard()["templating"]["list"]] == ["datasource", "job"]
+
+
+@pytest.mark.servers
+def test_prometheus_answers_whatever_the_dashboard_asks(prometheus: PrometheusServer) -> None:
+    for expression in asked():
+        answer = requests.post(f"{prometheus.url}/api/v1/query", data={"query": expression}, timeout=10)
+        assert answer.status_code == 200, f"{expression}: {answer.text}"
 
 
 @pytest.mark.parametrize(
