@@ -41,7 +41,7 @@ STEPS = {
 PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
 DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server", "deeds"}
 DRILL = INTAKE | {"act", "switches", "report"}
-ASSEMBLY = DAEMON | {"ping", "clock"}
+ASSEMBLY = DAEMON | {"ping", "clock", "doctor"}
 EVERYTHING = ASSEMBLY | {"notify", "logs", "assembly", "rehearsal", "running", "drill", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
@@ -88,6 +88,7 @@ SEES: dict[str, set[str]] = {
     "clearance": CLEARANCE,
     "preflight": PREFLIGHT,
     "drill": DRILL,
+    "doctor": DAEMON | {"drill", "clock"},
     "daemon": DAEMON,
     "server": DAEMON,
     "assembly": ASSEMBLY,

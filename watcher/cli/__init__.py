@@ -28,6 +28,7 @@ for command in (
     judging.backtest,
     judging.plan,
     preflight.preflight,
+    preflight.doctor,
     installation.run,
     installation.demo,
     installation.release,
