@@ -204,28 +204,30 @@ def running(backends: str, live: str = "live none\n") -> Iterator[HAProxyServer]
     directory = Path(tempfile.mkdtemp(prefix="haproxy-"))
     server = None
     try:
-        port, stats_port, live_port = free_port(), free_port(), free_port()
-        (directory / "live.map").write_text(live)
-        ports = {"port": port, "stats_port": stats_port, "live_port": live_port}
-        settings = {"state_file": directory / "state", "live_map": directory / "live.map"}
-        config = _CONFIG.format(directory=directory, **ports, **settings)
-        (directory / "haproxy.cfg").write_text(config + backends)
-        with (directory / "haproxy.log").open("wb") as log:
-            command = [
-                binary(),
-                "-W",
-                "-db",
-                "-S",
-                f"{directory}/master.sock",
-                "-f",
-                f"{directory}/haproxy.cfg",
-            ]
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-        server = HAProxyServer(directory, process=process, **ports)
-        server.eventually(lambda: process.poll() is not None or server._worker(), "HAProxy is ready")
-        assert process.poll() is None, server.log()
+        for _ in range(5):
+            # A port that was free a moment ago may be somebody else's by now.
+            server = _started(directory, backends, live)
+            if server.process.poll() is None or "Address already in use" not in server.log():
+                break
+        assert server is not None
+        assert server.process.poll() is None, server.log()
         yield server
     finally:
         if server is not None:
             stop_process(server.process)
         shutil.rmtree(directory)
+
+
+def _started(directory: Path, backends: str, live: str) -> HAProxyServer:
+    """Start a server on ports of its own, and return once it answers or has ended."""
+    ports = {"port": free_port(), "stats_port": free_port(), "live_port": free_port()}
+    (directory / "live.map").write_text(live)
+    settings = {"state_file": directory / "state", "live_map": directory / "live.map"}
+    config = _CONFIG.format(directory=directory, **ports, **settings)
+    (directory / "haproxy.cfg").write_text(config + backends)
+    with (directory / "haproxy.log").open("wb") as log:
+        command = [binary(), "-W", "-db", "-S", f"{directory}/master.sock", "-f", f"{directory}/haproxy.cfg"]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    server = HAProxyServer(directory, process=process, **ports)
+    server.eventually(lambda: process.poll() is not None or server._worker(), "HAProxy is ready")
+    return server
