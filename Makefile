@@ -16,7 +16,7 @@ DOCS := tests/test_docs.py $(wildcard tests/test_notebooks.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint types structure docs wheel bench bench-quality soak mutants servers clean
+.PHONY: help demo test check lint types structure docs wheel bench bench-quality soak mutants audit servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ soak: servers .venv/.development ## Run what takes too long for every change, on
 	@set -e; for script in $(sort $(wildcard tests/soak/*.py)); do \
 	    echo "== $$script"; PYTHONPATH=. $(BIN)/python "$$script"; done
 
+audit: .venv/.development .audit/.created ## Ask whether anything that is installed has a known vulnerability
+	@$(BIN)/python scripts/audit.py .audit/bin/pip-audit "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
 mutants: .venv/.development ## Change the policy in every small way, and show what no test notices: a quarter of an hour
 	@bash scripts/mutants.sh
 
@@ -68,7 +71,7 @@ servers: ## Install the servers that tests talk to, where they are missing (npm;
 	@bash scripts/servers.sh
 
 clean: ## Remove .venv, .servers and everything else that was built
-	@rm -rf .venv .servers .mutants build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .servers .mutants .audit build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find watcher tests scripts -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is touched when its step has succeeded, so an interrupted step is done again.
@@ -79,6 +82,12 @@ clean: ## Remove .venv, .servers and everything else that was built
 	@$(PYTHON) -m venv .venv || { \
 	    echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
 	@touch $@
+
+# Apart from what is audited, so that it is not audited itself.
+.audit/.created:
+	@$(PYTHON) -m venv .audit
+	@if .audit/bin/python -m pip --quiet --no-input --disable-pip-version-check install 'pip-audit==2.*'; then touch $@; \
+	    else echo "audit: pip-audit cannot be installed from here" >&2; fi
 
 .venv/.runtime: pyproject.toml .venv/.created
 	@echo "Setting up .venv; the first time takes a minute" >&2
