@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+import watcher.preflight.effect as effect_module
 from tests.preflight.world import ALONE, FEATURE, PACK, SERVICE, TOP, World, observed
-from watcher.look import read_history
+from tests.timeline import BEFORE, ERRORS, EXPOSED, MINUTE, watch
+from watcher.look import prepare, read_history
+from watcher.model import Arm, Kind, Observations, Worse, labels
 from watcher.oneoff.forecast import forecast
 from watcher.preflight import Line
+from watcher.preflight.effect import FEW
+from watcher.preflight.measured import Measured
 
 
 def traffic(world: World, errors: float, orders: float = 400.0) -> World:
@@ -126,3 +133,23 @@ def test_what_happens_to_a_few_is_held_against_the_margin_of_those_few(world: Wo
     assert least is not None
     # One in twenty: a change of all is twenty times as large among the few.
     assert float(found[1]) - 1 == pytest.approx(20 * float(least[1]) / 100, abs=0.15)
+
+
+def test_the_slowest_of_many_streams_is_one_of_the_few_that_are_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(5)
+    for rule in (ERRORS, replace(ERRORS, name="latency", kind=Kind.RATE), replace(ERRORS, worse=Worse.LOWER)):
+        ends = EXPOSED + MINUTE * np.arange(-BEFORE + 1, 1)
+        names = [labels({"route": f"/{n}"}) for n in range(25)]
+        total = draw.poisson(np.geomspace(3.0, 900.0, 25)[:, None, None], (25, 3, ends.size)).astype(float)
+        draw.shuffle(total)
+        events = draw.binomial(total.astype(int), draw.uniform(0.01, 0.2, (25, 1, 1))).astype(float)
+        units = ("a", "b", "c")
+        history = {rule.name: Observations(tuple(names), ends, Arm(units, events, total), Arm(units, events, total))}
+        made = watch(replace(rule, by=("route",)))
+        seen = Measured(before=history, learnt=prepare(made, history))
+        told = []
+        for few in (FEW, 25):
+            monkeypatch.setattr(effect_module, "FEW", few)
+            told.append(list(effect_module.effect(made, 0.2, seen)))
+        assert told[0] == told[1]
+        assert "(the slowest of 25 streams)" in told[0][0].said

@@ -45,6 +45,7 @@ def forecast(
     warnings: Sequence[str] = (),
     came_from: str | None = None,
     calibrations: Mapping[str, Calibration] | None = None,
+    few: int | None = None,
 ) -> Plan:
     """Plan a watch.
 
@@ -54,6 +55,8 @@ def forecast(
         warnings: what to tell the reader besides.
         came_from: where the history is from, for people; None: how long it is.
         calibrations: what is learnt already, by rule; None: it is learnt from the history.
+        few: forecast only so many streams of a rule, those in focus that have the fewest events, which take longest;
+            the others have no forecast.
     """
     share = watch.release.stages[0].share or 1.0
     watch = replace(watch, baseline=None) if share == 1 else replace(watch, baseline=(), treatment=())
@@ -62,7 +65,7 @@ def forecast(
     streams = [
         stream
         for rule in watch.rules
-        for stream in _streams(watch, rule, calibrations[rule.name], history[rule.name], share)
+        for stream in _streams(watch, rule, calibrations[rule.name], history[rule.name], share, few)
     ]
     notes = [note for seen in history.values() for note in seen.notes]
     assumed = reasons.assumed({rule.label: calibrations[rule.name].notes for rule in watch.rules})
@@ -87,11 +90,12 @@ def _control(seen: Observations, alone: bool) -> Observations:
 
 
 def _streams(
-    watch: Watch, rule: Rule, calibration: Calibration, seen: Observations, share: float
+    watch: Watch, rule: Rule, calibration: Calibration, seen: Observations, share: float, few: int | None
 ) -> Iterator[StreamPlan]:
     """Yield the plan of every stream of a rule, and one that says so where there is none."""
     rates, exposures = baseline(rule, seen)
     judged = [row for row, labels in enumerate(seen.streams) if not signed(rule, labels)]
+    wanted = _slowest(watch, seen, rates * exposures, judged, few)
     limits = thresholds(watch, rule, len(judged), len(judged), calibration.bar)
     for place, row in enumerate(judged or [0]):
         labels = seen.streams[row] if judged else ()
@@ -113,9 +117,18 @@ def _streams(
         why_not = _hindrance(watch, rule, calibration, rate, traffic)
         if why_not:
             yield replace(stream, why_not=why_not)
+        elif row not in wanted:
+            yield stream
         else:
             paces = partial(_paces, Methods(watch, rule, calibration), stream, traffic, float(limits[place]))
             yield replace(stream, forecast=_forecast(watch, stream, calibration, paces, share, float(limits[place])))
+
+
+def _slowest(watch: Watch, seen: Observations, events: Floats, rows: Sequence[int], few: int | None) -> set[int]:
+    """Return the rows that have the fewest events, of those in focus where any are; None: all of them."""
+    own = [row for row in rows if dict(watch.focus).items() <= dict(seen.streams[row]).items()] or rows
+    known = [row for row in own if events[row] > 0]
+    return set(rows) if few is None else set(sorted(known, key=lambda row: float(events[row]))[:few])
 
 
 def baseline(rule: Rule, seen: Observations) -> tuple[Floats, Floats]:

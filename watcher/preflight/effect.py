@@ -15,6 +15,9 @@ from watcher.report.preflight import Line, Status
 TAKEN = 0.5
 """Share that is planned with where nobody says any: that of `watcher plan`."""
 
+FEW = 3
+"""Streams of a rule that are forecast: the slowest is one of those with the fewest events, and hundreds take long."""
+
 WIDER = "a larger share, a wider margin, or a longer watch (`watch_for`)"
 
 
@@ -41,7 +44,7 @@ def effect(watch: Watch, share: float | None, seen: Measured) -> Iterator[Line]:
     rules = tuple(rule for rule in watch.rules if rule.name in seen.learnt)
     stage = Stage(watch.release.exposed_at, planned)
     watch = replace(watch, rules=rules, release=replace(watch.release, stages=(stage,)))
-    found = forecast(watch, seen.before, calibrations=seen.learnt)
+    found = forecast(watch, seen.before, calibrations=seen.learnt, few=FEW)
     judged = [rule for rule in rules if rule.required]
     weighty = {rule.name for rule in judged if rule.critical} or {rule.name for rule in judged}
     said = [(rule, *_of_rule(watch, rule, found.streams, diluted)) for rule in judged]
@@ -70,14 +73,17 @@ def _of_rule(watch: Watch, rule: Rule, streams: Sequence[StreamPlan], diluted: f
     if not own:
         text = f"{rule.label}: {watch.release.feature} has no traffic yet, so how soon harm is found cannot be said"
         return "warn", text, "run this again once users have it"
-    blank = [each for each in own if each.forecast is None]
+    blank = [each for each in own if each.why_not]
     if blank and len(blank) == len(own):
         text = f"{blank[0].subject}: {blank[0].why_not}"
         return "warn", text, f"check that {rule.events} counts what it should, or look at a longer past (`history`)"
-    return _slowest([(each, each.forecast) for each in own if each.forecast is not None], watch, diluted)
+    known = [(each, each.forecast) for each in own if each.forecast is not None]
+    return _slowest(known, len([each for each in own if not each.why_not]), watch, diluted)
 
 
-def _slowest(own: list[tuple[StreamPlan, Forecast]], watch: Watch, diluted: float) -> tuple[Status, str, str]:
+def _slowest(
+    own: list[tuple[StreamPlan, Forecast]], many: int, watch: Watch, diluted: float
+) -> tuple[Status, str, str]:
     """Return how the stream stands that takes longest, with how many others there are."""
 
     def pace(pair: tuple[StreamPlan, Forecast]) -> tuple[bool, bool, float]:
@@ -85,7 +91,7 @@ def _slowest(own: list[tuple[StreamPlan, Forecast]], watch: Watch, diluted: floa
         return not _finds(stream, plan, diluted), not stream.decidable, plan.margin.median or float("inf")
 
     stream, plan = max(own, key=pace)
-    more = f" (the slowest of {len(own)} streams)" if len(own) > 1 else ""
+    more = f" (the slowest of {many} streams)" if many > 1 else ""
     text = f"{stream.subject}{more}: {_told(stream, plan, watch, diluted)}"
     finds, proves = _finds(stream, plan, diluted), stream.decidable and diluted == 1.0
     fix = plan.helps or WIDER
