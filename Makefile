@@ -16,7 +16,7 @@ DOCS := tests/test_docs.py $(wildcard tests/test_notebooks.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint types structure docs wheel bench bench-quality soak mutants audit servers clean
+.PHONY: help demo test check lint types structure docs wheel bench bench-quality soak mutants audit lowest servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ soak: servers .venv/.development ## Run what takes too long for every change, on
 audit: .venv/.development .audit/.created ## Ask whether anything that is installed has a known vulnerability
 	@$(BIN)/python scripts/audit.py .audit/bin/pip-audit "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
+lowest: ## Run the tests on the oldest versions of what watcher depends on: three minutes
+	@bash scripts/lowest.sh $(PYTHON)
+
 mutants: .venv/.development ## Change the policy in every small way, and show what no test notices: a quarter of an hour
 	@bash scripts/mutants.sh
 
@@ -71,7 +74,7 @@ servers: ## Install the servers that tests talk to, where they are missing (npm;
 	@bash scripts/servers.sh
 
 clean: ## Remove .venv, .servers and everything else that was built
-	@rm -rf .venv .servers .mutants .audit build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .servers .mutants .audit .lowest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find watcher tests scripts -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is touched when its step has succeeded, so an interrupted step is done again.
