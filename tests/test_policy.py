@@ -347,6 +347,7 @@ def test_when_a_flag_may_be_killed_again_is_said():
 
 def test_the_latch_is_closed_by_the_first_three_within_an_hour_and_by_them_alone():
     assert latch((0.0, 36_000.0, 36_001.0, 36_002.0, 36_003.0)) == (36_000.0, 36_001.0, 36_002.0)
+    assert latch((0.0, 36_000.0, 36_001.0, 36_002.0)) == (36_000.0, 36_001.0, 36_002.0)
     assert latch((0.0, 36_000.0, 36_001.0)) == ()
 
 
