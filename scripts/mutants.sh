@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Changes watcher/policy.py in every way that a slip of the hand might, one at a time, in a copy, and runs its tests on
 # each: whatever no test notices is printed. Takes a quarter of an hour. Equivalent by construction, and left out: "|"
-# in annotations, which nothing evaluates, and "==" for "is" between members of an enumeration.
+# in annotations, which nothing evaluates, and "==" for "is" between members of an enumeration. The fourteen that are left
+# are no different either: "<=", ">=", "<" or ">" between the names of outcomes, modes, phases and kinds, where the
+# alphabet has no other name on that side ("regressed" is the last outcome, "healthy" the first, "armed" the first mode).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
