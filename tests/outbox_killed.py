@@ -58,14 +58,21 @@ class Fate:
 
 
 def loop(folder: Path, kills: int, draw: random.Random) -> Fate:
-    """Kill so many processes within a fifth of a second each; then let one more tell what is left."""
+    """Kill so many processes, one after the other, and then let one more tell what is left.
+
+    Each dies within a fifth of a second: every other one of its start, the others of the first message they meant.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["watcher.act", "watcher.journal"])
     for name in ("told", "meant"):
         (folder / name).touch()
     for life in range(kills):
         process = context.Process(target=work, args=(folder, life), daemon=True)
+        before = (folder / "meant").stat().st_size
         process.start()
+        while life % 2 and (folder / "meant").stat().st_size == before:
+            assert process.is_alive()
+            time.sleep(0.001)
         time.sleep(draw.uniform(0.0, 0.2))
         process.kill()
         process.join()
