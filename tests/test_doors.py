@@ -193,6 +193,14 @@ def test_a_member_who_may_pauses_and_resumes_and_the_channel_sees_it(here: Here)
     assert interlocks.paused(here.journal, NOW) is None
 
 
+def test_a_member_who_ends_a_pause_is_told_of_a_file_that_pauses_all_the_same(here: Here) -> None:
+    assert here.command("pause 1h a migration").status_code == 200
+    (here.folder / "watcher.pause").write_text("the shop is being moved\n")
+    said = here.command("resume").json()["text"]
+    assert said.startswith("The pause is over, by U0ANA in Slack. But kills are paused while there is a file ")
+    assert said.endswith("watcher.pause: the shop is being moved.")
+
+
 @pytest.mark.parametrize("user", ["U0EVE", "", "U0ANA "])
 def test_who_is_not_named_may_nothing(here: Here, user: str) -> None:
     answer = here.command("pause 1h mischief", user=user)
@@ -215,7 +223,18 @@ def test_a_command_of_another_time_is_none(here: Here, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "help", "pause", "pause 1h", "pause soon x", "pause 8d x", "kill everything", "resume now"]
+    "text",
+    [
+        "",
+        "help",
+        "pause",
+        "pause 1h",
+        "pause soon x",
+        "pause 8d x",
+        f"pause 1h {'x' * 201}",
+        "kill everything",
+        "resume now",
+    ],
 )
 def test_what_is_no_command_is_answered_with_those_there_are(here: Here, text: str) -> None:
     answer = here.command(text).json()

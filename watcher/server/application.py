@@ -48,7 +48,7 @@ def application(
         raise ConfigError("is missing: say where to listen and who may tell of releases", key="http")
     heard = Heard(journal)
     releases = Releases(installation, installation.http, journal, clock, heard)
-    holding, slack = Holding(installation.http, journal, clock), installation.slack
+    holding, slack = Holding(installation, installation.http, journal, clock), installation.slack
     metrics = metrics or Metrics(installation, journal, clock)
     commands = []
     if slack is not None and slack.signing_secret_file is not None:

@@ -67,7 +67,9 @@ class Slash:
             if words == ["resume"]:
                 ended = interlocks.resume(self.journal, by, now)
                 log.warning("POST /v1/slack by %s: %s", by, "no pause" if ended is None else "the pause is over")
-                return _said("There was no pause." if ended is None else f"The pause is over, by {by}.", True)
+                still = interlocks.held_back(self.journal, self.installation.file, now)
+                said = "There was no pause." if ended is None else f"The pause is over, by {by}."
+                return _said(said if still is None else f"{said} But {still}.", everybody=True)
         except (Refused, ValueError) as error:
             return _said(f"{error}. {USAGE}")
         return _said(USAGE)
