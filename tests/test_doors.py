@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from watcher import interlocks
 from watcher.config import load_installation
 from watcher.errors import ConfigError
 from watcher.journal import Journal
+from watcher.secrets import conceal
 from watcher.server import application
 from watcher.signing import slack_signed
 from watcher.tokens import entry
@@ -118,7 +120,7 @@ def test_a_webhook_that_was_taken_is_refused_by_the_next_process_too_and_as_long
     assert here.hook(**early).status_code == 201
     installation = load_installation(here.folder / "watcher.yaml")
     with Journal.open(installation.journal) as journal:
-        next_one = Here(TestClient(application(installation, journal, lambda: NOW + 590)), journal, here.folder)
+        next_one = Here(TestClient(application(installation, journal, lambda: NOW + 599)), journal, here.folder)
         assert next_one.hook(**early).status_code == 409
 
 
@@ -215,6 +217,23 @@ def test_a_command_that_was_taken_is_not_taken_again(here: Here) -> None:
     assert here.command("resume").status_code == 200
     assert here.command("pause 1h a migration").status_code == 409
     assert interlocks.paused(here.journal, NOW) is None
+
+
+def test_of_the_same_request_at_the_same_moment_one_is_taken(here: Here) -> None:
+    body = json.dumps(RELEASE).encode()
+    with ThreadPoolExecutor(8) as pool:
+        for nth in range(5):
+            sent = signed_webhook(body, f"msg_{nth}")
+            for ask in (lambda _: here.hook(body, **sent), lambda _: here.command(f"pause 1h {nth}")):  # noqa: B023
+                found = sorted(each.status_code for each in pool.map(ask, range(8)))
+                assert found[0] in (200, 201)
+                assert found[1:] == [409] * 7
+
+
+def test_a_secret_that_somebody_typed_is_not_shown_to_the_channel(here: Here) -> None:
+    conceal("xoxb-not-for-the-channel")
+    said = here.command("pause 1h xoxb-not-for-the-channel").json()["text"]
+    assert said.endswith("by U0ANA in Slack: ***")
 
 
 @pytest.mark.parametrize("seconds", [-301, 301])

@@ -98,7 +98,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _not_recorded(_: Request, error: Exception) -> Response:
-    log.error("a release was told of and could not be recorded: %s", error)
+    log.error("what a request brought could not be recorded: %s", error)
     problem = "the journal cannot be read or written now, and nothing was recorded: send it again later"
     return _error(503, problem, {"Retry-After": "10"})
 

@@ -17,6 +17,7 @@ from watcher import interlocks
 from watcher.config import HttpSettings, Installation, parse_duration
 from watcher.errors import Refused
 from watcher.journal import Journal
+from watcher.secrets import redacted
 from watcher.server.credentials import require_token
 from watcher.server.incoming import Word, checked, read_body, read_json
 
@@ -59,7 +60,7 @@ class Holding:
             raise HTTPException(422, f"for: {error}") from None
         log.warning("POST /v1/pause: %s", made)
         until = f"{dt.datetime.fromtimestamp(made.until, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
-        return JSONResponse({"paused": str(made), "until": until})
+        return JSONResponse({"paused": redacted(str(made)), "until": until})
 
     def _resume(self, request: Request) -> Response:
         by = require_token(self.settings, request.headers, "pause")
@@ -67,4 +68,4 @@ class Holding:
         ended = interlocks.resume(self.journal, by, now)
         log.warning("POST /v1/resume by %s: %s", by, "there was no pause" if ended is None else "the pause is over")
         still = interlocks.held_back(self.journal, self.installation.file, now)
-        return JSONResponse({"resumed": ended is not None, "paused": still})
+        return JSONResponse({"resumed": ended is not None, "paused": still and redacted(still)})
