@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import datetime as dt
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -281,6 +283,24 @@ def test_half_a_door_is_refused(here: Here, old: str, new: str, said: str) -> No
     path.write_text(YAML.replace(old, new))
     with pytest.raises(ConfigError, match=said):
         load_installation(path)
+
+
+def test_every_answer_there_is_stands_in_the_documentation() -> None:
+    here = Path(__file__).resolve().parents[1]
+    told = {int(each) for each in re.findall(r"^\| (\d{3}) \|", (here / "docs" / "http.md").read_text(), re.MULTILINE)}
+    nodes = [
+        node for path in (here / "watcher" / "server").glob("*.py") for node in ast.walk(ast.parse(path.read_text()))
+    ]
+    values = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    said = {value for value in values if type(value) is int and 200 <= value < 600}
+    # Starlette says these two itself.
+    assert told == said | {200, 405}
+
+
+def test_what_is_told_is_not_read(here: Here) -> None:
+    for path in ("/v1/releases", "/v1/pause", "/v1/resume", "/v1/slack"):
+        answer = here.client.get(path)
+        assert (answer.status_code, list(answer.json())) == (405, ["error"])
 
 
 def test_a_key_that_is_none_is_named_by_its_file_and_not_repeated(here: Here) -> None:
