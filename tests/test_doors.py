@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import datetime as dt
 import json
+import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,7 @@ from watcher import interlocks
 from watcher.config import load_installation
 from watcher.errors import ConfigError
 from watcher.journal import Journal
+from watcher.secrets import conceal
 from watcher.server import application
 from watcher.signing import slack_signed
 from watcher.tokens import entry
@@ -118,7 +122,7 @@ def test_a_webhook_that_was_taken_is_refused_by_the_next_process_too_and_as_long
     assert here.hook(**early).status_code == 201
     installation = load_installation(here.folder / "watcher.yaml")
     with Journal.open(installation.journal) as journal:
-        next_one = Here(TestClient(application(installation, journal, lambda: NOW + 590)), journal, here.folder)
+        next_one = Here(TestClient(application(installation, journal, lambda: NOW + 599)), journal, here.folder)
         assert next_one.hook(**early).status_code == 409
 
 
@@ -193,6 +197,14 @@ def test_a_member_who_may_pauses_and_resumes_and_the_channel_sees_it(here: Here)
     assert interlocks.paused(here.journal, NOW) is None
 
 
+def test_a_member_who_ends_a_pause_is_told_of_a_file_that_pauses_all_the_same(here: Here) -> None:
+    assert here.command("pause 1h a migration").status_code == 200
+    (here.folder / "watcher.pause").write_text("the shop is being moved\n")
+    said = here.command("resume").json()["text"]
+    assert said.startswith("The pause is over, by U0ANA in Slack. But kills are paused while there is a file ")
+    assert said.endswith("watcher.pause: the shop is being moved.")
+
+
 @pytest.mark.parametrize("user", ["U0EVE", "", "U0ANA "])
 def test_who_is_not_named_may_nothing(here: Here, user: str) -> None:
     answer = here.command("pause 1h mischief", user=user)
@@ -209,13 +221,41 @@ def test_a_command_that_was_taken_is_not_taken_again(here: Here) -> None:
     assert interlocks.paused(here.journal, NOW) is None
 
 
+def test_of_the_same_request_at_the_same_moment_one_is_taken(here: Here) -> None:
+    body = json.dumps(RELEASE).encode()
+    with ThreadPoolExecutor(8) as pool:
+        for nth in range(5):
+            sent = signed_webhook(body, f"msg_{nth}")
+            for ask in (lambda _: here.hook(body, **sent), lambda _: here.command(f"pause 1h {nth}")):  # noqa: B023
+                found = sorted(each.status_code for each in pool.map(ask, range(8)))
+                assert found[0] in (200, 201)
+                assert found[1:] == [409] * 7
+
+
+def test_a_secret_that_somebody_typed_is_not_shown_to_the_channel(here: Here) -> None:
+    conceal("xoxb-not-for-the-channel")
+    said = here.command("pause 1h xoxb-not-for-the-channel").json()["text"]
+    assert said.endswith("by U0ANA in Slack: ***")
+
+
 @pytest.mark.parametrize("seconds", [-301, 301])
 def test_a_command_of_another_time_is_none(here: Here, seconds: float) -> None:
     assert here.command("status", at=NOW + seconds).status_code == 401
 
 
 @pytest.mark.parametrize(
-    "text", ["", "help", "pause", "pause 1h", "pause soon x", "pause 8d x", "kill everything", "resume now"]
+    "text",
+    [
+        "",
+        "help",
+        "pause",
+        "pause 1h",
+        "pause soon x",
+        "pause 8d x",
+        f"pause 1h {'x' * 201}",
+        "kill everything",
+        "resume now",
+    ],
 )
 def test_what_is_no_command_is_answered_with_those_there_are(here: Here, text: str) -> None:
     answer = here.command(text).json()
@@ -243,6 +283,24 @@ def test_half_a_door_is_refused(here: Here, old: str, new: str, said: str) -> No
     path.write_text(YAML.replace(old, new))
     with pytest.raises(ConfigError, match=said):
         load_installation(path)
+
+
+def test_every_answer_there_is_stands_in_the_documentation() -> None:
+    here = Path(__file__).resolve().parents[1]
+    told = {int(each) for each in re.findall(r"^\| (\d{3}) \|", (here / "docs" / "http.md").read_text(), re.MULTILINE)}
+    nodes = [
+        node for path in (here / "watcher" / "server").glob("*.py") for node in ast.walk(ast.parse(path.read_text()))
+    ]
+    values = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    said = {value for value in values if type(value) is int and 200 <= value < 600}
+    # Starlette says these two itself.
+    assert told == said | {200, 405}
+
+
+def test_what_is_told_is_not_read(here: Here) -> None:
+    for path in ("/v1/releases", "/v1/pause", "/v1/resume", "/v1/slack"):
+        answer = here.client.get(path)
+        assert (answer.status_code, list(answer.json())) == (405, ["error"])
 
 
 def test_a_key_that_is_none_is_named_by_its_file_and_not_repeated(here: Here) -> None:

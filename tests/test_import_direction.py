@@ -61,6 +61,7 @@ SEES: dict[str, set[str]] = {
     "oneoff": ONEOFF,
     "config": CONFIG,
     **dict.fromkeys(OUTSIDE, NOUNS),
+    "alerts": NOUNS | {"addresses"},
     "journal": NOUNS | {"secrets"},
     "secrets": {"errors"},
     "addresses": set(),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from watcher.addresses import refused
 from watcher.alerts import alerter
 from watcher.assembly import installed
 from watcher.config import PingSettings
@@ -120,6 +121,12 @@ METADATA = [
     "http://[fe80::1%25eth0]/",
     "http://[fd00:ec2::254]/",
     "http://metadata.google.internal./",
+    "http://[64:ff9b::a9fe:a9fe]/",
+    "http://[2002:a9fe:a9fe::1]/",
+    "http://[::a9fe:a9fe]/",
+    "http://0251.0376.0251.0376/",
+    "http://\uff11\uff16\uff19.254.169.254/",
+    "http://169\u3002254\u3002169\u3002254/",
 ]
 WATCHER = """\
 metrics: {{prometheus: "{metrics}"}}
@@ -153,6 +160,20 @@ def test_no_address_of_a_cloud_s_metadata_is_configured(tmp_path: Path, key: str
     (tmp_path / "secret").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     with pytest.raises(ConfigError, match=r"cloud metadata|expected an address"):
         installed(str(tmp_path / "watcher.yaml"))
+
+
+@pytest.mark.parametrize("url", METADATA)
+def test_an_incoming_webhook_is_held_to_the_same_and_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"cloud metadata|is not a URL") as error:
+        alerter("slack", webhook_url=f"{url.rstrip('/')}/services/T0/B0/hush")
+    assert "hush" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9", "http://[::1]:9", "http://10.1.2.3", "http://[fd00::1]", "http://b\u00fccher.example"]
+)
+def test_loopback_private_and_other_addresses_are_allowed(url: str) -> None:
+    assert refused(url) == ""
 
 
 def test_a_ping_that_a_file_names_is_held_to_the_same(tmp_path: Path) -> None:

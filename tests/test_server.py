@@ -307,10 +307,21 @@ def test_a_pause_over_http_is_one_by_the_token_s_name_and_ends_by_itself_or_when
     assert found is not None
     assert (found.by, found.reason, found.until) == ("on-call", "a migration", NOW + 3600)
     assert answer.json() == {"paused": str(found), "until": "2027-01-15T09:00:00Z"}
-    assert pause(here, "resume").json() == {"resumed": True}
+    assert pause(here, "resume").json() == {"resumed": True, "paused": None}
     assert interlocks.paused(here.journal, NOW) is None
-    assert pause(here, "resume").json() == {"resumed": False}
+    assert pause(here, "resume").json() == {"resumed": False, "paused": None}
     assert {line.detail["by"] for line in here.journal.audit_trail()} == {"on-call"}
+
+
+def test_who_ends_a_pause_is_told_of_a_file_that_pauses_all_the_same(here: Here) -> None:
+    (here.folder / "token").write_text(entry("on-call", ["pause"], "tok-oncall"))
+    pause(here, **{"for": "1h", "reason": "a migration"})
+    (here.folder / "watcher.pause").write_text(f"\x1b[2Jthe shop is being moved{'!' * 300}\nsecond line\n")
+    told = pause(here, "resume").json()
+    assert told["resumed"] is True
+    assert "[2Jthe shop is being moved!!!" in told["paused"]
+    assert told["paused"].isprintable()
+    assert len(told["paused"].partition("watcher.pause: ")[2]) < 200
 
 
 @pytest.mark.parametrize(
@@ -318,10 +329,15 @@ def test_a_pause_over_http_is_one_by_the_token_s_name_and_ends_by_itself_or_when
     [
         ({"reason": "x"}, "for: is missing"),
         ({"for": "1h"}, "reason: is missing"),
-        ({"for": "1h", "reason": " "}, "say why"),
+        ({"for": "1h", "reason": " "}, "reason: expected 1 to 200 printable characters"),
+        ({"for": "1h", "reason": "\x1b[2J"}, "reason: expected 1 to 200 printable characters"),
+        ({"for": "1h", "reason": "x" * 201}, "reason: expected 1 to 200 printable characters"),
         ({"for": "soon", "reason": "x"}, "for: expected a duration"),
-        ({"for": "8d", "reason": "x"}, "a pause lasts 7 days at most"),
-        ({"for": "1h", "reason": "x", "until": 1}, "until: unknown key"),
+        ({"for": "0s", "reason": "x"}, "for: a pause must last: give a length such as 1h"),
+        ({"for": "8d", "reason": "x"}, "for: a pause lasts 7 days at most: give 7d or less"),
+        ({"for": "1h", "reason": "x", "until": 1}, "until: unknown key; there is: for, reason"),
+        ({"for": "1h", "reason": "x", "reasn": "x"}, "reasn: unknown key; did you mean `reason`?"),
+        ({"for": "1h", "reason": "x", "length": "1h"}, "length: unknown key; there is: for, reason"),
     ],
 )
 def test_a_pause_that_is_none_is_refused_with_the_key_and_the_fix(

@@ -58,6 +58,14 @@ def test_a_second_one_is_added_and_a_name_is_given_once(config: Path) -> None:
     assert len(tokens.read(config.with_name("tokens"))) == 2
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n# kept by hand"])
+def test_a_token_is_added_below_whatever_the_file_ends_with_and_the_others_hold(config: Path, end: str) -> None:
+    file = config.with_name("tokens")
+    file.write_bytes((tokens.entry("ci", ["releases"], "tok") + end).encode())
+    assert new(config, "on-call", "--may", "pause")[0] == 0
+    assert [(each.name, each.may) for each in tokens.read(file)] == [("ci", {"releases"}), ("on-call", {"pause"})]
+
+
 @pytest.mark.parametrize("name", ["", "a b", "-x", "a:b", "ä", "x" * 80])
 def test_a_name_that_is_none_makes_no_token(config: Path, name: str) -> None:
     assert new(config, "--", name)[1] == ""

@@ -22,8 +22,8 @@ DAY: Final = 86_400.0
 
 PAUSE_FILE: Final = "watcher.pause"
 
-_LONGEST_REASON: Final = 200
-"""Characters."""
+LONGEST_REASON: Final = 200
+"""Characters; it stands in every message, line of the log and answer that says why nothing is done."""
 
 LONGEST_PAUSE: Final = 7 * DAY
 """Seconds a pause may last: one that is forgotten must not leave users without protection for ever."""
@@ -70,12 +70,14 @@ def held_back(journal: Journal, beside: Path, now: float) -> str | None:
         return str(found)
     file = beside.with_name(PAUSE_FILE)
     try:
-        why = next(iter(file.read_text(encoding="utf-8", errors="replace").splitlines()), "").strip()
+        with open(file, encoding="utf-8", errors="replace") as opened:
+            first = opened.readline(LONGEST_REASON)
+        why = "".join(each if each.isprintable() else " " for each in first).strip()
     except FileNotFoundError:
         return None
     except OSError as error:
         why = f"it cannot be read ({error.strerror})"
-    return f"kills are paused while there is a file {file}{f': {why[:_LONGEST_REASON]}' if why else ''}"
+    return f"kills are paused while there is a file {file}{f': {why}' if why else ''}"
 
 
 def pause(journal: Journal, seconds: float, reason: str, by: str, now: float) -> Pause:
@@ -89,18 +91,21 @@ def pause(journal: Journal, seconds: float, reason: str, by: str, now: float) ->
         now: epoch seconds.
 
     Raises:
-        Refused: it would never be in force, would last too long, or nobody says why.
+        Refused: it would never be in force, would last too long, or nobody says why in a short line.
     """
     if seconds <= 0:
-        raise Refused("a pause must last: give --for a length such as 1h")
+        raise Refused("a pause must last: give a length such as 1h")
     if seconds > LONGEST_PAUSE:
         raise Refused(
-            f"a pause lasts {LONGEST_PAUSE / DAY:g} days at most: give --for 7d or less, and pause again when it is "
+            f"a pause lasts {LONGEST_PAUSE / DAY:g} days at most: give 7d or less, and pause again when it is "
             "over; to turn nothing off for good, set `mode: recommend`"
         )
-    if not reason.strip():
+    why = " ".join(reason.split())
+    if not why:
         raise Refused("say why with --reason, for whoever asks why nothing was turned off")
-    made = Pause(now + seconds, " ".join(reason.split()), by, now)
+    if len(why) > LONGEST_REASON or not why.isprintable():
+        raise Refused(f"say why in a line of {LONGEST_REASON} printable characters at most")
+    made = Pause(now + seconds, why, by, now)
     told = {"until": made.until, "reason": made.reason, "by": by}
     journal.remember("pause", {**told, "at": now}, AuditLine(now, None, "paused", told))
     return made

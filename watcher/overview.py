@@ -12,7 +12,7 @@ def overview(installation: Installation, journal: Journal, now: float) -> list[s
     held = [interlocks.held_back(journal, installation.file, now), interlocks.latched(journal)]
     lines, watched = [str(each) for each in held if each], []
     for each in journal.watches(active=True):
-        last = journal.last_look(each.watch.release.id)
+        last = journal.last_look(each.watch.release.id, states=False)
         said = "not looked at yet" if last is None else f"{last.verdict.outcome.value}: {last.verdict.reason}"
         watched.append(f"{each.watch.release.id}  {said}")
     return lines + (watched or ["nothing is being watched"])

@@ -66,8 +66,10 @@ def give(path: Path, name: str, may: Sequence[str]) -> str:
         raise ConfigError(problem, file=str(path))
     token, line = made(name, may)
     try:
+        # Editors may leave the last line without its end, and the new one would make it another.
+        ended = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
         with open(path, "a", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
-            file.write(f"{line}\n")
+            file.write(f"{line}\n" if ended else f"\n{line}\n")
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror}", file=str(path)) from error
     return token

@@ -17,6 +17,7 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.webhook import WebhookClient
 
+from watcher.addresses import refused
 from watcher.alerts.message import message
 from watcher.alerts.slack_http import StayingClient, StayingHook
 from watcher.alerts.slack_reach import reach
@@ -161,7 +162,7 @@ def slack_alerter(
         base_url: of the Web API, where it is not Slack's own.
 
     Raises:
-        ConfigError: what is given does not make one of the two. Secrets are not repeated.
+        ConfigError: what is given does not make one of the two, or nothing is sent there. Secrets are not repeated.
     """
     # The sdk writes webhook URLs, which are secrets, to its log.
     silent = logging.Logger("slack", logging.CRITICAL)
@@ -170,6 +171,8 @@ def slack_alerter(
     if webhook_url is not None:
         if re.fullmatch(r"https?://[!-~]+", webhook_url.strip()) is None:
             raise ConfigError("the webhook is not a URL such as https://hooks.slack.com/services/...", key="slack")
+        if why := refused(webhook_url.strip()):
+            raise ConfigError(why, key="slack")
         hook = StayingHook(webhook_url.strip(), timeout=TIMEOUT, retry_handlers=[], logger=silent)
         return SlackWebhookAlerter(hook, mention)
     assert token is not None

@@ -48,7 +48,7 @@ def application(
         raise ConfigError("is missing: say where to listen and who may tell of releases", key="http")
     heard = Heard(journal)
     releases = Releases(installation, installation.http, journal, clock, heard)
-    holding, slack = Holding(installation.http, journal, clock), installation.slack
+    holding, slack = Holding(installation, installation.http, journal, clock), installation.slack
     metrics = metrics or Metrics(installation, journal, clock)
     commands = []
     if slack is not None and slack.signing_secret_file is not None:
@@ -98,7 +98,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _not_recorded(_: Request, error: Exception) -> Response:
-    log.error("a release was told of and could not be recorded: %s", error)
+    log.error("what a request brought could not be recorded: %s", error)
     problem = "the journal cannot be read or written now, and nothing was recorded: send it again later"
     return _error(503, problem, {"Retry-After": "10"})
 

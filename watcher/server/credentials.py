@@ -104,5 +104,5 @@ def _read(read: Callable[[], T]) -> T:
     try:
         return read()
     except ConfigError as error:
-        log.error("nobody can tell of releases: %s", error)
+        log.error("requests are refused, for nobody can tell who sends them: %s", error)
         raise HTTPException(503, "credentials cannot be checked now; watcher's log says why") from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from starlette.exceptions import HTTPException
@@ -21,16 +23,19 @@ class Heard:
     def __init__(self, journal: Journal) -> None:
         self._journal, self._lock = journal, threading.Lock()
 
-    def refuse(self, message: str) -> None:
-        """Raise where a request was taken before: HTTPException 409."""
-        if message in self._known():
-            raise HTTPException(409, "this request was taken before; a new one needs an id of its own")
+    @contextmanager
+    def once(self, message: str, now: float) -> Iterator[None]:
+        """Let a request be taken; where that raises, the same may come again: who hears of a failure sends it anew.
 
-    def keep(self, message: str, now: float) -> None:
-        """Remember a request that was taken."""
+        One after another, so that of two at the same moment only one is taken.
+
+        Raises:
+            HTTPException: 409 it was taken before.
+        """
         with self._lock:
-            recent = {each: at for each, at in self._known().items() if now - at < 2 * WINDOW}
+            known: dict[str, float] = self._journal.recall(_KEY) or {}
+            if message in known:
+                raise HTTPException(409, "this request was taken before; a new one needs an id of its own")
+            yield
+            recent = {each: at for each, at in known.items() if now - at <= 2 * WINDOW}
             self._journal.remember(_KEY, {**recent, message: now})
-
-    def _known(self) -> dict[str, float]:
-        return dict(self._journal.recall(_KEY) or {})

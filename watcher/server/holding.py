@@ -14,10 +14,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from watcher import interlocks
-from watcher.config import HttpSettings, parse_duration
+from watcher.config import HttpSettings, Installation, parse_duration
+from watcher.errors import Refused
 from watcher.journal import Journal
+from watcher.secrets import redacted
 from watcher.server.credentials import require_token
-from watcher.server.incoming import checked, read_body, read_json
+from watcher.server.incoming import Word, checked, read_body, read_json
 
 log = logging.getLogger("watcher")
 
@@ -27,13 +29,14 @@ class Wanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     length: str = Field(alias="for")
-    reason: str
+    reason: Word
 
 
 @dataclass(frozen=True)
 class Holding:
     """Pauses what watcher does by itself, and ends that."""
 
+    installation: Installation
     settings: HttpSettings
     journal: Journal
     clock: Callable[[], float]
@@ -44,7 +47,7 @@ class Holding:
         return await run_in_threadpool(self._pause, request, body)
 
     async def resume(self, request: Request) -> Response:
-        """Answer a request to end a pause: 200, and whether there was one."""
+        """Answer a request to end a pause: 200, whether there was one, and what holds watcher back all the same."""
         await read_body(request)
         return await run_in_threadpool(self._resume, request)
 
@@ -52,16 +55,17 @@ class Holding:
         by = require_token(self.settings, request.headers, "pause")
         wanted = checked(Wanted, read_json(request.headers, body))
         try:
-            seconds = parse_duration(wanted.length)
-        except ValueError as error:
+            made = interlocks.pause(self.journal, parse_duration(wanted.length), wanted.reason, by, self.clock())
+        except (ValueError, Refused) as error:
             raise HTTPException(422, f"for: {error}") from None
-        made = interlocks.pause(self.journal, seconds, wanted.reason, by, self.clock())
         log.warning("POST /v1/pause: %s", made)
         until = f"{dt.datetime.fromtimestamp(made.until, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
-        return JSONResponse({"paused": str(made), "until": until})
+        return JSONResponse({"paused": redacted(str(made)), "until": until})
 
     def _resume(self, request: Request) -> Response:
         by = require_token(self.settings, request.headers, "pause")
-        ended = interlocks.resume(self.journal, by, self.clock())
+        now = self.clock()
+        ended = interlocks.resume(self.journal, by, now)
         log.warning("POST /v1/resume by %s: %s", by, "there was no pause" if ended is None else "the pause is over")
-        return JSONResponse({"resumed": ended is not None})
+        still = interlocks.held_back(self.journal, self.installation.file, now)
+        return JSONResponse({"resumed": ended is not None, "paused": still and redacted(still)})

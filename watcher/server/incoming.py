@@ -73,8 +73,9 @@ def checked(model: type[ModelT], raw: Any) -> ModelT:
     Raises:
         HTTPException: 422 with the first key that is wrong, and the fix.
     """
+    names = [field.alias or name for name, field in model.model_fields.items()]
     if not isinstance(raw, dict):
-        raise HTTPException(422, f"expected a JSON object with {', '.join(model.model_fields)}")
+        raise HTTPException(422, f"expected a JSON object with {', '.join(names)}")
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -82,9 +83,8 @@ def checked(model: type[ModelT], raw: Any) -> ModelT:
     key = ".".join(str(part) for part in first["loc"])
     problem = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        known = ", ".join(model.model_fields)
-        close = difflib.get_close_matches(key, model.model_fields, n=1)
-        problem = f"unknown key; did you mean `{close[0]}`?" if close else f"unknown key; there is: {known}"
+        close = difflib.get_close_matches(key, names, n=1)
+        problem = f"unknown key; did you mean `{close[0]}`?" if close else f"unknown key; there is: {', '.join(names)}"
     raise HTTPException(422, f"{key[:LONGEST]}: {problem[:1].lower()}{problem[1:]}")
 
 

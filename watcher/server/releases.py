@@ -68,11 +68,8 @@ class Releases:
     def _signed(self, headers: Headers, body: bytes) -> Response:
         now = self.clock()
         message = require_webhook(self.settings, headers, body, now)
-        self.heard.refuse(message)
-        answer = self._told(checked(Told, read_json(headers, body)))
-        # Only now: whoever hears that it was not recorded sends it again, with the same id.
-        self.heard.keep(message, now)
-        return answer
+        with self.heard.once(message, now):
+            return self._told(checked(Told, read_json(headers, body)))
 
     def _told(self, told: Told) -> Response:
         service = self.installation.services.get(told.service)

@@ -18,6 +18,7 @@ from watcher.config import Installation, SlackSettings, parse_duration
 from watcher.errors import Refused
 from watcher.journal import Journal
 from watcher.overview import overview
+from watcher.secrets import redacted
 from watcher.server.credentials import require_slack
 from watcher.server.heard import Heard
 from watcher.server.incoming import read_body
@@ -47,14 +48,13 @@ class Slash:
     def _answer(self, headers: Headers, body: bytes) -> Response:
         now = self.clock()
         signature = require_slack(self.settings, headers, body, now)
-        self.heard.refuse(signature)
         told = {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
         user = told.get("user_id", "")
         if user not in self.settings.users:
             log.warning("POST /v1/slack: %s is not among slack.users of watcher.yaml", user[:30] or "nobody")
             return _said("You are not among those who may: `slack.users` in watcher.yaml.")
-        self.heard.keep(signature, now)
-        return self._done(told.get("text", "").split(), f"{user} in Slack", now)
+        with self.heard.once(signature, now):
+            return self._done(told.get("text", "").split(), f"{user} in Slack", now)
 
     def _done(self, words: list[str], by: str, now: float) -> Response:
         try:
@@ -67,12 +67,14 @@ class Slash:
             if words == ["resume"]:
                 ended = interlocks.resume(self.journal, by, now)
                 log.warning("POST /v1/slack by %s: %s", by, "no pause" if ended is None else "the pause is over")
-                return _said("There was no pause." if ended is None else f"The pause is over, by {by}.", True)
+                still = interlocks.held_back(self.journal, self.installation.file, now)
+                said = "There was no pause." if ended is None else f"The pause is over, by {by}."
+                return _said(said if still is None else f"{said} But {still}.", everybody=True)
         except (Refused, ValueError) as error:
             return _said(f"{error}. {USAGE}")
         return _said(USAGE)
 
 
 def _said(text: str, everybody: bool = False) -> Response:
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = redacted(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return JSONResponse({"response_type": "in_channel" if everybody else "ephemeral", "text": escaped[:LONGEST]})
