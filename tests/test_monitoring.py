@@ -1,7 +1,9 @@
-"""The alert rules for watcher itself: Prometheus takes them, and what they ask for is there and tells."""
+"""Alert rules and dashboard for watcher itself: Prometheus takes them, and what they ask for is there and tells."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -17,7 +19,8 @@ from tests.test_daemon import World, measured
 from tests.test_metrics import Observed
 from watcher.journal import Journal
 
-ALERTS = Path(__file__).resolve().parents[1] / "monitoring" / "alerts.yaml"
+MONITORING = Path(__file__).resolve().parents[1] / "monitoring"
+ALERTS, DASHBOARD = MONITORING / "alerts.yaml", json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))
 
 WELL = {
     "watcher_last_step_timestamp_seconds": "0+60x120",
@@ -53,17 +56,61 @@ def test_every_alert_says_what_it_means_and_what_to_do() -> None:
         assert len(rule["annotations"]["description"]) > 150
 
 
-def test_every_metric_of_the_rules_is_exposed(tmp_path: Path) -> None:
-    with Journal.open(f"sqlite:///{tmp_path}/watcher.db") as journal:
-        here = Observed(World(tmp_path, journal, Source({"errors": measured()})))
+def expressions() -> list[str]:
+    return [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+
+
+@pytest.fixture(scope="module")
+def exposed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Names of the metrics of a daemon that has a release, a ping, and something left to be done."""
+    folder = tmp_path_factory.mktemp("exposed")
+    with Journal.open(f"sqlite:///{folder}/watcher.db") as journal:
+        here = Observed(World(folder, journal, Source({"errors": measured()})))
         here.world.expose()
         here.world.alerter.broken = "nobody answers"
         here.run(2)
+        here.daemon.observer.pinged("sent")
         told = here.client.get("/metrics").text
-    exposed = {re.split(r"[ {]", line)[0] for line in told.splitlines() if not line.startswith("#")}
+    return {re.split(r"[ {]", line)[0] for line in told.splitlines() if not line.startswith("#")}
+
+
+def test_every_metric_of_the_rules_is_exposed(exposed: set[str]) -> None:
     named = {name for rule in rules() for name in re.findall(r"\bwatcher_\w+", rule["expr"])}
     assert len(named) >= 7
     assert named <= exposed
+
+
+def test_every_metric_of_the_dashboard_is_exposed_and_all_that_count_are_shown(exposed: set[str]) -> None:
+    named = {name for each in expressions() for name in re.findall(r"\bwatcher_\w+", each)}
+    assert named <= exposed
+    idle = re.compile(r"_(created|info|sum|count)$")
+    beside = {name.replace("_count", "_bucket") for name in exposed if not idle.search(name)}
+    assert beside <= named | {"python_info"}
+
+
+def test_each_panel_of_the_dashboard_says_what_it_shows_and_asks_the_chosen_data_source() -> None:
+    panels = DASHBOARD["panels"]
+    assert (DASHBOARD["uid"], DASHBOARD["schemaVersion"] >= 38) == ("watcher", True)
+    assert [each["name"] for each in DASHBOARD["templating"]["list"]] == ["datasource"]
+    assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+    for panel in panels:
+        assert len(panel["description"]) > 20
+        assert panel["fieldConfig"]["defaults"]["unit"] in ("s", "short")
+        for each in (panel, *panel["targets"]):
+            assert each["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+
+
+def test_no_panel_of_the_dashboard_covers_another_or_leaves_the_grid() -> None:
+    cells: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        taken = set(
+            itertools.product(range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"]))
+        )
+        assert taken
+        assert not taken & cells
+        cells |= taken
 
 
 @pytest.mark.parametrize(
