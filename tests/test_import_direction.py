@@ -41,7 +41,7 @@ STEPS = {
 PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
 DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server", "deeds"}
 DRILL = INTAKE | {"act", "switches", "report"}
-ASSEMBLY = DAEMON | {"ping", "clock", "doctor"}
+ASSEMBLY = DAEMON | {"ping", "clock"}
 EVERYTHING = ASSEMBLY | {"notify", "logs", "assembly", "rehearsal", "running", "drill", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
@@ -89,7 +89,6 @@ SEES: dict[str, set[str]] = {
     "clearance": CLEARANCE,
     "preflight": PREFLIGHT,
     "drill": DRILL,
-    "doctor": DAEMON | {"drill", "clock"},
     "daemon": DAEMON,
     "server": DAEMON,
     "assembly": ASSEMBLY,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from watcher import doctor, intake, interlocks, tokens
+from watcher import intake, interlocks, tokens
 from watcher.act import Alerter, Outbox
 from watcher.alerts import alerter
 from watcher.clock import Clock, wall_clock
@@ -24,7 +24,6 @@ from watcher.config import (
 )
 from watcher.daemon import Daemon
 from watcher.deeds import deeds, stamp
-from watcher.doctor import Examination
 from watcher.errors import ConfigError, Refused
 from watcher.journal import Journal
 from watcher.model import Exposure
@@ -176,16 +175,6 @@ def preflight(config: str, release: str, *, now: float, **given: Any) -> Preflig
             installation, service, entry, found,
             source=source, switches=switch, alerters=told, journal=journal, now=now,
         )  # fmt: skip
-
-
-def examine(config: str, now: float) -> Examination:
-    """Look at every part of an installation; one whose watcher.yaml is wrong is all that is said of it."""
-    try:
-        installation = installed(config)
-        source, told = prometheus(installation.metrics), _alerters(installation)
-    except ConfigError as error:
-        return doctor.unread(config, error, now)
-    return doctor.examine(installation, source, told, now)
 
 
 def accept_release(config: str, release: str, rule: str, reason: str, *, now: float, by: str) -> None:

@@ -28,7 +28,6 @@ for command in (
     judging.backtest,
     judging.plan,
     preflight.preflight,
-    preflight.doctor,
     installation.run,
     installation.demo,
     installation.release,

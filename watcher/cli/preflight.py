@@ -1,25 +1,13 @@
-"""`watcher preflight`: the release checklist, executed; `watcher doctor`: the same of an installation."""
+"""`watcher preflight`: the release checklist, executed."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from watcher.options import CONFIG, quantity
-
-if TYPE_CHECKING:
-    from watcher.report.preflight import Preflight
-
-FORM = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json", "markdown"]),
-    default="table",
-    show_default=True,
-    help="Of the answer.",
-)
 
 
 @click.command()
@@ -29,7 +17,14 @@ FORM = click.option(
 @click.option("--previous", help="The version users have. [default: the one with most traffic]")
 @quantity("--share", "share", help="Share of users that will get it, e.g. 5%. [default: what flag or switch say]")
 @click.option("--not-reversible", is_flag=True, help="It cannot be undone (schema change).")
-@FORM
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "markdown"]),
+    default="table",
+    show_default=True,
+    help="Of the answer.",
+)
 def preflight(config: str, release_id: str, form: str, **given: Any) -> None:
     """Go through the checklist of a release: can it be rolled back, and would harm be seen?
 
@@ -44,34 +39,10 @@ def preflight(config: str, release_id: str, form: str, **given: Any) -> None:
     Exit code: 0 passed (there may be warnings), 1 something failed, 2 error.
     """
     from watcher import assembly
-
-    _show(assembly.preflight(config, release_id, now=time.time(), **given), form)
-
-
-@click.command()
-@CONFIG
-@FORM
-def doctor(config: str, form: str) -> None:
-    """Examine an installation: is every part of it in order, and how is it mended where it is not?
-
-    watcher.yaml, secrets, metrics, journal, daemon, kill switches, and whether people are reached. Nothing is changed,
-    and nobody is told.
-
-    \b
-      watcher doctor
-      watcher doctor --config /etc/watcher/watcher.yaml --format json
-
-    Exit code: 0 in order (there may be warnings), 1 something failed, 2 error.
-    """
-    from watcher import assembly
-
-    _show(assembly.examine(config, time.time()), form)
-
-
-def _show(found: Preflight, form: str) -> None:
     from watcher.report import preflight_table
     from watcher.secrets import redacted
 
+    found = assembly.preflight(config, release_id, now=time.time(), **given)
     if form == "json":
         import json
 

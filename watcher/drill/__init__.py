@@ -9,7 +9,7 @@ off, or rehearses that.
 
 from __future__ import annotations
 
-from watcher.drill.flags import Flag, find, flags, opened
+from watcher.drill.flags import Flag, find, opened
 from watcher.drill.reading import PastKill, Reading, Status, read_all, status
 from watcher.drill.turning import TurnedOff, kill, rehearse
 
@@ -20,7 +20,6 @@ __all__ = [
     "Status",
     "TurnedOff",
     "find",
-    "flags",
     "kill",
     "opened",
     "read_all",

@@ -16,7 +16,7 @@ def people(installation: Installation, service: Service, alerters: Mapping[str, 
     if not alerters:
         yield Line("people", "fail", "nobody is told: no alerter is configured", "add `slack` to watcher.yaml")
     for name, alerter in alerters.items():
-        yield reached(name, alerter)
+        yield _reach(name, alerter)
     where = f"services.{service.name}"
     if service.tell:
         yield Line("people", "pass", f"stakeholders: {', '.join(service.tell)}")
@@ -38,8 +38,7 @@ def people(installation: Installation, service: Service, alerters: Mapping[str, 
         yield Line("people", "warn", "nobody is called when a release regresses", fix)
 
 
-def reached(name: str, alerter: Alerter) -> Line:
-    """Return whether an alerter reaches anybody, as far as that can be asked without telling them something."""
+def _reach(name: str, alerter: Alerter) -> Line:
     if not isinstance(alerter, Reachable):
         doubt = f"whether {name} reaches anybody cannot be asked without telling them something"
         return Line("people", "warn", doubt, "see that its last message arrived")
