@@ -41,8 +41,9 @@ STEPS = {
 PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", "nightly"}
 DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server", "deeds"}
 DRILL = INTAKE | {"act", "switches", "report"}
+DOCTOR = DAEMON | {"assembly", "drill", "clock"}
 ASSEMBLY = DAEMON | {"ping", "clock"}
-EVERYTHING = ASSEMBLY | {"notify", "logs", "assembly", "rehearsal", "running", "drill", "demo", "testing"}
+EVERYTHING = ASSEMBLY | {"notify", "logs", "assembly", "rehearsal", "running", "drill", "doctor", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
     "model": set(),
@@ -94,6 +95,7 @@ SEES: dict[str, set[str]] = {
     "assembly": ASSEMBLY,
     "rehearsal": DAEMON | {"assembly"},
     "running": DAEMON | {"assembly", "notify", "clock"},
+    "doctor": DOCTOR | {"secrets"},
     "demo": EVERYTHING,
     "testing": EVERYTHING,
     "options": CONFIG,

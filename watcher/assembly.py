@@ -66,7 +66,7 @@ def daemon(installation: Installation, *observers: Observer, clock: Clock = wall
         metrics = Metrics(installation, journal, clock)
         with serving(installation, journal, clock, metrics):
             source = prometheus(installation.metrics)
-            outbox = Outbox(journal, switch, _alerters(installation))
+            outbox = Outbox(journal, switch, alerters(installation))
             told = Everybody(metrics, *_pings(installation, journal, source, metrics), *observers)
             yield Daemon(installation, journal, source, outbox, observer=told, hold=hold)
 
@@ -92,7 +92,8 @@ def prometheus(metrics: Metrics) -> PrometheusSource:
     return PrometheusSource(client, metrics.replica_label)
 
 
-def _alerters(installation: Installation) -> dict[str, Alerter]:
+def alerters(installation: Installation) -> dict[str, Alerter]:
+    """Return everybody who is told, by name, secrets read now."""
     slack = installation.slack
     if slack is None:
         return {"console": alerter("console")}
@@ -170,7 +171,7 @@ def preflight(config: str, release: str, *, now: float, **given: Any) -> Preflig
             reversible=not given["not_reversible"],
         )
         service, entry, found = asked(installation, journal, source, release, said, now)
-        told = _alerters(installation)
+        told = alerters(installation)
         return run(
             installation, service, entry, found,
             source=source, switches=switch, alerters=told, journal=journal, now=now,

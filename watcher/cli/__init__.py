@@ -9,7 +9,7 @@ import traceback
 import click
 
 from watcher import __version__
-from watcher.cli import flags, installation, judging, pausing, preflight, rules, tokens
+from watcher.cli import doctor, flags, installation, judging, pausing, preflight, rules, tokens
 from watcher.cli.answers import exit_code
 
 __all__ = ["cli", "exit_code", "main"]
@@ -28,6 +28,7 @@ for command in (
     judging.backtest,
     judging.plan,
     preflight.preflight,
+    doctor.doctor,
     installation.run,
     installation.demo,
     installation.release,

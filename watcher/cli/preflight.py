@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from watcher.cli.checklist import FORM, show
 from watcher.options import CONFIG, quantity
 
 
@@ -17,14 +18,7 @@ from watcher.options import CONFIG, quantity
 @click.option("--previous", help="The version users have. [default: the one with most traffic]")
 @quantity("--share", "share", help="Share of users that will get it, e.g. 5%. [default: what flag or switch say]")
 @click.option("--not-reversible", is_flag=True, help="It cannot be undone (schema change).")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json", "markdown"]),
-    default="table",
-    show_default=True,
-    help="Of the answer.",
-)
+@FORM
 def preflight(config: str, release_id: str, form: str, **given: Any) -> None:
     """Go through the checklist of a release: can it be rolled back, and would harm be seen?
 
@@ -39,15 +33,5 @@ def preflight(config: str, release_id: str, form: str, **given: Any) -> None:
     Exit code: 0 passed (there may be warnings), 1 something failed, 2 error.
     """
     from watcher import assembly
-    from watcher.report import preflight_table
-    from watcher.secrets import redacted
 
-    found = assembly.preflight(config, release_id, now=time.time(), **given)
-    if form == "json":
-        import json
-
-        click.echo(redacted(json.dumps(found.to_json(), indent=2)))
-    else:
-        show = preflight_table.markdown if form == "markdown" else preflight_table.text
-        click.echo(redacted(show(found)), nl=False)
-    raise click.exceptions.Exit(1 if found.failed else 0)
+    show(assembly.preflight(config, release_id, now=time.time(), **given), form)

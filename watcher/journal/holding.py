@@ -74,13 +74,49 @@ def holding(database: Database) -> Iterator[Hold]:
         with closing(_Session(database.url, database.name)) as session:
             yield session
         return
-    with database.reading() as connection:
-        file = connection.scalar(text("SELECT file FROM pragma_database_list WHERE name = 'main'"))
-    if not file:
+    path = _lock_path(database)
+    if path is None:
         yield Sole()
         return
-    with closing(_LockFile(f"{os.path.realpath(file)}.lock", database.name)) as lock_file:
+    with closing(_LockFile(path, database.name)) as lock_file:
         yield lock_file
+
+
+def holder(database: Database) -> str:
+    """Return who holds a journal, since when, in words; empty where nobody does.
+
+    Nothing is written. The lock of a file is shared for an instant by whoever asks: there is no other way to ask.
+
+    Raises:
+        JournalError: that cannot be said.
+    """
+    if database.url.get_backend_name() == "postgresql":
+        with database.reading() as connection:
+            found = connection.execute(_HOLDER).first()
+        return "" if found is None else _named(found.application_name, found.since)
+    path = _lock_path(database)
+    try:
+        if path is None:
+            return ""
+        with open(path, encoding="utf-8", errors="replace") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _named(_who(file.read()), os.fstat(file.fileno()).st_mtime)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise JournalError(
+            f"journal {database.name}: {path} cannot be read ({error.strerror}): give this user the right to read it"
+        ) from error
+    return ""
+
+
+def _lock_path(database: Database) -> str | None:
+    """Return the file beside a SQLite journal that is locked; None where it is in memory."""
+    with database.reading() as connection:
+        file = connection.scalar(text("SELECT file FROM pragma_database_list WHERE name = 'main'"))
+    return f"{os.path.realpath(file)}.lock" if file else None
 
 
 class _LockFile:
@@ -202,9 +238,13 @@ _HELD: Final = text(f"SELECT count(*) {_LOCKED} AND pid = pg_backend_pid()")
 _HOLDER: Final = text(f"SELECT application_name, extract(epoch FROM backend_start)::float8 AS since {_LOCKED}")
 
 
-def _refused(journal: str, who: str, since: float | None) -> Refused:
+def _named(who: str, since: float | None) -> str:
     when = "" if since is None else f", since {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{who or 'one that does not say who it is'}{when}"
+
+
+def _refused(journal: str, who: str, since: float | None) -> Refused:
     return Refused(
-        f"journal {journal}: another watcher runs on it ({who or 'one that does not say who it is'}{when}): stop that "
+        f"journal {journal}: another watcher runs on it ({_named(who, since)}): stop that "
         "one first, or give this one a `journal` of its own in watcher.yaml"
     )

@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from watcher.errors import JournalError
-from watcher.journal.tables import prepare
+from watcher.journal.tables import SCHEMA, prepare, schema_of
 from watcher.secrets import conceal
 
 _BUSY_MILLISECONDS: Final = 10_000
@@ -129,6 +129,30 @@ def open_database(url: str, *, check: bool) -> Database:
     except BaseException:
         database.close()
         raise
+    return database
+
+
+def existing_database(url: str) -> Database | None:
+    """Open the database of a journal as it is, for `Journal.existing`: no file is made, and no table changed."""
+    database = Database(_parse(url))
+    try:
+        file = str(database.url.database or "").removeprefix("file:")
+        if database.url.get_backend_name() == "sqlite" and not (os.path.isfile(file) and os.path.getsize(file)):
+            database.close()
+            return None
+        with database.reading() as connection:
+            found = schema_of(connection, database.name)
+        if found is not None and found < SCHEMA:
+            raise JournalError(
+                f"journal {database.name}: written by an older watcher (schema {found}, this one writes {SCHEMA}): "
+                "stop its daemon, keep a copy of the journal, and start this version, which migrates it"
+            )
+    except BaseException:
+        database.close()
+        raise
+    if found is None:
+        database.close()
+        return None
     return database
 
 

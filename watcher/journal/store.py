@@ -13,8 +13,8 @@ from watcher.errors import JournalError
 from watcher.journal import outbox
 from watcher.journal.cells import fold, unfold
 from watcher.journal.codec import LOOK, WATCH, clean, dumps, loads, read, read_calibration, write
-from watcher.journal.holding import Hold, holding
-from watcher.journal.opening import Database, open_database
+from watcher.journal.holding import Hold, holder, holding
+from watcher.journal.opening import Database, existing_database, open_database
 from watcher.journal.records import AuditLine, LookLine, Pending, Tally, Watched
 from watcher.journal.tables import (
     AUDIT,
@@ -66,6 +66,16 @@ class Journal:
         """
         return cls(open_database(url, check=check))
 
+    @classmethod
+    def existing(cls, url: str) -> Journal | None:
+        """Open a journal without creating or migrating it; None where there is none yet.
+
+        Raises:
+            JournalError: unreadable, damaged, not a journal, or written by another version of watcher.
+        """
+        database = existing_database(url)
+        return None if database is None else cls(database)
+
     def close(self) -> None:
         """Give all connections back."""
         self._database.close()
@@ -77,6 +87,14 @@ class Journal:
             Refused: another process holds it; who, since when, and what to do.
         """
         return holding(self._database)
+
+    def held_by(self) -> str:
+        """Return which process holds the journal, in words; empty where none does. Nothing is taken."""
+        return holder(self._database)
+
+    def free(self) -> int | None:
+        """Return the bytes free on the disk of the journal; None where that cannot be known from here."""
+        return self._database.free()
 
     def __enter__(self) -> Journal:
         return self

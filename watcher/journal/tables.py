@@ -164,9 +164,27 @@ def prepare(connection: Connection, journal: str) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
-    if not inspect(connection).has_table("meta"):
+    found = schema_of(connection, journal)
+    if found is None:
         _tables.create_all(connection)
         connection.execute(insert(_META).values(key="schema", value=str(SCHEMA)))
+        return
+    if found < SCHEMA:
+        _tables.create_all(connection)
+    for version in range(found, SCHEMA):
+        for statement in _MIGRATIONS[version]:
+            connection.execute(text(statement))
+    connection.execute(update(_META).where(_META.c.key == "schema").values(value=str(SCHEMA)))
+
+
+def schema_of(connection: Connection, journal: str) -> int | None:
+    """Return the schema that a journal has; None where nothing was written into its database yet.
+
+    Raises:
+        JournalError: it is not a journal, or one of a newer watcher; `journal` is what the message calls it.
+    """
+    if not inspect(connection).has_table("meta"):
+        return None
     found = str(connection.scalar(select(_META.c.value).where(_META.c.key == "schema")))
     if not found.isdigit():
         raise JournalError(f"journal {journal}: not a journal written by watcher: give it a database of its own")
@@ -175,12 +193,7 @@ def prepare(connection: Connection, journal: str) -> None:
             f"journal {journal}: written by a newer watcher (schema {found}, this one knows {SCHEMA}): "
             "upgrade watcher, or name another journal"
         )
-    if int(found) < SCHEMA:
-        _tables.create_all(connection)
-    for version in range(int(found), SCHEMA):
-        for statement in _MIGRATIONS[version]:
-            connection.execute(text(statement))
-    connection.execute(update(_META).where(_META.c.key == "schema").values(value=str(SCHEMA)))
+    return int(found)
 
 
 def insert_new(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> int:

@@ -16,7 +16,7 @@ def people(installation: Installation, service: Service, alerters: Mapping[str, 
     if not alerters:
         yield Line("people", "fail", "nobody is told: no alerter is configured", "add `slack` to watcher.yaml")
     for name, alerter in alerters.items():
-        yield _reach(name, alerter)
+        yield reached(name, alerter)
     where = f"services.{service.name}"
     if service.tell:
         yield Line("people", "pass", f"stakeholders: {', '.join(service.tell)}")
@@ -38,7 +38,8 @@ def people(installation: Installation, service: Service, alerters: Mapping[str, 
         yield Line("people", "warn", "nobody is called when a release regresses", fix)
 
 
-def _reach(name: str, alerter: Alerter) -> Line:
+def reached(name: str, alerter: Alerter) -> Line:
+    """Say whether an alerter reaches anybody, without telling them anything."""
     if not isinstance(alerter, Reachable):
         doubt = f"whether {name} reaches anybody cannot be asked without telling them something"
         return Line("people", "warn", doubt, "see that its last message arrived")

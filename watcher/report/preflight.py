@@ -1,14 +1,13 @@
-"""What a preflight says: the release checklist, line by line, each with what to do."""
+"""What a checklist says, line by line, each with what to do: that of a release, and that of an installation."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from watcher.report.json_report import iso
-
-SCHEMA = "watcher/preflight/1"
 
 Status = Literal["pass", "warn", "fail"]
 
@@ -27,6 +26,21 @@ CHECKS = {
 """The checks in the order of the checklist, and what people call them."""
 
 
+INSTALLED = {
+    "configuration": "The configuration is valid",
+    "secrets": "Secrets are kept secret",
+    "server": "The metrics server answers, and has the same time",
+    "data": "The rules have data",
+    "switches": "Kill switches can be read",
+    "people": "People are told",
+    "ping": "Somebody notices when watcher dies",
+    "journal": "The journal can be read and written",
+    "daemon": "One daemon runs, and is ready",
+    "acting": "Watcher may act where it should",
+}
+"""The checks of an installation, likewise."""
+
+
 @dataclass(frozen=True)
 class Line:
     """One line of the checklist: of which check, how it stands, what was found, and what to do (empty: nothing)."""
@@ -38,12 +52,16 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Preflight:
-    """The checklist of one release, gone through at a moment (epoch seconds)."""
+class Checklist:
+    """A checklist about something, gone through at a moment (epoch seconds)."""
 
-    release: str
+    about: str
     lines: tuple[Line, ...]
     at: float
+    schema: ClassVar[str]
+    kind: ClassVar[str]
+    """What it is about, as its JSON calls it."""
+    titles: ClassVar[Mapping[str, str]]
 
     @property
     def failed(self) -> bool:
@@ -57,7 +75,7 @@ class Preflight:
 
     @property
     def answer(self) -> str:
-        """The verdict in words, after its first word: which release, and how many checks stand how.
+        """The verdict in words, after its first word: about what, and how many checks stand how.
 
         >>> Preflight("shop/production/cart@2", (Line("data", "fail", "a"), Line("data", "warn", "b")), 0.0).answer
         'shop/production/cart@2: 1 of 1 check failed'
@@ -67,7 +85,7 @@ class Preflight:
         parts = [f"{worst['fail']} of {checks} failed" if worst["fail"] else f"{checks} passed"]
         if worst["warn"]:
             parts.append(f"{worst['warn']} with a warning" if worst["warn"] == 1 else f"{worst['warn']} with warnings")
-        return f"{self.release}: {', '.join(parts)}"
+        return f"{self.about}: {', '.join(parts)}"
 
     def status_of(self, check: str) -> Status:
         """Return how a check stands: as its worst line does."""
@@ -75,13 +93,30 @@ class Preflight:
         return next(status for status in WORST_FIRST if status in found)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the preflight as `watcher preflight --format json` prints it."""
+        """Return the checklist as `--format json` prints it."""
         return {
-            "schema": SCHEMA,
-            "release": self.release,
+            "schema": self.schema,
+            self.kind: self.about,
             "passed": not self.failed,
             "at": iso(self.at),
             "lines": [
                 {"check": line.check, "status": line.status, "said": line.said, "do": line.do} for line in self.lines
             ],
         }
+
+
+class Preflight(Checklist):
+    """The checklist of one release."""
+
+    schema, kind, titles = "watcher/preflight/1", "release", CHECKS
+
+    @property
+    def release(self) -> str:
+        """Which release."""
+        return self.about
+
+
+class Checkup(Checklist):
+    """The checklist of an installation, by its watcher.yaml."""
+
+    schema, kind, titles = "watcher/doctor/1", "installation", INSTALLED

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from watcher.report.cells import printable
 from watcher.report.markdown import escaped
-from watcher.report.preflight import CHECKS, Line, Preflight
+from watcher.report.preflight import Checklist, Line
 
 MARKS = {"pass": "✓", "warn": "!", "fail": "✗"}
 _STYLES = {"pass": "green", "warn": "yellow", "fail": "red"}
@@ -23,7 +23,7 @@ _WIDEST = 140
 """Columns beyond which prose is hard to follow."""
 
 
-def text(found: Preflight) -> str:
+def text(found: Checklist) -> str:
     """Return what a terminal shows: fitted to standard output, or plain text for a pipe."""
     console = Console()
     if not console.is_terminal:
@@ -33,14 +33,14 @@ def text(found: Preflight) -> str:
     return "\n".join(line.rstrip() for line in printed.get().splitlines()) + "\n"
 
 
-def render(found: Preflight, console: Console) -> None:
+def render(found: Checklist, console: Console) -> None:
     """Print a checklist; everything as `Text`, because names and errors are not ours."""
     width = min(console.width, _WIDEST)
     first = Text(_word(found), style=f"bold {_STYLES['fail' if found.failed else 'pass']}")
     console.print(first.append(f"  {printable(found.answer)}", style="not bold default"), width=width, highlight=False)
     for check, lines in _by_check(found):
         console.print()
-        console.print(Text(CHECKS.get(check, check), style="bold"), highlight=False)
+        console.print(Text(found.titles.get(check, check), style="bold"), highlight=False)
         grid = Table.grid(padding=(0, 1))
         grid.add_column(width=8, no_wrap=True)
         grid.add_column(overflow="fold")
@@ -49,22 +49,22 @@ def render(found: Preflight, console: Console) -> None:
         console.print(grid, width=width, highlight=False)
 
 
-def markdown(found: Preflight) -> str:
+def markdown(found: Checklist) -> str:
     """Return the checklist in GitHub-flavoured Markdown."""
     rows = ["| check | | found | to do |", "| --- | --- | --- | --- |"]
     for check, lines in _by_check(found):
         for place, line in enumerate(lines):
-            title = "" if place else CHECKS.get(check, check)
+            title = "" if place else found.titles.get(check, check)
             cells = (escaped(title), f"{MARKS[line.status]} {line.status}", escaped(line.said), escaped(line.do))
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join([f"**{_word(found)}** {escaped(found.answer)}", "", *rows]) + "\n"
 
 
-def _word(found: Preflight) -> str:
+def _word(found: Checklist) -> str:
     return "FAILED" if found.failed else "PASSED"
 
 
-def _by_check(found: Preflight) -> Iterator[tuple[str, list[Line]]]:
+def _by_check(found: Checklist) -> Iterator[tuple[str, list[Line]]]:
     for check in dict.fromkeys(line.check for line in found.lines):
         yield check, [line for line in found.lines if line.check == check]
 
