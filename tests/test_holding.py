@@ -181,3 +181,21 @@ def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path
         (tmp_path / "watcher.db.lock").mkdir()
         with pytest.raises(JournalError, match=r"watcher\.db\.lock cannot be opened.*right to write"), journal.hold():
             pass
+
+
+def test_who_holds_a_journal_can_be_asked_and_asking_makes_and_takes_nothing(url: str) -> None:
+    assert Journal.existing(url) is None
+    assert Journal.existing(url) is None, "the first question made it"
+    with Journal.open(url):
+        pass
+    looking = Journal.existing(url)
+    assert looking is not None
+    with looking:
+        assert looking.held_by() == ""
+        with Journal.open(url) as journal, journal.hold() as hold:
+            assert f"pid {os.getpid()} on " in looking.held_by()
+            assert ", since 20" in looking.held_by()
+            assert hold.held()
+        assert looking.held_by() == ""
+        with Journal.open(url) as journal, journal.hold() as hold:
+            assert hold.held()

@@ -194,7 +194,7 @@ def go_through_everything(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, PLANTED[name.lower()])
     commands = (
         ["status"], ["history"], ["history", "--actions"], ["release", "list"], ["release", "show", release],
-        ["flags", "list"], ["preflight", release], ["preflight", release, "--format", "json"],
+        ["flags", "list"], ["preflight", release], ["preflight", release, "--format", "json"], ["doctor"],
     )  # fmt: skip
     for command in commands:
         found = CliRunner().invoke(cli, [*command, "--config", str(here.folder / "watcher.yaml")])
