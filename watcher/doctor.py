@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,7 +70,7 @@ def _lines(config: str, now: float) -> Iterator[Line]:
             with closing(journal):
                 yield from _journal(journal)
                 yield from _daemon(installation, journal)
-                yield from _acting(journal, now)
+                yield from _acting(installation, journal, now)
                 watches = journal.watches()
     except JournalError as error:
         yield Line("journal", "fail", str(error), "repair that: without it nothing is judged, nor turned off")
@@ -125,14 +126,14 @@ def _lacking(service: Service, rule: Rule, said: str, fix: str) -> Line:
 
 
 def _secrets(installation: Installation) -> Iterator[Line]:
-    whole, files = True, list(dict.fromkeys(_secret_files(installation)))
-    for path in files:
+    whole, files = True, dict(_secret_files(installation))
+    for path, read in files.items():
         shown = shlex.quote(str(path))
         try:
-            secret(path)
+            read()
             found = os.stat(path)
         except (ConfigError, OSError) as error:
-            fix = f"write the secret into {shown}, one line that the daemon's user may read"
+            fix = f"mend {shown}, which the daemon's user must be able to read"
             yield Line("secrets", "fail", str(error), fix)
             whole = False
             continue
@@ -147,17 +148,22 @@ def _secrets(installation: Installation) -> Iterator[Line]:
         yield Line("secrets", "pass", f"{count}: readable, and by nobody else" if files else "no file holds a secret")
 
 
-def _secret_files(installation: Installation) -> Iterator[Path]:
-    """Yield the files of secrets that watcher.yaml names, those of its kill switches too."""
+def _secret_files(installation: Installation) -> Iterator[tuple[Path, Callable[[], object]]]:
+    """Yield the files of secrets that watcher.yaml names, those of its kill switches too, and what reads each."""
     metrics, slack, http, ping = installation.metrics, installation.slack, installation.http, installation.ping
     own = [metrics.bearer_file, metrics.password_file, *metrics.header_files.values()]
-    own += [slack.token_file, slack.webhook_file] if slack else []
-    own += [http.token_file, http.github_secret_file] if http else []
+    own += [slack.token_file, slack.webhook_file, slack.signing_secret_file] if slack else []
+    own += [http.github_secret_file] if http else []
     own += [ping.url_file] if ping else []
-    yield from (path for path in own if path is not None)
     for service in installation.services.values():
         for entry in service.releases:
-            yield from _named_in(entry.kill or {})
+            own += _named_in(entry.kill or {})
+    yield from ((path, partial(secret, path)) for path in own if path is not None)
+    # These have a line for each of whom they let in.
+    if http and http.tokens_file:
+        yield http.tokens_file, http.tokens
+    if http and http.webhook_secrets_file:
+        yield http.webhook_secrets_file, http.webhook_keys
 
 
 def _named_in(settings: Mapping[str, Any], whole: bool = False) -> Iterator[Path]:
@@ -227,10 +233,10 @@ def _daemon(installation: Installation, journal: Journal) -> Iterator[Line]:
         yield Line("daemon", "fail", f"one runs ({who}) and is not ready: {said}", "see the last lines of its log")
 
 
-def _acting(journal: Journal, now: float) -> Iterator[Line]:
-    pause, latch = interlocks.paused(journal, now), interlocks.latched(journal)
+def _acting(installation: Installation, journal: Journal, now: float) -> Iterator[Line]:
+    pause, latch = interlocks.held_back(journal, installation.file, now), interlocks.latched(journal)
     if pause is not None:
-        yield Line("acting", "warn", str(pause), "`watcher resume` ends that before its time")
+        yield Line("acting", "warn", pause, "`watcher resume` ends a pause before its time; a file is taken away")
     if latch:
         yield Line("acting", "warn", latch, "look at what was turned off, then `watcher resume --latch --reason TEXT`")
     if pause is None and not latch:

@@ -26,6 +26,7 @@ from watcher.cli import cli
 from watcher.doctor import examine
 from watcher.journal import Journal
 from watcher.report.preflight import INSTALLED, Checkup
+from watcher.tokens import entry
 
 pytestmark = pytest.mark.servers
 
@@ -33,7 +34,7 @@ SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "doctor.schema.json
 AWAY = "http://127.0.0.1:9"
 HERE = """\
 ping: {{url: "{prometheus}"}}
-http: {{listen: "127.0.0.1:{port}", token_file: http-token}}
+http: {{listen: "127.0.0.1:{port}", tokens_file: http-token}}
 """
 STEADY = CONFIG.replace("block: 2s", "block: 60s").replace("job: shop", "job: doctored").replace("warm_up: 5s", "")
 
@@ -80,7 +81,7 @@ def measured(prometheus: PrometheusServer) -> PrometheusServer:
 def here(tmp_path: Path, measured: PrometheusServer) -> Iterator[Here]:
     with SlackServer("#releases") as slack:
         config = write_configuration(tmp_path, measured.url, slack, STEADY + HERE, port=str(free_port()))
-        (tmp_path / "http-token").write_text("tok-5e1f-for-whoever-may-tell\n")
+        (tmp_path / "http-token").write_text(entry("ci", ["releases"], "tok-5e1f-for-whoever-may-tell"))
         for name in ("slack-token", "http-token"):
             (tmp_path / name).chmod(0o600)
         with Journal.open(f"sqlite:///{tmp_path / 'watcher.db'}"):
@@ -122,9 +123,10 @@ def test_a_secret_that_others_may_read_or_that_is_gone_is_named_with_what_to_typ
     [(status, said, fix)] = here.lines("secrets")
     assert (status, said, fix) == ("warn", f"{token} may be read by others (mode 644)", f"chmod go= {token}")
     os.remove(here.folder / "http-token")
-    assert ("fail", f"{here.folder / 'http-token'}: the secret cannot be read: No such file or directory") in [
-        line[:2] for line in here.lines("secrets")
-    ]
+    assert (
+        "fail",
+        f"{here.folder / 'http-token'}: cannot be read (No such file or directory): `watcher token new NAME` makes it",
+    ) in [line[:2] for line in here.lines("secrets")]
     token.write_text("")
     assert here.lines("people")[0][0] == "fail"
     assert "xoxb" not in str(here.examined())
