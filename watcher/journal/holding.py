@@ -19,7 +19,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -198,7 +198,9 @@ class _Session:
         """Let go."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            # Whether or not the server hears of it: it frees the lock when the session is gone.
+            # So that who comes next need not wait until the server finds the session gone, as it will in any case.
+            with suppress(SQLAlchemyError):
+                connection.execute(_LET_GO)
             connection.invalidate()
             connection.close()
 
@@ -234,6 +236,7 @@ _LOCKED: Final = (
     f"AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid = {_KEY >> 32} "
     f"AND objid = {_KEY & 0xFFFFFFFF}"
 )
+_LET_GO: Final = text(f"SELECT pg_advisory_unlock({_KEY})")
 _HELD: Final = text(f"SELECT count(*) {_LOCKED} AND pid = pg_backend_pid()")
 _HOLDER: Final = text(f"SELECT application_name, extract(epoch FROM backend_start)::float8 AS since {_LOCKED}")
 
