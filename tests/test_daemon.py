@@ -411,7 +411,7 @@ def test_kills_by_hand_and_those_of_a_time_before_there_was_a_latch_close_none(w
     assert (interlocks.latched(world.journal), world.said("latched")) == ("", [])
     world.journal.intend([Kill("4|kill", "4", "memory", "other-4", "slow", world.now)], world.now)
     world.daemon().start(world.now)
-    assert len(interlocks.standing(world.journal, watch(), world.now, allowed=True).kills) == 1
+    assert len(interlocks.standing(world.journal, watch(), world.now, allowed=True, paused=None).kills) == 1
 
 
 def test_a_flag_that_was_turned_off_by_hand_and_re_opened_is_not_killed_again_within_half_an_hour(world: World) -> None:

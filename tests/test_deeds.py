@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from watcher import assembly
 from watcher.deeds import Deed, deeds
 from watcher.journal import Journal
-from watcher.model import Kill
+from watcher.model import Alert, Kill, Promote
 
 T = 1_700_000_000.0
 
@@ -35,3 +37,43 @@ def test_a_line_stays_one_line_whatever_was_told_from_outside() -> None:
 
 def test_what_has_no_wording_of_its_own_is_said_as_it_was_written_down() -> None:
     assert str(Deed(T, "r1", "something new", {"a": 1})).endswith("r1  something new: a 1")
+
+
+def test_a_row_of_an_older_journal_that_lacks_a_part_of_its_wording_is_said_as_it_was_written_down() -> None:
+    assert str(Deed(T, "r1", "kill intended", {"feature": "cart"})).endswith("kill intended: feature cart")
+
+
+def test_what_was_told_stands_beside_what_was_done_and_what_still_waits_says_why(tmp_path: Path) -> None:
+    alerts = [
+        Alert(f"r1|{kind}", "r1", kind, "regressed", "REGRESSED: cart", at=T, urgent=True)
+        for kind in ("headline", "detail")
+    ]
+    raised = Promote("r1|promote|0.25", "r1", "unleash:http://flags", "cart", 0.05, 0.25, "proven healthy", T)
+    with Journal.open(f"sqlite:///{tmp_path}/journal.db") as journal:
+        journal.intend([*alerts, raised], T)
+        journal.address([alert.key for alert in alerts], ["slack"], T)
+        first, second = [entry.key for entry in journal.unfinished() if entry.alerter]
+        assert journal.take([first, second], T + 1) == {first, second}
+        journal.delivered([first], {"ts": "1"}, T + 2)
+        journal.undelivered([second], "HTTP 503", T + 60, T + 3)
+        found = deeds(journal, "r1")
+        as_json = json.loads(assembly_history(tmp_path))
+    said = [str(deed).partition("r1  ")[2] for deed in found]
+    assert said == [
+        "promote intended: cart from 5 % to 25 % by unleash: proven healthy",
+        "not told yet: slack: REGRESSED: cart [urgent] (after 1 attempts: HTTP 503)",
+        "told: slack: REGRESSED: cart [urgent]",
+    ]
+    assert as_json["schema"] == "watcher/history/1"
+    assert [each["what"] for each in as_json["actions"]] == ["promote intended", "not told yet", "told"]
+    assert as_json["actions"][0]["at"] == "2023-11-14T22:13:20Z"
+
+
+def assembly_history(folder: Path) -> str:
+    """What `watcher history --actions --format json` prints."""
+    (folder / "rules.yaml").write_text("pack: p\nrules: [{name: errors, kind: ratio, bad: errors, total: requests}]\n")
+    (folder / "watcher.yaml").write_text(
+        "journal: sqlite:///journal.db\nmetrics: {prometheus: http://127.0.0.1:9}\n"
+        "services: {shop: {rules: [rules.yaml], releases: [{strategy: flag, notice: {http: true}}]}}\n"
+    )
+    return assembly.history(str(folder / "watcher.yaml"), None, True, "json")

@@ -86,7 +86,7 @@ SEES: dict[str, set[str]] = {
     "interlocks": POLICY | {"policy", "journal"},
     "surroundings": INTAKE | {"look"},
     "afterwards": NOUNS | {"journal", "telling"},
-    "deeds": NOUNS | {"journal"},
+    "deeds": NOUNS | {"journal", "report"},
     "clearance": CLEARANCE,
     "preflight": PREFLIGHT,
     "drill": DRILL,

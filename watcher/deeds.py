@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from watcher.journal import Journal, Pending
 from watcher.model import Alert
+from watcher.report.json_report import iso
 
 Detail = Mapping[str, Any]
 
@@ -30,14 +31,17 @@ class Deed:
         ...     "feature": "cart", "switch": "unleash:http://flags", "reason": "errors tripled"}))
         2027-01-15 08:00:00Z  shop/production/cart@2  kill intended: cart by unleash: errors tripled
         """
-        says = _SAYS.get(self.what, _everything)(self.detail)
+        try:
+            says = _SAYS.get(self.what, _everything)(self.detail)
+        except KeyError:
+            # Written by a version that said less of it.
+            says = _everything(self.detail)
         line = f"{stamp(self.at)}  {self.release or '-'}  {self.what}{says and f': {says}'}"
         return "".join(char if char.isprintable() else " " for char in line)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON types."""
-        at = dt.datetime.fromtimestamp(self.at, dt.UTC).isoformat().replace("+00:00", "Z")
-        return {"at": at, "release": self.release, "what": self.what, **self.detail}
+        return {"at": iso(self.at), "release": self.release, "what": self.what, **self.detail}
 
 
 def deeds(journal: Journal, release: str | None) -> list[Deed]:

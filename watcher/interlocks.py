@@ -120,9 +120,7 @@ def resume(journal: Journal, by: str, now: float) -> Pause | None:
     return found
 
 
-def standing(
-    journal: Journal, watch: Watch, now: float, *, allowed: bool, paused: str | None = None
-) -> policy.Standing:
+def standing(journal: Journal, watch: Watch, now: float, *, allowed: bool, paused: str | None) -> policy.Standing:
     """Return what is on record of kills, and what people ordered, as policy needs it for one release.
 
     Args:

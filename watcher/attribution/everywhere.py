@@ -6,7 +6,7 @@ Without one, the other services of the installation are: those that began to be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,58 +76,58 @@ def as_shares(rules: Sequence[Rule]) -> tuple[Rule, ...]:
 
 
 def control_alike(watch: Watch, verdict: ReleaseVerdict, calibrations: Mapping[str, Calibration]) -> str:
-    """Return what people are told where the control got worse about as much as the treatment did; else nothing.
+    """Return what people are told where the control got worse about as much as the treatment did; else nothing."""
 
-    Every stream that regressed must show it: harm that one stream shows in the treatment alone is the release's.
-    """
-    if watch.design is not Design.CONCURRENT:
-        return ""
-    rules, found = {rule.name: rule for rule in watch.rules}, []
-    for stream in verdict.streams:
-        if stream.outcome is not Outcome.REGRESSED:
-            continue
-        rule, calibration = rules.get(stream.rule), calibrations.get(stream.rule)
-        if rule is None or calibration is None or not control_harmed(rule, stream, calibration):
+    def of_stream(rule: Rule, stream: Verdict, calibration: Calibration, usual: float) -> str:
+        if not control_harmed(rule, stream, calibration) or stream.treatment.total <= 0:
             return ""
-        assert calibration.rate is not None
-        usual = float(calibration.rate[calibration.streams.index(stream.labels)])
-        control, treatment = (
-            abs(arm.events / arm.total - usual) if arm.total > 0 else np.inf
-            for arm in (stream.baseline, stream.treatment)
-        )
-        if not control >= ALIKE * treatment:
-            return ""
-        found.append(f"{rule.label}: {_share(stream.baseline.events / stream.baseline.total)}, usually {_share(usual)}")
-    return f"those who do not have it are worse, too ({'; '.join(found)}): not this release alone" if found else ""
+        control, treatment = (arm.events / arm.total for arm in (stream.baseline, stream.treatment))
+        alike = abs(control - usual) >= ALIKE * abs(treatment - usual)
+        return f"{rule.label}: {_share(control)}, usually {_share(usual)}" if alike else ""
+
+    found = _of_the_control(watch, verdict, calibrations, of_stream)
+    return f"those who do not have it are worse, too ({found}): not this release alone" if found else ""
 
 
 def control_silent(watch: Watch, verdict: ReleaseVerdict, calibrations: Mapping[str, Calibration]) -> str:
     """Return what people are told where the treatment only looks worse beside a control of which nothing bad is heard.
 
     Users who do not have a release do not stop to meet errors because others have it: what counts them has stopped.
-    Every stream that regressed must show it, as for `control_alike`.
     """
-    if watch.design is not Design.CONCURRENT:
+
+    def of_stream(rule: Rule, stream: Verdict, _: Calibration, usual: float) -> str:
+        counted, expected = stream.baseline.events, usual * stream.baseline.total
+        silent = rule.worse is Worse.HIGHER and expected >= HEARD and counted <= SILENT * expected
+        return f"{rule.label}: {counted:.0f} counted, about {expected:.0f} expected" if silent else ""
+
+    found = _of_the_control(watch, verdict, calibrations, of_stream)
+    return f"next to nothing is counted of those who do not have it ({found})" if found else ""
+
+
+def _of_the_control(
+    watch: Watch,
+    verdict: ReleaseVerdict,
+    calibrations: Mapping[str, Calibration],
+    of_stream: Callable[[Rule, Verdict, Calibration, float], str],
+) -> str:
+    """Return what is said of the control of every stream that regressed, given its usual share.
+
+    All of them must show it: harm that one stream shows in the treatment alone is the release's.
+
+    Returns:
+        Nothing where there is no control, where its past is not known, or where nothing is said of one of them.
+    """
+    worst = [each for each in verdict.streams if each.outcome is Outcome.REGRESSED]
+    if watch.design is not Design.CONCURRENT or not worst:
         return ""
-    rules, found = {rule.name: rule for rule in watch.rules}, []
-    for stream in verdict.streams:
-        if stream.outcome is not Outcome.REGRESSED:
-            continue
+    rules, said = {rule.name: rule for rule in as_shares(watch.rules)}, []
+    for stream in worst:
         rule, calibration = rules.get(stream.rule), calibrations.get(stream.rule)
-        expected = _expected(rule, stream, calibration)
-        if rule is None or expected is None or expected < HEARD or stream.baseline.events > SILENT * expected:
+        if rule is None or calibration is None or calibration.rate is None or stream.labels not in calibration.streams:
             return ""
-        found.append(f"{rule.label}: {stream.baseline.events:.0f} counted, about {expected:.0f} expected")
-    return f"next to nothing is counted of those who do not have it ({'; '.join(found)})" if found else ""
-
-
-def _expected(rule: Rule | None, stream: Verdict, calibration: Calibration | None) -> float | None:
-    """Return how many bad events the control would have had as always; None where nobody knows."""
-    if rule is None or rule not in as_shares([rule]) or rule.worse is not Worse.HIGHER:
-        return None
-    if calibration is None or calibration.rate is None or stream.labels not in calibration.streams:
-        return None
-    return float(calibration.rate[calibration.streams.index(stream.labels)]) * stream.baseline.total
+        usual = float(calibration.rate[calibration.streams.index(stream.labels)])
+        said.append(of_stream(rule, stream, calibration, usual))
+    return "; ".join(said) if all(said) else ""
 
 
 def elsewhere_alike(others: Sequence[Elsewhere], since: float) -> str:
