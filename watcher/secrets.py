@@ -39,7 +39,8 @@ def conceal(secret: str) -> None:
     text = secret.strip()
     host = urlsplit(text).netloc if re.match(r"https?://", text) else ""
     texts = {text, text.partition(host)[2]} if host else {text}
-    ways = {way for each in texts for way in (each, quote(each, safe=""), quote(each), json.dumps(each)[1:-1])}
+    in_json = {json.dumps(each, ensure_ascii=strict)[1:-1] for each in texts for strict in (True, False)}
+    ways = {way for each in texts for way in (each, quote(each, safe=""), quote(each))} | in_json
     with _adding:
         known = {*_concealed, *(each for each in ways if len(each) >= SHORTEST)}
         # The longest first: what is left of a secret when a part of it was replaced would be found no more.

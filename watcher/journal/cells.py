@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, Table, insert, select
 
-from watcher.journal.codec import dumps, loads
+from watcher.journal.codec import dumps, loads, name_of
 from watcher.journal.tables import BLOCKS, LAYOUTS, OBSERVATIONS, STREAMS, UNITS
 from watcher.model import Arm, Floats, Kind, Observations, Watch, as_streams
 
@@ -41,14 +41,14 @@ def _fold(connection: Connection, n: int, rule: str, seen: Observations, gap: fl
     if not new:
         return
     scope = {"release": n, "rule": rule}
-    ids = _numbered(connection, STREAMS, scope, [dumps(stream) for stream in seen.streams])
+    ids = _numbered(connection, STREAMS, scope, [name_of(stream) for stream in seen.streams])
     cells: list[dict[str, Any]] = []
     for name, arm in (("treatment", seen.treatment), ("baseline", seen.baseline)):
         if arm is not None:
             units = _numbered(connection, UNITS, {**scope, "arm": name}, arm.units)
             cells += _cells(n, ids, units, seen.ends[new], arm.picked(blocks=new), gap)
     notes = [dumps(seen.notes) if seen.notes else None] + [None] * (len(new) - 1)
-    layout = _numbered(connection, LAYOUTS, scope, [dumps(seen.edges)])[0] if seen.edges else None
+    layout = _numbered(connection, LAYOUTS, scope, [name_of(seen.edges)])[0] if seen.edges else None
     shared = {**scope, "baseline": seen.baseline is not None, "layout": layout}
     ends = seen.ends[new].tolist()
     connection.execute(

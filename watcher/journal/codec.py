@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from watcher.errors import JournalError
 from watcher.model import Alert, Calibration, Kill, Look, Promote, Watch
@@ -56,16 +58,32 @@ def _unreadable(error: Exception) -> JournalError:
 
 def dumps(value: Any) -> str:
     """Return JSON of plain values, numpy's among them; NaN and infinities come back as they were, secrets do not."""
+    with suppress(PydanticSerializationError):
+        # Several times as fast as `json`, but it knows no way with NaN that is strict, nor any with half a pair.
+        found = to_json(value, inf_nan_mode="constants", fallback=_plain).decode()
+        if "NaN" not in found and "Infinity" not in found:
+            return _shown(found)
+    return name_of(value)
+
+
+def name_of(value: Any) -> str:
+    """Return the same, spelled as it has been from the first: what rows are known by may not change."""
     try:
-        found = json.dumps(value, allow_nan=False, default=_plain)
+        return _shown(json.dumps(value, allow_nan=False, default=_plain))
     except ValueError:
-        found = json.dumps(_tagged(value), allow_nan=False)
-    # What looks like a secret may be digits of a number: only texts are replaced.
+        return _shown(json.dumps(_tagged(value), allow_nan=False))
+
+
+def _shown(found: str) -> str:
+    """Return JSON without secrets. What looks like one may be digits of a number: only texts are replaced."""
     return found if redacted(found) == found else json.dumps(_without_secrets(json.loads(found)))
 
 
 def loads(raw: str) -> Any:
     """Return what `dumps` wrote; tuples come back as lists. Errors as `read`."""
+    with suppress(ValueError):
+        if '"$float"' not in raw:
+            return from_json(raw, allow_inf_nan=False)
     try:
         return json.loads(raw, object_hook=_untagged)
     except ValueError as error:

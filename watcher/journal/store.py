@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
 
 from watcher.errors import JournalError
 from watcher.journal import outbox
@@ -51,6 +51,8 @@ class Journal:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._reading, self._writing = database.reading, database.writing
+        self._newest: dict[int, tuple[int, Look]] = {}
+        """By number of a release, its latest look as it was read or recorded here, states included, and its row."""
         self.name = database.name
 
     @classmethod
@@ -147,6 +149,7 @@ class Journal:
             ).rowcount
             if ended:
                 note(connection, at, release_id, "release ended", {"status": status, "reason": reason})
+        self._newest.pop(n, None)
         return bool(ended)
 
     def _release(self, connection: Connection, release_id: str) -> Row[Any]:
@@ -195,24 +198,43 @@ class Journal:
                 for rule, state in look.states.items()
             ]
             upsert(connection, STATES, states)
-            before = _latest(connection, release.n) if look.refusals else None
+            before = known = self._known(connection, release.n)
+            if before is None and look.refusals:
+                latest = connection.execute(_latest(release.n)).first()
+                before = None if latest is None else read(LOOK, latest.look)[0]
             refused = () if before is None else before.refusals
-            connection.execute(insert(LOOKS).values(_look_row(release.n, look)))
+            row = connection.execute(insert(LOOKS).values(_look_row(release.n, look))).inserted_primary_key
             outbox.intend(connection, look.actions, look.at)
             for refusal in look.refusals:
                 if refusal not in refused:
                     detail = {"action": refusal.action, "reason": refusal.reason, "detail": refusal.detail}
                     note(connection, look.at, look.release, "refused", detail)
+        if known is not None and row is not None:
+            whole = replace(look, states={**known.states, **look.states}, observations={})
+            self._newest[release.n] = int(row[0]), whole
 
     def last_look(self, release_id: str, *, states: bool = True) -> Look | None:
         """Return the latest look, without observations; with the evidence states as they stand, unless nobody asks."""
         with self._reading() as connection:
-            n = self._release(connection, release_id).n
-            latest = _latest(connection, n)
-            if latest is None or not states:
-                return latest
-            found = connection.execute(select(STATES.c.rule, STATES.c.state).where(STATES.c.release == n)).all()
-        return replace(latest, states={rule: loads(state) for rule, state in found})
+            release = self._release(connection, release_id)
+            known = self._known(connection, release.n)
+            if known is not None:
+                return known if states else replace(known, states={})
+            row = connection.execute(_latest(release.n)).first()
+            if row is None or not states:
+                return None if row is None else read(LOOK, row.look)[0]
+            kept = select(STATES.c.rule, STATES.c.state).where(STATES.c.release == release.n)
+            found = connection.execute(kept).all()
+        latest = replace(read(LOOK, row.look)[0], states={rule: loads(state) for rule, state in found})
+        if release.status == "active":
+            self._newest[release.n] = row.id, latest
+        return latest
+
+    def _known(self, connection: Connection, n: int) -> Look | None:
+        """Return the latest look at release number `n`, if it is the one that was read or recorded here last."""
+        row, known = self._newest.get(n, (None, None))
+        newest = None if row is None else connection.scalar(select(func.max(LOOKS.c.id)).where(LOOKS.c.release == n))
+        return known if newest == row else None
 
     def looks(self, release_id: str) -> list[LookLine]:
         """List the looks at a release, oldest first."""
@@ -397,10 +419,8 @@ def _frozen(connection: Connection, n: int) -> dict[str, Calibration]:
     return {rule: read_calibration(raw) for rule, raw in connection.execute(query).all()}
 
 
-def _latest(connection: Connection, n: int) -> Look | None:
-    query = select(LOOKS.c.look).where(LOOKS.c.release == n).order_by(LOOKS.c.id.desc()).limit(1)
-    raw = connection.scalar(query)
-    return None if raw is None else read(LOOK, raw)[0]
+def _latest(n: int) -> Select[Any]:
+    return select(LOOKS).where(LOOKS.c.release == n).order_by(LOOKS.c.id.desc()).limit(1)
 
 
 def _look_row(n: int, look: Look) -> dict[str, Any]:

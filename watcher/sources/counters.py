@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -113,9 +114,14 @@ class Grouping:
     unit: str | None = None
     replica: str | None = None
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The labels that make streams, sorted."""
+        return tuple(sorted(self.by))
+
     def stream(self, labels: Mapping[str, str]) -> Labels:
         """Return the stream a series belongs to: its `by` labels, sorted; an absent one is an empty one is none."""
-        return tuple((name, labels[name]) for name in sorted(self.by) if labels.get(name))
+        return tuple([(name, labels[name]) for name in self.names if labels.get(name)])
 
     def unit_of(self, labels: Mapping[str, str]) -> str:
         """Return the unit a series belongs to; without a unit label everything is one unit."""

@@ -7,8 +7,9 @@ errors that is missing from one arm looks like users who have none.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,7 @@ class Recollection:
 
     def __init__(self) -> None:
         self._last: dict[str, dict[Series, float]] = {}
+        self._names: dict[str, tuple[tuple[Mapping[str, str], ...], list[Series]]] = {}
         self._lock = threading.Lock()
 
     def checked(self, selector: str, start: float, end: float, found: SampleSet) -> SampleSet:
@@ -33,8 +35,8 @@ class Recollection:
 
         They stay remembered, so that an answer is not whole for having been like that before.
         """
-        there = _last_samples(found)
         with self._lock:
+            there = _last_samples(found, self._names_of(selector, found.labels))
             if selector not in self._last:
                 self._forget(start - KEPT)
             before = self._last.get(selector, {})
@@ -50,11 +52,18 @@ class Recollection:
     def _forget(self, until: float) -> None:
         """Let go of the selectors of releases that have ended."""
         self._last = {name: last for name, last in self._last.items() if max(last.values(), default=0.0) > until}
+        self._names = {name: each for name, each in self._names.items() if name in self._last}
+
+    def _names_of(self, selector: str, labels: tuple[Mapping[str, str], ...]) -> list[Series]:
+        """Return what series are remembered by; most answers have the same ones as the one before."""
+        known, names = self._names.get(selector, ((), []))
+        if known != labels:
+            names = [frozenset(each.items()) for each in labels]
+            self._names[selector] = labels, names
+        return names
 
 
-def _last_samples(found: SampleSet) -> dict[Series, float]:
+def _last_samples(found: SampleSet, names: Sequence[Series]) -> dict[Series, float]:
     """Return the time of the last sample of every series that has any."""
     some = np.diff(found.offsets) > 0
-    last = found.times[found.offsets[1:][some] - 1].tolist()
-    names: list[Mapping[str, str]] = [labels for labels, has in zip(found.labels, some, strict=True) if has]
-    return dict(zip((frozenset(each.items()) for each in names), last, strict=True))
+    return dict(zip(compress(names, some), found.times[found.offsets[1:][some] - 1].tolist(), strict=True))

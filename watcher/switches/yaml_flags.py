@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -163,8 +164,9 @@ def _values(events: Iterable[Event]) -> Iterator[tuple[Keys, NodeEvent]]:
             open_.append((isinstance(event, MappingStartEvent), keys, [unset]))
 
 
+@lru_cache(maxsize=8)
 def _parse(path: str, content: bytes) -> tuple[str, list[tuple[Keys, NodeEvent]]]:
-    """Return the text without byte order mark, and its values."""
+    """Return the text without byte order mark, and its values; many flags are read of one file, one after another."""
     try:
         text = content.decode("utf-8").removeprefix("\ufeff")
         events = list(YAML(typ="safe", pure=True).parse(text))
