@@ -81,8 +81,9 @@ class ArrayState:
 
 def _plain(array: Floats) -> Any:
     """Nested lists with "inf", "-inf" and "nan" as strings, which numpy reads back as numbers."""
-    if np.isfinite(array).all():
+    finite = np.isfinite(array)
+    if finite.all():
         return array.tolist()
-    if array.ndim > 1:
-        return [_plain(row) for row in array]
-    return [float(x) if np.isfinite(x) else str(float(x)) for x in array]
+    found = array.astype(object)
+    found[~finite] = [str(x) for x in array[~finite].tolist()]
+    return found.tolist()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ from sqlalchemy import Connection, Row, Table, insert, select
 from watcher.journal.codec import dumps, loads, name_of
 from watcher.journal.tables import BLOCKS, LAYOUTS, OBSERVATIONS, STREAMS, UNITS
 from watcher.model import Arm, Floats, Kind, Observations, Watch, as_streams
+
+Cell = tuple[int, float, int, int, float | None, float | None, str | None]
+_COLUMNS: Final = ("release", "block_end", "stream", "unit", "events", "total", "buckets")
+"""What a cell says, in order."""
 
 
 def fold(connection: Connection, n: int, watch: Watch, seen: Mapping[str, Observations]) -> None:
@@ -42,7 +46,7 @@ def _fold(connection: Connection, n: int, rule: str, seen: Observations, gap: fl
         return
     scope = {"release": n, "rule": rule}
     ids = _numbered(connection, STREAMS, scope, [name_of(stream) for stream in seen.streams])
-    cells: list[dict[str, Any]] = []
+    cells: list[Cell] = []
     for name, arm in (("treatment", seen.treatment), ("baseline", seen.baseline)):
         if arm is not None:
             units = _numbered(connection, UNITS, {**scope, "arm": name}, arm.units)
@@ -55,7 +59,10 @@ def _fold(connection: Connection, n: int, rule: str, seen: Observations, gap: fl
         insert(BLOCKS), [{**shared, "block_end": end, "notes": note} for end, note in zip(ends, notes, strict=True)]
     )
     if cells:
-        connection.execute(insert(OBSERVATIONS), cells)
+        # A look may have thousands: made for them by SQLAlchemy, their parameters would cost more than all the rest.
+        mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+        marks = ", ".join([mark] * len(_COLUMNS))
+        connection.exec_driver_sql(f"INSERT INTO {OBSERVATIONS.name} ({', '.join(_COLUMNS)}) VALUES ({marks})", cells)
 
 
 def _numbered(connection: Connection, table: Table, scope: Mapping[str, Any], names: Sequence[str]) -> list[int]:
@@ -73,16 +80,13 @@ def _numbered(connection: Connection, table: Table, scope: Mapping[str, Any], na
     return [ids[name] for name in names]
 
 
-def _cells(
-    n: int, streams: Sequence[int], units: Sequence[int], ends: Floats, arm: Arm, gap: float
-) -> list[dict[str, Any]]:
+def _cells(n: int, streams: Sequence[int], units: Sequence[int], ends: Floats, arm: Arm, gap: float) -> list[Cell]:
     """Return rows of the cells that say something; NaN becomes NULL."""
     empty = np.isnan(arm.events) if gap != gap else arm.events == gap
     where = np.nonzero(~empty | (arm.total != 0))
     buckets = [None] * len(where[0]) if arm.buckets is None else [_packed(counts) for counts in arm.buckets[where]]
     return [
-        {"release": n, "block_end": end, "stream": streams[s], "unit": units[u],
-         "events": None if e != e else e, "total": None if t != t else t, "buckets": counts}
+        (n, end, streams[s], units[u], None if e != e else e, None if t != t else t, counts)
         for s, u, end, e, t, counts in zip(
             where[0].tolist(), where[1].tolist(), ends[where[2]].tolist(),
             arm.events[where].tolist(), arm.total[where].tolist(), buckets, strict=True,
