@@ -107,8 +107,8 @@ EVERYBODY_SEES = {"__version__"}
 
 PURE = LOOK | {"look"}
 PURE_LIBRARIES = {
-    "__future__", "abc", "collections", "dataclasses", "enum", "functools", "hashlib", "itertools", "json", "math",
-    "operator", "re", "statistics", "textwrap", "types", "typing", "numpy", "scipy",
+    "__future__", "abc", "base64", "collections", "dataclasses", "enum", "functools", "hashlib", "itertools", "json",
+    "math", "operator", "re", "statistics", "textwrap", "types", "typing", "numpy", "scipy",
 }  # fmt: skip
 PURE_BESIDES = {"reasons": {"datetime"}, "evidence": {"datetime", "zoneinfo"}}
 """Words for people, and the days that users live by; neither reads a clock (see CLOCKS)."""

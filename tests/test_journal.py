@@ -226,6 +226,30 @@ def test_states_outlive_a_look_that_could_not_read_its_source(journal: Journal) 
     assert journal.looks(RELEASE)[0] == LookLine(700.0, 655.0, 3, Outcome.INCONCLUSIVE, "not yet", "watching")
 
 
+def test_the_last_look_is_the_one_recorded_last_whoever_recorded_it(url: str) -> None:
+    def recorded(by: Journal, at: float, states: dict[str, object], known_to: Journal) -> None:
+        by.record_look(a_look(at, states=states, observations={"errors": counts([at])}))
+        afresh = Journal.open(url)
+        with afresh:
+            as_read = afresh.last_look(RELEASE)
+        assert as_read is not None
+        assert as_read.at == at
+        assert by.last_look(RELEASE) == known_to.last_look(RELEASE) == as_read
+        assert known_to.last_look(RELEASE, states=False) == replace(as_read, states={})
+
+    with Journal.open(url) as one, Journal.open(url) as other:
+        one.add_release(a_watch(), 0.0, "cli")
+        recorded(one, 700.0, {"errors": {"n": [1.5, -math.inf]}}, other)
+        recorded(one, 760.0, {"load": {"n": 2}}, other)
+        recorded(other, 820.0, {"errors": {"n": [2.5]}}, one)
+        recorded(one, 880.0, {}, other)
+        assert [line.at for line in one.looks(RELEASE)] == [700.0, 760.0, 820.0, 880.0]
+        one.end_release(RELEASE, "ended", "horizon", 900.0)
+        last = one.last_look(RELEASE)
+        assert last is not None
+        assert last.states == {"errors": {"n": [2.5]}, "load": {"n": 2}}
+
+
 def test_what_is_stored_is_strict_json(file: Path) -> None:
     with Journal.open(f"sqlite:///{file}") as journal:
         journal.add_release(a_watch(), 0.0, "cli")

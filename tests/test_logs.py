@@ -135,6 +135,9 @@ def test_the_journal_writes_no_secret_and_every_number_as_it_is() -> None:
     kept = codec.dumps({"error": "sent 1234567890", "share": 0.1234567890, "log e": math.inf, "n": 1234567890})
     assert codec.loads(kept) == {"error": "sent ***", "share": 0.123456789, "log e": math.inf, "n": 1234567890}
     assert codec.clean("sent 1234567890") == "sent ***"
+    conceal('sésame "open"')
+    assert codec.loads(codec.dumps({"error": 'sent sésame "open" \ud800'})) == {"error": "sent *** \ud800"}
+    assert codec.loads(codec.dumps({"error": 'sent sésame "open"'})) == {"error": "sent ***"}
 
 
 @pytest.mark.parametrize("debug", ["", "1"])

@@ -14,6 +14,7 @@ from scipy.stats import binom, multinomial, norm
 from watcher.errors import ShapeError
 from watcher.evidence.buckets import Buckets, BucketState
 from watcher.evidence.onset import NOTHING
+from watcher.evidence.track import unpacked
 from watcher.model import Floats
 
 EDGES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, math.inf)
@@ -189,7 +190,7 @@ def test_the_same_blocks_give_the_same_state_whatever_the_looks(seed: int, cuts:
         pieces.append(track.regressed)
     assert np.concatenate(pieces, axis=1) == pytest.approx(at_once.regressed, abs=1e-9)
     for name, value in whole.to_json().items():
-        assert np.allclose(np.asarray(value, float), np.asarray(state.to_json()[name], float), equal_nan=True), name
+        assert np.allclose(unpacked(value), unpacked(state.to_json()[name]), equal_nan=True), name
 
 
 def test_a_new_stage_proves_anew_and_keeps_the_evidence_of_harm():

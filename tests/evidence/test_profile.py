@@ -14,7 +14,7 @@ from scipy.stats import binom, poisson
 from watcher.errors import ShapeError
 from watcher.evidence.onset import NOW
 from watcher.evidence.profile import Profile, ProfileState
-from watcher.evidence.track import CAP
+from watcher.evidence.track import CAP, unpacked
 from watcher.model import Floats
 
 MINUTE = 60.0
@@ -137,7 +137,7 @@ def test_the_same_blocks_give_the_same_state_whatever_the_looks(blocks, data):
         pieces.extend(part)
     assert pieces == pytest.approx(list(at_once), abs=1e-9)
     for name, value in whole.to_json().items():
-        assert np.allclose(np.asarray(value, float), np.asarray(state.to_json()[name], float), equal_nan=True), name
+        assert np.allclose(unpacked(value), unpacked(state.to_json()[name]), equal_nan=True), name
 
 
 @settings(max_examples=40, deadline=None)

@@ -14,6 +14,7 @@ from scipy.stats import binom
 from watcher.errors import ShapeError
 from watcher.evidence.profile import Profile
 from watcher.evidence.proportion import Proportion, ProportionState, project
+from watcher.evidence.track import unpacked
 from watcher.model import Floats
 
 MINUTE = 60.0
@@ -156,7 +157,7 @@ def test_the_same_blocks_give_the_same_state_whatever_the_looks(seed, absolute, 
         pieces.append(track.regressed)
     assert np.concatenate(pieces, axis=1) == pytest.approx(at_once.regressed, abs=1e-9)
     for name, value in whole.to_json().items():
-        assert np.allclose(np.asarray(value, float), np.asarray(state.to_json()[name], float), equal_nan=True), name
+        assert np.allclose(unpacked(value), unpacked(state.to_json()[name]), equal_nan=True), name
 
 
 @settings(max_examples=40, deadline=None)

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from watcher.evidence.buckets import BucketState
 from watcher.evidence.canaries import CanaryState
 from watcher.evidence.innovations import InnovationState
@@ -15,7 +13,7 @@ from watcher.evidence.profile import ProfileState
 from watcher.evidence.proportion import ProportionState
 from watcher.evidence.quantiles import Quantile
 from watcher.evidence.spikes import SpikeState
-from watcher.evidence.track import ArrayState, Snapshot, Track
+from watcher.evidence.track import ArrayState, Snapshot, Track, packed, unpacked
 from watcher.model import Calibration, Flags, Floats, Labels, as_streams
 
 STATES: dict[str, type[ArrayState]] = {
@@ -69,8 +67,8 @@ class EvidenceState:
         return {
             "streams": self.streams,
             "known": self.known,
-            "tallies": self.tallies.tolist(),
-            "idle": self.idle.tolist(),
+            "tallies": packed(self.tallies),
+            "idle": packed(self.idle),
             "blocks": self.blocks,
             "units": self.units,
             "parts": [{"method": part.method, "rows": part.rows, "state": part.state.to_json()} for part in self.parts],
@@ -78,7 +76,7 @@ class EvidenceState:
             "staged": self.staged,
             "scaled": self.scaled,
             "suspects": self.suspects,
-            "since": None if self.since is None else self.since.tolist(),
+            "since": None if self.since is None else packed(self.since),
         }
 
     @classmethod
@@ -91,8 +89,8 @@ class EvidenceState:
         return cls(
             streams=as_streams(raw["streams"]),
             known=int(raw["known"]),
-            tallies=np.asarray(raw["tallies"], dtype=float).reshape(-1, 4),
-            idle=np.asarray(raw["idle"], dtype=float).reshape(-1, 2),
+            tallies=unpacked(raw["tallies"]).reshape(-1, 4),
+            idle=unpacked(raw["idle"]).reshape(-1, 2),
             blocks=int(raw["blocks"]),
             units=(int(raw["units"][0]), int(raw["units"][1])),
             parts=tuple(parts),
@@ -100,7 +98,7 @@ class EvidenceState:
             staged=int(raw["staged"]),
             scaled=bool(raw["scaled"]),
             suspects=tuple(raw["suspects"]),
-            since=None if raw["since"] is None else np.asarray(raw["since"], dtype=float),
+            since=None if raw["since"] is None else unpacked(raw["since"]),
         )
 
 

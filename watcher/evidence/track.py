@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
@@ -65,13 +66,13 @@ class ArrayState:
     """A fixed-size evidence state: arrays whose first axis is the stream, and nothing else."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return lists; infinities become strings, so that strict JSON readers cope."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        """Return arrays as texts: exact, strict JSON whatever is infinite, and half as long as digits."""
+        return {field.name: packed(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
-        """Read back what `to_json` wrote."""
-        return cls(**{field.name: np.asarray(raw[field.name], dtype=float) for field in fields(cls)})
+        """Read back what `to_json` wrote, or the lists of numbers that were written before."""
+        return cls(**{field.name: unpacked(raw[field.name]) for field in fields(cls)})
 
     def grown(self, fresh: Self) -> Self:
         """Return this state with the streams of a fresh one appended: streams born during the watch."""
@@ -79,11 +80,24 @@ class ArrayState:
         return type(self)(**{name: np.concatenate(pair) for name, pair in pairs.items()})
 
 
-def _plain(array: Floats) -> Any:
-    """Nested lists with "inf", "-inf" and "nan" as strings, which numpy reads back as numbers."""
-    finite = np.isfinite(array)
-    if finite.all():
-        return array.tolist()
-    found = array.astype(object)
-    found[~finite] = [str(x) for x in array[~finite].tolist()]
-    return found.tolist()
+def packed(array: Floats) -> str:
+    """Return an array as its shape and, in base64, its numbers as little-endian doubles.
+
+    >>> packed(np.array([[1.0, np.inf]]))
+    '1x2:AAAAAAAA8D8AAAAAAADwfw=='
+    """
+    numbers = np.ascontiguousarray(array, dtype="<f8")
+    return f"{'x'.join(map(str, array.shape))}:{b64encode(numbers.tobytes()).decode()}"
+
+
+def unpacked(raw: Any) -> Floats:
+    """Return the array that `packed` wrote; lists, whose numbers may be texts, become arrays, too.
+
+    >>> unpacked(packed(np.array([[1.0, np.inf]]))).tolist(), unpacked([[1.0, "inf"]]).tolist()
+    ([[1.0, inf]], [[1.0, inf]])
+    """
+    if not isinstance(raw, str):
+        return np.asarray(raw, dtype=float)
+    shape, _, numbers = raw.partition(":")
+    found = np.frombuffer(b64decode(numbers, validate=True), dtype="<f8").astype(float)
+    return found.reshape([int(each) for each in shape.split("x") if each])

@@ -8,6 +8,7 @@ import numpy as np
 
 from watcher import reasons
 from watcher.comparison import CONFIDENCE, SPLIT, SplitEvidence
+from watcher.evidence.track import unpacked
 from watcher.model import Effect, Labels, Outcome, ReleaseVerdict, Tally, Verdict, Watch
 
 ORDER = (Outcome.REGRESSED, Outcome.INVALID, Outcome.NO_DATA, Outcome.INCONCLUSIVE, Outcome.HEALTHY)
@@ -26,7 +27,7 @@ def judge_split(watch: Watch, evidence: SplitEvidence, previous: Sequence[Verdic
     if not broken.size:
         return ()
     at = float(evidence.ends[broken[0]])
-    users = evidence.state["state"]["counts"][0]
+    users = unpacked(evidence.state["state"]["counts"])[0]
     nothing = Effect("ratio", None, None, None, CONFIDENCE)
     tallies = (Tally(float(users[0]), float(users[0])), Tally(float(users[1]), float(users[1])))
     reason = reasons.broken_split(watch, evidence.share, evidence.observed, at)
