@@ -88,12 +88,15 @@ def passage(distance: Number, drift: Number, variance: Number, wander: Number = 
     Args:
         distance: nats; likewise `drift`, `variance` and `wander`, see `arrived`.
     """
-    shape = np.broadcast_shapes(*(np.shape(x) for x in (distance, drift, variance, wander)))
-    quantiles = np.reshape((0.5, 0.9), (2, *(1 for _ in shape)))
-    median, late = _smallest(
-        lambda blocks: arrived(blocks, distance, drift, variance, wander) >= quantiles, (2, *shape), _LONGEST
-    )
-    return median, late
+    walks = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (distance, drift, variance, wander)))
+    found = np.full((2, *walks[0].shape), np.inf)
+    # Most walks of a look never arrive; only the others are worth a search.
+    arrive = np.asarray(arrived(_LONGEST, *walks) >= 0.5)
+    if arrive.any():
+        own = [walk[arrive] for walk in walks]
+        quantiles = np.array([[0.5], [0.9]])
+        found[:, arrive] = _smallest(lambda blocks: arrived(blocks, *own) >= quantiles, (2, own[0].size), _LONGEST)
+    return found[0], found[1]
 
 
 def _smallest(enough: Callable[[Floats], Flags], shape: tuple[int, ...], most: float) -> Floats:

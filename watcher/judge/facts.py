@@ -21,30 +21,33 @@ TYPICAL = "typical latency"
 """What a latency judged on its own scale is told by: its geometric mean."""
 
 
-def effect_of(rule: Rule, evidence: Evidence, row: int, limit: float) -> Effect:
-    """Return treatment against baseline; of a latency that is worse only in its tail, of the quantile that is worst."""
+def effects_of(rule: Rule, evidence: Evidence, limits: Floats) -> list[Effect]:
+    """Return treatment against baseline, by stream."""
     snapshot = evidence.snapshot
     if snapshot is None:
-        return Effect("ratio", None, None, None, CONFIDENCE)
+        return [Effect("ratio", None, None, None, CONFIDENCE)] * len(limits)
     measure: Literal["ratio", "difference"] = "difference" if snapshot.measure == "difference" else "ratio"
-    if np.isnan(snapshot.estimate[row]):
-        return Effect(measure, None, None, None, CONFIDENCE)
-    on_scale = evidence.on_scale is not None and bool(evidence.on_scale[row])
-    tail = max(quantiles_of(evidence, row), key=lambda each: each.ratio, default=None) if on_scale else None
-    proven = snapshot.log_regressed[row] >= limit and snapshot.estimate[row] <= evidence.margin
-    if tail is not None and proven and np.log(tail.ratio) > evidence.margin:
-        return Effect("ratio", tail.ratio, tail.lower, tail.upper, CONFIDENCE, f"p{100 * tail.level:g}")
-
     # Counts are never less than none, whatever a normal approximation of their noise says.
     least = -np.inf if rule.kind is Kind.GAUGE else 0.0
 
-    def shown(value: float) -> float | None:
-        times = max(1.0 + value, least)
-        found = float({"ratio": np.exp(value), "relative": times, "difference": value}[snapshot.measure])
-        return found if np.isfinite(found) else None
+    def shown(values: Floats) -> list[float | None]:
+        with np.errstate(over="ignore"):
+            times = np.exp(values) if snapshot.measure == "ratio" else np.maximum(1.0 + values, least)
+        found = values if snapshot.measure == "difference" else times
+        known = np.isfinite(found) & ~np.isnan(snapshot.estimate)
+        return [value if has else None for value, has in zip(found.tolist(), known.tolist(), strict=True)]
 
-    estimate, lower, upper = (shown(each[row]) for each in (snapshot.estimate, snapshot.lower, snapshot.upper))
-    return Effect(measure, estimate, lower, upper, CONFIDENCE, TYPICAL if on_scale else "")
+    scaled = np.zeros(len(limits), dtype=bool) if evidence.on_scale is None else evidence.on_scale
+    of = [TYPICAL if on_scale else "" for on_scale in scaled.tolist()]
+    rows = zip(shown(snapshot.estimate), shown(snapshot.lower), shown(snapshot.upper), of, strict=True)
+    effects = [Effect(measure, estimate, lower, upper, CONFIDENCE, what) for estimate, lower, upper, what in rows]
+    # A latency that is worse only in its tail is told by the quantile that is worst.
+    in_tail = scaled & (snapshot.log_regressed >= limits) & (snapshot.estimate <= evidence.margin)
+    for row in np.flatnonzero(in_tail).tolist():
+        tail = max(quantiles_of(evidence, row), key=lambda each: each.ratio, default=None)
+        if tail is not None and np.log(tail.ratio) > evidence.margin:
+            effects[row] = Effect("ratio", tail.ratio, tail.lower, tail.upper, CONFIDENCE, f"p{100 * tail.level:g}")
+    return effects
 
 
 def quantiles_of(evidence: Evidence, row: int) -> tuple[QuantileShift, ...]:
@@ -57,12 +60,18 @@ def quantiles_of(evidence: Evidence, row: int) -> tuple[QuantileShift, ...]:
     return tuple(found)
 
 
-def tally_of(rule: Rule, evidence: Evidence, row: int, side: int) -> Tally:
-    """Return what the baseline (side 0) or the treatment (1) counted."""
-    events, total = (float(x) for x in evidence.state.tallies[row, 2 * side : 2 * side + 2])
-    if rule.kind is Kind.GAUGE:
-        events = events / total if total else 0.0
-    return Tally(events, total, evidence.state.units[side])
+def tallies_of(rule: Rule, evidence: Evidence) -> list[tuple[Tally, Tally]]:
+    """Return what the baseline and the treatment counted, by stream."""
+    state = evidence.state
+
+    def tally(events: float, total: float, units: int) -> Tally:
+        mean = rule.kind is Kind.GAUGE
+        return Tally((events / total if total else 0.0) if mean else events, total, units)
+
+    return [
+        (tally(before, of, state.units[0]), tally(since, since_of, state.units[1]))
+        for before, of, since, since_of in state.tallies.tolist()
+    ]
 
 
 def sick_unit_of(evidence: Evidence, row: int, limit: float) -> str | None:

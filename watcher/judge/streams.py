@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from watcher.calibration import signed
 from watcher.comparison import CONFIDENCE, Evidence
 from watcher.evidence import placebo
 from watcher.evidence.absence import FALSE_SILENCE, FIRST_BLOCKS, SCHEDULED, absent, reserved, silent
-from watcher.judge.facts import effect_of, needs_of, quantiles_of, sick_unit_of, tally_of
+from watcher.judge.facts import effects_of, needs_of, quantiles_of, sick_unit_of, tallies_of
 from watcher.model import Design, Effect, Flags, Floats, Kind, Needs, Outcome, Rule, Tally, Verdict, Watch, Worse
 
 RESERVE = 0.1
@@ -66,87 +67,165 @@ def judge(watch: Watch, rule: Rule, evidence: Evidence, previous: Sequence[Verdi
         Ville (1939); Howard et al. (2021), Ann. Statist. 49(2).
     """
     state, bar = evidence.state, evidence.calibration.bar
+    if not state.streams:
+        return (_nothing(watch, rule, evidence),)
     limits = thresholds(watch, rule, len(state.streams), state.known, bar)
     before = {verdict.labels: verdict for verdict in previous}
-    beyond = (evidence.track.regressed >= limits[:, None]) & (evidence.track.harm > evidence.margin)
-    if not evidence.state.streams:
-        return (_nothing(watch, rule, evidence),)
-    needs = needs_of(watch, evidence, limits)
-    verdicts = []
-    for row, stream in enumerate(evidence.state.streams):
-        last = before.get(stream)
-        verdict = _counted(rule, evidence, row, float(limits[row]), beyond[row], last)
-        verdicts.append(_decided(watch, rule, evidence, row, verdict, beyond[row], last, needs[row]))
-    return tuple(verdicts)
+    last = [before.get(stream) for stream in state.streams]
+    facts = _counted(rule, evidence, limits, last)
+    case = _Case(watch, rule, evidence, limits, last)
+    return tuple(case.decided(row, verdict) for row, verdict in enumerate(facts))
 
 
-def _counted(rule: Rule, evidence: Evidence, row: int, limit: float, beyond: Flags, last: Verdict | None) -> Verdict:
-    """Return the facts of a stream, its outcome still open."""
-    snapshot, state = evidence.snapshot, evidence.state
-    held = int(np.argmin(beyond[::-1])) if not beyond.all() else beyond.size + (last.held if last else 0)
-    return Verdict(
-        rule=rule.name,
-        labels=state.streams[row],
-        outcome=Outcome.INCONCLUSIVE,
-        reason="",
-        effect=effect_of(rule, evidence, row, limit),
-        baseline=tally_of(rule, evidence, row, 0),
-        treatment=tally_of(rule, evidence, row, 1),
-        log_e_regressed=0.0 if snapshot is None else float(snapshot.log_regressed[row]),
-        log_e_healthy=0.0 if snapshot is None else float(snapshot.log_healthy[row]),
-        threshold=limit,
-        held=held,
-        assumed=evidence.calibration.assumed,
-        critical=rule.critical,
-        quantiles=quantiles_of(evidence, row),
-        sick_unit=sick_unit_of(evidence, row, limit),
+def _beyond(evidence: Evidence, limits: Floats) -> Flags:
+    """Tell in which blocks the evidence of harm stood above its threshold, [stream, block]."""
+    return np.asarray((evidence.track.regressed >= limits[:, None]) & (evidence.track.harm > evidence.margin))
+
+
+def _counted(rule: Rule, evidence: Evidence, limits: Floats, last: Sequence[Verdict | None]) -> Iterator[Verdict]:
+    """Yield the facts of every stream, its outcome still open."""
+    snapshot, none = evidence.snapshot, np.zeros(len(limits))
+    beyond = _beyond(evidence, limits)
+    held, always = beyond[:, ::-1].argmin(axis=1) if beyond.size else none.astype(int), beyond.all(axis=1)
+    rows = zip(
+        evidence.state.streams,
+        effects_of(rule, evidence, limits),
+        tallies_of(rule, evidence),
+        (none if snapshot is None else snapshot.log_regressed).tolist(),
+        (none if snapshot is None else snapshot.log_healthy).tolist(),
+        limits.tolist(),
+        np.where(always, beyond.shape[1] + np.array([each.held if each else 0 for each in last]), held).tolist(),
+        strict=True,
     )
+    for row, (labels, effect, (baseline, treatment), log_regressed, log_healthy, limit, blocks) in enumerate(rows):
+        yield Verdict(
+            rule=rule.name,
+            labels=labels,
+            outcome=Outcome.INCONCLUSIVE,
+            reason="",
+            effect=effect,
+            baseline=baseline,
+            treatment=treatment,
+            log_e_regressed=log_regressed,
+            log_e_healthy=log_healthy,
+            threshold=limit,
+            held=blocks,
+            assumed=evidence.calibration.assumed,
+            critical=rule.critical,
+            quantiles=quantiles_of(evidence, row),
+            sick_unit=sick_unit_of(evidence, row, limit),
+        )
 
 
-def _decided(
-    watch: Watch,
-    rule: Rule,
-    evidence: Evidence,
-    row: int,
-    verdict: Verdict,
-    beyond: Flags,
-    last: Verdict | None,
-    needs: Needs,
-) -> Verdict:
-    """Return the verdict with its outcome and reason."""
-    accepted = dict(watch.accepted).get(rule.name)
-    if accepted is None:
-        if last is not None and last.outcome is Outcome.REGRESSED:
-            kept = {name: getattr(last, name) for name in ("outcome", "reason", "decided_at", "onset", "since_onset")}
-            return replace(verdict, **kept)
-        if beyond.any():
-            return _regressed(watch, rule, evidence, row, verdict, beyond)
-    if verdict.labels in evidence.calibration.contaminated:
-        return replace(verdict, outcome=Outcome.INVALID, reason=reasons.contaminated(rule, verdict.labels))
-    if evidence.faults:
+@dataclass(frozen=True)
+class _Case:
+    """What the streams of a rule are decided by. What concerns them all is worked out once: there may be thousands."""
+
+    watch: Watch
+    rule: Rule
+    evidence: Evidence
+    limits: Floats
+    last: Sequence[Verdict | None]
+
+    def decided(self, row: int, verdict: Verdict) -> Verdict:
+        """Return a verdict with its outcome and reason."""
+        watch, rule, evidence, last = self.watch, self.rule, self.evidence, self.last[row]
+        if self.accepted is None:
+            if last is not None and last.outcome is Outcome.REGRESSED:
+                kept = {
+                    name: getattr(last, name) for name in ("outcome", "reason", "decided_at", "onset", "since_onset")
+                }
+                return replace(verdict, **kept)
+            if self.crossed[row]:
+                return _regressed(watch, rule, evidence, row, verdict, self.beyond[row])
+        if verdict.labels in evidence.calibration.contaminated:
+            return replace(verdict, outcome=Outcome.INVALID, reason=reasons.contaminated(rule, verdict.labels))
+        if evidence.faults:
+            what = reasons.subject(rule, verdict.labels)
+            return replace(verdict, outcome=Outcome.INVALID, reason=f"{what}: {'; '.join(evidence.faults)}.")
+        if signed(rule, verdict.labels):
+            return replace(verdict, reason=reasons.new_signature(rule, verdict), dormant=True)
+        absent = self.absent(row, verdict)
+        if absent is not None:
+            return absent
         what = reasons.subject(rule, verdict.labels)
-        return replace(verdict, outcome=Outcome.INVALID, reason=f"{what}: {'; '.join(evidence.faults)}.")
-    if signed(rule, verdict.labels):
-        return replace(verdict, reason=reasons.new_signature(rule, verdict), dormant=True)
-    absent = _absent(watch, rule, evidence, row, verdict)
-    if absent is not None:
-        return absent
-    what, margin = reasons.subject(rule, verdict.labels), _margin_said(evidence, rule, row)
-    if evidence.snapshot is None:
-        why = "; ".join(evidence.calibration.notes) or "there is no history to judge it by"
-        return replace(verdict, reason=f"{what}: {why}.", needs=Needs(None, None, "window"))
-    worse, effect = verdict.log_e_regressed >= verdict.threshold, reasons.effect(rule, verdict)
-    since = _proven(evidence, row, np.log(1 / watch.alpha.healthy), last)
-    if since is not None:
-        confidence = f"{100 * (1 - watch.alpha.healthy):g} %"
-        said = f"{'worse, but ' if worse else ''}proven within the margin ({margin}; one-sided, {confidence})"
-        return replace(verdict, outcome=Outcome.HEALTHY, decided_at=since, reason=f"{what}: {said}; {effect}.")
-    state = "not decided yet"
-    if worse:
-        lies = "within the margin" if _estimated(rule, evidence, row) <= evidence.margin else "its size not settled"
-        state = f"worse, {lies} so far"
-    state = state if accepted is None else f"accepted as intended ({accepted})"
-    return replace(verdict, needs=needs, reason=f"{what}: {state}; {effect}; {reasons.waiting(needs)}.")
+        if evidence.snapshot is None:
+            why = "; ".join(evidence.calibration.notes) or "there is no history to judge it by"
+            return replace(verdict, reason=f"{what}: {why}.", needs=Needs(None, None, "window"))
+        worse, effect = verdict.log_e_regressed >= verdict.threshold, reasons.effect(rule, verdict)
+        since, margin = self.proven[row], _margin_said(evidence, rule, row)
+        if since is not None:
+            confidence = f"{100 * (1 - watch.alpha.healthy):g} %"
+            said = f"{'worse, but ' if worse else ''}proven within the margin ({margin}; one-sided, {confidence})"
+            return replace(verdict, outcome=Outcome.HEALTHY, decided_at=since, reason=f"{what}: {said}; {effect}.")
+        state, needs = "not decided yet", self.needs[row]
+        if worse:
+            lies = "within the margin" if _estimated(rule, evidence, row) <= evidence.margin else "its size not settled"
+            state = f"worse, {lies} so far"
+        state = state if self.accepted is None else f"accepted as intended ({self.accepted})"
+        return replace(verdict, needs=needs, reason=f"{what}: {state}; {effect}; {reasons.waiting(needs)}.")
+
+    @cached_property
+    def accepted(self) -> str | None:
+        """Why a person accepted what the rule finds, if one did."""
+        return dict(self.watch.accepted).get(self.rule.name)
+
+    @cached_property
+    def beyond(self) -> Flags:
+        """See `_beyond`."""
+        return _beyond(self.evidence, self.limits)
+
+    @cached_property
+    def crossed(self) -> list[bool]:
+        """Whether a stream was beyond its threshold at any block, [stream]."""
+        return [bool(each) for each in np.asarray(self.beyond.any(axis=1))]
+
+    @cached_property
+    def needs(self) -> list[Needs]:
+        """What a stream waits for that is not decided, [stream]."""
+        return needs_of(self.watch, self.evidence, self.limits)
+
+    @cached_property
+    def proven(self) -> list[float | None]:
+        """Since when health stands proven, [stream]."""
+        return _proven(self.evidence, float(np.log(1 / self.watch.alpha.healthy)), self.last)
+
+    @cached_property
+    def quiet(self) -> Flags:
+        """Which arms have fallen silent, [stream, arm]."""
+        state, gauge = self.evidence.state, self.rule.kind is Kind.GAUGE
+        dispersion = SCHEDULED if gauge else self.evidence.calibration.dispersion
+        return silent(state.idle, state.tallies[:, [1, 3]], state.blocks, dispersion)
+
+    @cached_property
+    def hushed(self) -> list[bool]:
+        """Whether any arm has, [stream]."""
+        return [bool(each) for each in np.asarray(self.quiet.any(axis=1))]
+
+    def absent(self, row: int, verdict: Verdict) -> Verdict | None:
+        """Return the verdict on a stream in which an arm sends nothing; None while both do."""
+        watch, rule, evidence = self.watch, self.rule, self.evidence
+        unheard = _unheard(watch, rule, evidence, row)
+        if not (self.hushed[row] or unheard):
+            return None
+        quiet, idle, traffic = self.quiet[row], evidence.state.idle[row], evidence.state.tallies[row, [1, 3]]
+        if not quiet.any():
+            reason = reasons.absent(watch, rule, verdict.labels, "treatment", int(idle[1]))
+            return replace(verdict, alarms=("absent_treatment",), reason=reason)
+        missing = absent(quiet[None], idle[None])[0]
+        alone = watch.design is Design.BEFORE_AFTER
+        dormant = bool(quiet.all() or (alone and quiet[1])) and not traffic.any()
+        if dormant and not (alone and row < len(evidence.calibration.streams) and evidence.calibration.points):
+            what = reasons.subject(rule, verdict.labels)
+            text = f"{what}: idle in {'the treatment' if alone else 'both arms'}, so it blocks nothing."
+            return replace(verdict, outcome=Outcome.NO_DATA, dormant=True, reason=text)
+        which = "treatment" if missing[1] or alone else "baseline" if missing[0] else "both"
+        return replace(
+            verdict,
+            outcome=Outcome.NO_DATA,
+            alarms=() if which == "both" or (which == "treatment" and unheard is False) else (f"absent_{which}",),
+            reason=reasons.absent(watch, rule, verdict.labels, which, int(idle[quiet].max())),
+        )
 
 
 def _estimated(rule: Rule, evidence: Evidence, row: int) -> float:
@@ -178,34 +257,6 @@ def _regressed(watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: 
     return replace(verdict, reason=reasons.regressed(watch, rule, verdict, _margin_said(evidence, rule, row)))
 
 
-def _absent(watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: Verdict) -> Verdict | None:
-    """Return the verdict on a stream in which an arm sends nothing; None while both do."""
-    state = evidence.state
-    dispersion = SCHEDULED if rule.kind is Kind.GAUGE else evidence.calibration.dispersion
-    each_idle, each_traffic = state.idle[[row]], state.tallies[[row]][:, [1, 3]]
-    quiet = silent(each_idle, each_traffic, state.blocks, dispersion)
-    unheard = _unheard(watch, rule, evidence, row)
-    missing, quiet, idle, traffic = absent(quiet, each_idle)[0], quiet[0], each_idle[0], each_traffic[0]
-    if not quiet.any():
-        if not unheard:
-            return None
-        reason = reasons.absent(watch, rule, verdict.labels, "treatment", int(idle[1]))
-        return replace(verdict, alarms=("absent_treatment",), reason=reason)
-    alone = watch.design is Design.BEFORE_AFTER
-    dormant = bool(quiet.all() or (alone and quiet[1])) and not traffic.any()
-    if dormant and not (alone and row < len(evidence.calibration.streams) and evidence.calibration.points):
-        what = reasons.subject(rule, verdict.labels)
-        text = f"{what}: idle in {'the treatment' if alone else 'both arms'}, so it blocks nothing."
-        return replace(verdict, outcome=Outcome.NO_DATA, dormant=True, reason=text)
-    which = "treatment" if missing[1] or alone else "baseline" if missing[0] else "both"
-    return replace(
-        verdict,
-        outcome=Outcome.NO_DATA,
-        alarms=() if which == "both" or (which == "treatment" and unheard is False) else (f"absent_{which}",),
-        reason=reasons.absent(watch, rule, verdict.labels, which, int(idle[quiet].max())),
-    )
-
-
 def _unheard(watch: Watch, rule: Rule, evidence: Evidence, row: int) -> bool | None:
     """Tell whether it is no chance that the treatment was never heard of; None where it was, or nobody can know."""
     if evidence.unheard is None or np.isnan(evidence.unheard[row]):
@@ -229,19 +280,25 @@ def _nothing(watch: Watch, rule: Rule, evidence: Evidence) -> Verdict:
     )
 
 
-def _proven(evidence: Evidence, row: int, proof: float, last: Verdict | None) -> float | None:
-    """Return since when health stands proven; None when it does not.
+def _proven(evidence: Evidence, proof: float, last: Sequence[Verdict | None]) -> list[float | None]:
+    """Return since when health stands proven, by stream; None where it does not.
 
     A proof stands from the block at which its evidence reaches 1/alpha (Ville: once is enough), the fourth at the
     earliest, until later blocks have used that evidence up, when it has to be earned again.
     """
-    ends, log_e = evidence.ends, evidence.track.healthy[row]
-    nth = evidence.state.staged - ends.size + 1 + np.arange(ends.size)
-    since = last.decided_at if last is not None and last.outcome is Outcome.HEALTHY else None
+    before = [each.decided_at if each is not None and each.outcome is Outcome.HEALTHY else None for each in last]
+    ends, log_e = evidence.ends, evidence.track.healthy
+    if not ends.size:
+        return before
+    blocks = np.arange(ends.size)
+    nth = evidence.state.staged - ends.size + 1 + blocks
     # What was proven at an earlier stage, or has been used up since, does not stand.
-    fallen = np.flatnonzero((log_e < 0) | ((nth == 1) & (evidence.state.stage > 0)))
-    first = 0
-    if fallen.size:
-        since, first = None, int(fallen[-1])
-    reached = np.flatnonzero((log_e >= proof)[first:] & (nth >= FIRST_BLOCKS)[first:])
-    return float(ends[first + reached[0]]) if since is None and reached.size else since
+    fallen = (log_e < 0) | ((nth == 1) & (evidence.state.stage > 0))
+    fell = fallen.any(axis=1)
+    first = np.where(fell, ends.size - 1 - fallen[:, ::-1].argmax(axis=1), 0)
+    reached = (log_e >= proof) & (nth >= FIRST_BLOCKS) & (blocks >= first[:, None])
+    anew = np.where(reached.any(axis=1), ends[reached.argmax(axis=1)], np.nan).tolist()
+    return [
+        since if since is not None and not lost else (None if np.isnan(at) else at)
+        for since, lost, at in zip(before, fell.tolist(), anew, strict=True)
+    ]
