@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.alerts.slack_server import SlackServer
+from tests.planted import MARK, plant, signing_key
 from tests.servers.installation import CONFIG, FLAGS, Daemon, write_configuration
 from tests.servers.prometheus_server import PrometheusServer
 from tests.servers.shop import free_port
@@ -81,7 +82,7 @@ def measured(prometheus: PrometheusServer) -> PrometheusServer:
 def here(tmp_path: Path, measured: PrometheusServer) -> Iterator[Here]:
     with SlackServer("#releases") as slack:
         config = write_configuration(tmp_path, measured.url, slack, STEADY + HERE, port=str(free_port()))
-        (tmp_path / "http-token").write_text(entry("ci", ["releases"], "tok-5e1f-for-whoever-may-tell"))
+        (tmp_path / "http-token").write_text(entry("ci", ["releases"], f"{MARK}-for-whoever-may-tell"))
         for name in ("slack-token", "http-token"):
             (tmp_path / name).chmod(0o600)
         with Journal.open(f"sqlite:///{tmp_path / 'watcher.db'}"):
@@ -134,7 +135,7 @@ def test_a_secret_that_others_may_read_or_that_is_gone_is_named_with_what_to_typ
 
 def test_the_secrets_of_kill_switches_are_looked_at_too(here: Here) -> None:
     hook = here.folder / "hook"
-    hook.write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
+    plant(hook, signing_key("hook"))
     hook.chmod(0o604)
     here.rewrite("{yaml_flags: feature-flags.yaml}", f"{{webhook: {{url: {AWAY}, read: {AWAY}, secret_file: hook}}}}")
     here.rewrite("switch: yaml_flags", "switch: webhook")
@@ -177,7 +178,7 @@ def test_a_switch_that_cannot_be_read_is_named(here: Here) -> None:
 
 
 def test_a_token_that_slack_refuses_reaches_nobody(here: Here) -> None:
-    (here.folder / "slack-token").write_text("xoxb-revoked\n")
+    plant(here.folder / "slack-token", f"xoxb-{MARK}-revoked\n")
     [(status, said, _)] = here.lines("people")
     assert (status, "invalid_auth" in said, "xoxb" in said) == ("fail", True, False)
 
