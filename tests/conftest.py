@@ -70,11 +70,14 @@ def _refuse_secrets(report: pytest.TestReport, folder: Path | None) -> None:
     if folder is not None:
         found += left_in(folder)
         _searched.add(folder)
-    found += _heard
+    problems = [f"let a secret out: {each}" for each in (*found, *_heard)]
     _heard.clear()
-    if found:
+    # What nobody could recognise is not searched for either.
+    unmarked = [each for each in secrets._concealed if not seen_in("", each)]
+    problems += [f"gave watcher the secret {each!r}: make it of tests.planted.MARK" for each in unmarked]
+    if problems:
         report.outcome = "failed"
-        report.longrepr = "\n".join([f"{report.nodeid} let a secret out:", *found])
+        report.longrepr = "\n".join(f"{report.nodeid} {each}" for each in problems)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -52,8 +52,8 @@ def signing_key(name: str) -> str:
 
 
 def made_by_others(secret: str) -> str:
-    """Return a secret that carries no mark, because a server made it: it is searched for as it is from now on."""
-    _sought.append(secret.encode())
+    """Return a secret that carries no mark, because somebody else made it: from now on it is searched for as it is."""
+    _sought.extend(way.encode() for way in {secret, quote(secret), quote(secret, safe="")})
     return secret
 
 

@@ -109,6 +109,9 @@ def test_holds_what_may_be_held(tmp_path):
 def test_leaks_because_nothing_is_hidden_that_only_an_earlier_test_knew():
     logging.getLogger("watcher").error("sent %s", MARK)
 
+def test_takes_a_secret_without_the_mark():
+    conceal("5f0c-77aa-without-a-mark")
+
 def test_leaks_where_several_tests_write(tmp_path_factory):
     (tmp_path_factory.mktemp("shared") / "log").write_text(MARK)
 """
@@ -128,8 +131,9 @@ def test_each_way_out_is_an_error_of_the_test_that_leaves_it_open() -> None:
     assert len(ran) == LEAKING.count("def test_")
     told = {str(case.get("name")): "".join(each.text or "" for each in case.iter("error")) for case in ran}
     quiet = [name for name, words in told.items() if "let a secret out" not in words and "was let out" not in words]
-    assert quiet == ["test_holds_what_may_be_held"]
+    assert quiet == ["test_holds_what_may_be_held", "test_takes_a_secret_without_the_mark"]
     assert told[quiet[0]] == ""
+    assert "gave watcher the secret '5f0c-77aa-without-a-mark': make it of tests.planted.MARK" in told[quiet[1]]
     assert [case.get("name") for case in ran for _ in case.iter("failure")] == []
 
 

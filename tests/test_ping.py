@@ -281,7 +281,7 @@ def test_the_address_is_read_from_its_file_at_each_ping(world: World, receiver: 
 
 
 @pytest.mark.parametrize(
-    "content", [f"ftp://example.com/{MARK}", "https://", f"hc-ping.com/{MARK}", f"https://a {MARK}"]
+    "content", [f"ftp://example.com/{MARK}", f"https:///{MARK}", f"hc-ping.com/{MARK}", f"https://a {MARK}"]
 )
 def test_what_is_no_address_is_refused_and_not_repeated(tmp_path: Path, content: str) -> None:
     file = tmp_path / "ping"

@@ -178,6 +178,6 @@ def test_loopback_private_and_other_addresses_are_allowed(url: str) -> None:
 
 
 def test_a_ping_that_a_file_names_is_held_to_the_same(tmp_path: Path) -> None:
-    (tmp_path / "ping").write_text(METADATA[0])
+    plant(tmp_path / "ping", f"{METADATA[0]}/{MARK}")
     with pytest.raises(ConfigError, match="cloud metadata"):
         PingSettings(url_file=tmp_path / "ping").address()

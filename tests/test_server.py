@@ -25,7 +25,7 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message
 
 from tests.github import SHA, deployment_status, signed
-from tests.planted import MARK, plant
+from tests.planted import MARK, made_by_others, plant
 from tests.servers.shop import free_port
 from watcher import deployments, intake, interlocks
 from watcher.config import Installation, load_installation
@@ -520,7 +520,7 @@ def test_the_form_that_github_also_offers_is_refused_with_the_fix(here: Here) ->
 
 
 def test_the_signature_is_the_one_of_github_s_own_example(here: Here) -> None:
-    (here.folder / "github").write_text("It's a Secret to Everybody")
+    plant(here.folder / "github", made_by_others("It's a Secret to Everybody"))
     right = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
 
     def post(body: bytes) -> int:

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.servers
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "doctor.schema.json").read_text(encoding="utf-8"))
 AWAY = "http://127.0.0.1:9"
 HERE = """\
-ping: {{url: "{prometheus}"}}
+ping: {{url_file: ping}}
 http: {{listen: "127.0.0.1:{port}", tokens_file: http-token}}
 """
 STEADY = CONFIG.replace("block: 2s", "block: 60s").replace("job: shop", "job: doctored").replace("warm_up: 5s", "")
@@ -83,7 +83,8 @@ def here(tmp_path: Path, measured: PrometheusServer) -> Iterator[Here]:
     with SlackServer("#releases") as slack:
         config = write_configuration(tmp_path, measured.url, slack, STEADY + HERE, port=str(free_port()))
         (tmp_path / "http-token").write_text(entry("ci", ["releases"], f"{MARK}-for-whoever-may-tell"))
-        for name in ("slack-token", "http-token"):
+        plant(tmp_path / "ping", f"{measured.url}/-/healthy?{MARK}")
+        for name in ("slack-token", "http-token", "ping"):
             (tmp_path / name).chmod(0o600)
         with Journal.open(f"sqlite:///{tmp_path / 'watcher.db'}"):
             pass
