@@ -13,7 +13,7 @@ import re
 import sqlite3
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Set
-from contextlib import closing
+from contextlib import closing, suppress
 from math import ceil
 from pathlib import Path
 from urllib.parse import quote
@@ -89,6 +89,8 @@ def left_in(folder: Path, besides: Set[Path] = frozenset()) -> list[str]:
 
 
 def _left_in_file(path: Path) -> list[str]:
+    if not os.access(path, os.R_OK):
+        path.chmod(0o600)  # a test took the right to read it away
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             return []
@@ -102,13 +104,14 @@ def _left_in_file(path: Path) -> list[str]:
 
 def _rows(path: Path) -> Iterator[str]:
     """Give the rows of a SQLite database, whose file cuts a long text into pieces."""
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
-        try:
-            tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            for table in tables:
-                yield from (str(row) for row in connection.execute(f'SELECT * FROM "{table}"'))
-        except sqlite3.DatabaseError:
-            return  # broken on purpose; what the file holds was read as it is
+    # One that is broken on purpose has been read as it is.
+    with (
+        suppress(sqlite3.DatabaseError),
+        closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as rows,
+    ):
+        tables = [name for (name,) in rows.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            yield from (str(row) for row in rows.execute(f'SELECT * FROM "{table}"'))
 
 
 def kept_on(server: str, made_by: dict[str, str]) -> list[str]:

@@ -205,6 +205,12 @@ def test_a_folder_without_secrets_and_a_broken_database_are_nothing(aside: Path)
     assert left_in(aside) == []
 
 
+def test_a_file_that_a_test_made_unreadable_is_read_all_the_same(aside: Path) -> None:
+    (aside / "log").write_text(SECRET)
+    (aside / "log").chmod(0)
+    assert len(left_in(aside)) == 1
+
+
 @pytest.mark.servers
 def test_a_secret_in_a_database_of_postgresql_is_found_in_any_column(postgres: str) -> None:
     import psycopg
