@@ -84,13 +84,18 @@ def left_in(folder: Path, besides: Set[Path] = frozenset()) -> list[str]:
         folders[:] = [name for name in folders if Path(place, name) not in besides]
         for path in sorted(Path(place, name) for name in names):
             if path.is_file() and not path.is_symlink():
-                found += _left_in_file(path)
+                try:
+                    found += _left_in_file(path)
+                except FileNotFoundError:
+                    continue  # whoever wrote it took it away
+                except OSError as error:
+                    found.append(f"{path} cannot be searched: {error.strerror}")
     return found
 
 
 def _left_in_file(path: Path) -> list[str]:
     if not os.access(path, os.R_OK):
-        path.chmod(0o600)  # a test took the right to read it away
+        path.chmod(0o644)  # a test took the right to read it away
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             return []
