@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.planted import MARK, plant
 from watcher.config import Installation, Metrics, load_installation, plan
 from watcher.config.strict_yaml import LARGEST, parse, read
 from watcher.errors import ConfigError
@@ -71,7 +72,7 @@ services:
 def load(tmp_path: Path) -> Callable[[str], Installation]:
     def load(text: str) -> Installation:
         path = tmp_path / "watcher.yaml"
-        path.write_text(text, encoding="utf-8")
+        plant(path, text)
         return load_installation(path)
 
     return load
@@ -237,10 +238,10 @@ def test_tokens_are_read_when_they_are_needed_and_no_sooner(load: Load, tmp_path
     assert found is not None
     with pytest.raises(ConfigError, match="No such file"):
         found.tokens()
-    (tmp_path / "token").write_text(entry("ci", ["releases"], "abc"))
+    (tmp_path / "token").write_text(entry("ci", ["releases"], MARK))
     (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "github").write_text("def\n")
-    assert ([each.name for each in found.tokens()], found.github_secret()) == (["ci"], "def")
+    plant(tmp_path / "secrets" / "github", f"{MARK}-def\n")
+    assert ([each.name for each in found.tokens()], found.github_secret()) == (["ci"], f"{MARK}-def")
     assert "def" not in repr(found).replace("default", "")
     only = load(SMALL + "http: {listen: 127.0.0.1:8080, tokens_file: token}\n").http
     assert only is not None
@@ -272,20 +273,26 @@ AT = "services.shop.releases"
         ("before_after: 0.02", "before_after: 2%", 5, "alpha.before_after", "expected a number"),
         ("before_after: 0.02", "before_afer: 0.02", 5, "alpha.before_afer", "did you mean `before_after`"),
         ("require_backtest: true", "require_backtest: yes", 17, "services.shop.require_backtest", "true or false"),
-        ("bearer_file: /run/secrets/prom", "bearer: abc", 2, "metrics.bearer", "write bearer_file"),
-        ("bearer_file: /run/secrets/prom", "token: abc", 2, "metrics.token", "write bearer_file"),
-        ("bearer_file: /run/secrets/prom", "username: u, password: abc", 2, "metrics.password", "write password_file"),
+        ("bearer_file: /run/secrets/prom", f"bearer: {MARK}", 2, "metrics.bearer", "write bearer_file"),
+        ("bearer_file: /run/secrets/prom", f"token: {MARK}", 2, "metrics.token", "write bearer_file"),
+        (
+            "bearer_file: /run/secrets/prom",
+            f"username: u, password: {MARK}",
+            2,
+            "metrics.password",
+            "write password_file",
+        ),
         ("bearer_file: /run/secrets/prom", "username: u", 2, "metrics.password_file", "is missing"),
         ("bearer_file: /run", "username: u, password_file: p, bearer_file: /run", 2, "metrics.bearer_file", "either"),
-        ("bearer_file: /run/secrets/prom", "headers: {X-Api-Key: abc}", 2, "metrics.headers.X-Api-Key", "_file"),
-        ("bearer_file: /run/secrets/prom", "headers: {X Y: abc}", 2, "metrics.headers.X Y", "name of a header"),
+        ("bearer_file: /run/secrets/prom", f"headers: {{X-Api-Key: {MARK}}}", 2, "metrics.headers.X-Api-Key", "_file"),
+        ("bearer_file: /run/secrets/prom", f"headers: {{X Y: {MARK}}}", 2, "metrics.headers.X Y", "name of a header"),
         ("http://127.0.0.1:9090", "127.0.0.1:9090", 2, "metrics.prometheus", "http://"),
-        ("http://127.0.0.1:9090", "http://u:abc@127.0.0.1", 2, "metrics.prometheus", "password_file"),
+        ("http://127.0.0.1:9090", f"http://u:{MARK}@127.0.0.1", 2, "metrics.prometheus", "password_file"),
         ("sqlite:///watcher.db", "watcher.db", 1, "journal", "expected a URL"),
-        ("sqlite:///watcher.db", "postgresql://u:abc@db/w", 1, "journal", "PGPASSFILE"),
-        ("sqlite:///watcher.db", "postgresql://db/w?password=abc", 1, "journal", "PGPASSFILE"),
-        ("token_file: /run/secrets/slack", "token: abc", 6, "slack.token", "write token_file"),
-        ("token_file: /run/secrets/slack", "webhook: abc", 6, "slack.webhook", "write webhook_file"),
+        ("sqlite:///watcher.db", f"postgresql://u:{MARK}@db/w", 1, "journal", "PGPASSFILE"),
+        ("sqlite:///watcher.db", f"postgresql://db/w?password={MARK}", 1, "journal", "PGPASSFILE"),
+        ("token_file: /run/secrets/slack", f"token: {MARK}", 6, "slack.token", "write token_file"),
+        ("token_file: /run/secrets/slack", f"webhook: {MARK}", 6, "slack.webhook", "write webhook_file"),
         ("token_file: /run/secrets/slack, ", "", 6, "slack.token_file", "exactly one"),
         ('channel: "#releases", ', "", 6, "slack.channel", "is missing"),
         ('["#support", "#docs"]', "[a, 12]", 12, "services.shop.tell.1", 'quote it: "12"'),
@@ -337,7 +344,13 @@ AT = "services.shop.releases"
             "a path or a mapping",
         ),
         ("kill: {yaml_flags: config/feature-flags.yaml}", "kill:", 24, f"{AT}.0.kill", "is empty"),
-        ("{socket: /run/haproxy.sock, backend", "{token: abc, backend", 29, f"{AT}.1.kill.haproxy.token", "token_file"),
+        (
+            "{socket: /run/haproxy.sock, backend",
+            f"{{token: {MARK}, backend",
+            29,
+            f"{AT}.1.kill.haproxy.token",
+            "token_file",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_by_file_line_and_key(
@@ -349,7 +362,7 @@ def test_what_is_wrong_is_named_by_file_line_and_key(
     assert said in caught.value.problem
     assert (caught.value.file, caught.value.line) == (str(tmp_path / "watcher.yaml"), line)
     assert caught.value.key == key
-    assert "abc" not in str(caught.value), "a secret must not be shown"
+    assert MARK not in str(caught.value), "a secret must not be shown"
 
 
 @pytest.mark.parametrize(
@@ -397,8 +410,13 @@ def test_a_past_said_wrongly_is_named_by_file_line_and_key(
         ("listen: 127.0.0.1:8080", "listen: '::1:8080'", "http.listen", "[::1]:8080"),
         ("listen: 127.0.0.1:8080", "listen: http://127.0.0.1:8080", "http.listen", "expected HOST:PORT"),
         ("listen: 127.0.0.1:8080", "port: 8080", "http.port", "write listen: HOST:PORT"),
-        ("tokens_file: /run/secrets/watcher-token", "token_file: abc", "http.token_file", "write tokens_file: PATH"),
-        ("github_secret_file: secrets/github", "secret: abc", "http.secret", "write github_secret_file: PATH"),
+        (
+            "tokens_file: /run/secrets/watcher-token",
+            f"token_file: {MARK}",
+            "http.token_file",
+            "write tokens_file: PATH",
+        ),
+        ("github_secret_file: secrets/github", f"secret: {MARK}", "http.secret", "write github_secret_file: PATH"),
         ("tokens_file", "tokns_file", "http.tokns_file", "did you mean `tokens_file`"),
         (
             ", tokens_file: /run/secrets/watcher-token, github_secret_file: secrets/github",
@@ -414,7 +432,7 @@ def test_what_is_wrong_with_an_address_is_named(load: Load, old: str, new: str, 
         load(SMALL + HTTP.replace(old, new))
     assert said in caught.value.problem
     assert (caught.value.line, caught.value.key) == (7, key)
-    assert "abc" not in str(caught.value), "a secret must not be shown"
+    assert MARK not in str(caught.value), "a secret must not be shown"
 
 
 @pytest.mark.parametrize("name", ["shop", "https://github.com/acme/shop", "acme/shop/", "acme /shop"])
@@ -580,8 +598,8 @@ def test_one_wrong_character_is_a_configuration_or_a_named_error(
 
 def test_a_secret_is_the_line_of_its_file(tmp_path: Path) -> None:
     path = tmp_path / "token"
-    path.write_text("xoxb-1 2\n")
-    assert secret(path) == "xoxb-1 2"
+    plant(path, f"xoxb-{MARK} 2\n")
+    assert secret(path) == f"xoxb-{MARK} 2"
 
 
 @pytest.mark.parametrize(
@@ -589,45 +607,45 @@ def test_a_secret_is_the_line_of_its_file(tmp_path: Path) -> None:
     [
         (b"", "empty"),
         (b" \n", "empty"),
-        (b"hush\nhush\n", "more than one line"),
-        (b"hu\x00sh", "line"),
-        (b"\xff", "UTF-8"),
+        (f"{MARK}\n{MARK}\n".encode(), "more than one line"),
+        (f"{MARK}\0".encode(), "line"),
+        (MARK.encode() + b"\xff", "UTF-8"),
     ],
 )
 def test_a_secret_that_cannot_be_used_is_refused_without_showing_it(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "token"
-    path.write_bytes(content)
+    plant(path, content)
     with pytest.raises(ConfigError, match=said) as caught:
         secret(path)
     assert caught.value.file == str(path)
-    assert "hu" not in caught.value.problem
+    assert MARK not in caught.value.problem
 
 
 def test_a_missing_secret_is_noticed_when_it_is_needed_and_not_before(load: Load, tmp_path: Path) -> None:
     found = load(SMALL.replace("9090", "9090, bearer_file: token"))
     with pytest.raises(ConfigError, match="No such file"):
         found.metrics.bearer()
-    (tmp_path / "token").write_text("abc\n")
-    assert found.metrics.bearer() == "abc"
+    plant(tmp_path / "token", f"{MARK}\n")
+    assert found.metrics.bearer() == MARK
 
 
 def test_headers_come_from_files_and_the_environment(load: Load, tmp_path: Path) -> None:
     headers = 'headers: {X-Scope-OrgID: shop, Authorization: "Bearer ${TOKEN}", X-Key_file: key}'
     metrics = load(SMALL.replace("9090}", "9090, " + headers + "}")).metrics
-    (tmp_path / "key").write_text("k\n")
-    assert metrics.request_headers({"TOKEN": "t"}) == {
+    plant(tmp_path / "key", f"{MARK}-k\n")
+    assert metrics.request_headers({"TOKEN": MARK}) == {
         "X-Scope-OrgID": "shop",
-        "Authorization": "Bearer t",
-        "X-Key": "k",
+        "Authorization": f"Bearer {MARK}",
+        "X-Key": f"{MARK}-k",
     }
-    assert "Bearer t" not in repr(metrics)
+    assert MARK not in repr(metrics)
     with pytest.raises(ConfigError, match="TOKEN is not set"):
         metrics.request_headers({})
 
 
 def test_basic_authentication_reads_its_password_when_asked(tmp_path: Path) -> None:
-    (tmp_path / "p").write_text("pw\n")
-    assert Metrics("http://127.0.0.1", username="u", password_file=tmp_path / "p").basic_auth() == ("u", "pw")
+    plant(tmp_path / "p", f"{MARK}-pw\n")
+    assert Metrics("http://127.0.0.1", username="u", password_file=tmp_path / "p").basic_auth() == ("u", f"{MARK}-pw")
     assert Metrics("http://127.0.0.1").basic_auth() is None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import base64
 import datetime as dt
 import json
 import re
@@ -22,6 +21,7 @@ from slack_sdk.signature import SignatureVerifier
 from standardwebhooks import Webhook
 from starlette.testclient import TestClient
 
+from tests.planted import MARK, plant, signing_key
 from watcher import interlocks
 from watcher.config import load_installation
 from watcher.errors import ConfigError
@@ -32,8 +32,8 @@ from watcher.signing import slack_signed
 from watcher.tokens import entry
 
 NOW = 1_800_000_000.0
-KEYS = [f"whsec_{base64.b64encode(bytes([n]) * 32).decode()}" for n in (1, 2, 3)]
-SIGNING = "8f742231b10e8888abcd99yyyzzz85a5"
+KEYS = [signing_key(str(n)) for n in (1, 2, 3)]
+SIGNING = f"{MARK}-8f742231b10e8888abcd99"
 RELEASE = {"service": "shop", "feature": "new-checkout", "version": "1.2.0"}
 YAML = """\
 metrics: {prometheus: "http://127.0.0.1:9"}
@@ -86,10 +86,10 @@ def opened(folder: Path) -> Iterator[Here]:
     """An installation that takes webhooks, and commands of Slack's."""
     (folder / "watcher.yaml").write_text(YAML)
     (folder / "rules.yaml").write_text(PACK)
-    (folder / "tokens").write_text(entry("ci", ["releases"], "tok"))
-    (folder / "hooks").write_text("\n".join(KEYS[:2]))
-    (folder / "hook").write_text("https://hooks.slack.com/services/T/B/x")
-    (folder / "signing").write_text(SIGNING)
+    (folder / "tokens").write_text(entry("ci", ["releases"], f"{MARK}-tok"))
+    plant(folder / "hooks", "\n".join(KEYS[:2]))
+    plant(folder / "hook", f"https://hooks.slack.com/services/T/B/{MARK}")
+    plant(folder / "signing", SIGNING)
     installation = load_installation(folder / "watcher.yaml")
     with Journal.open(installation.journal) as journal:
         yield Here(TestClient(application(installation, journal, lambda: NOW)), journal, folder)
@@ -139,7 +139,7 @@ def test_keys_are_replaced_one_after_another(here: Here) -> None:
     both = " ".join(signed_webhook(body, "msg_4", key=key)["webhook-signature"] for key in (KEYS[2], KEYS[0]))
     sent = {**signed_webhook(body, "msg_4"), "webhook-signature": f"v2,abc {both}"}
     assert here.hook(**sent).status_code == 200
-    (here.folder / "hooks").write_text(KEYS[2])
+    plant(here.folder / "hooks", KEYS[2])
     assert here.hook(**signed_webhook(body, "msg_5", key=KEYS[2])).status_code == 200
 
 
@@ -233,8 +233,8 @@ def test_of_the_same_request_at_the_same_moment_one_is_taken(here: Here) -> None
 
 
 def test_a_secret_that_somebody_typed_is_not_shown_to_the_channel(here: Here) -> None:
-    conceal("xoxb-not-for-the-channel")
-    said = here.command("pause 1h xoxb-not-for-the-channel").json()["text"]
+    conceal(f"xoxb-{MARK}-not-for-the-channel")
+    said = here.command(f"pause 1h xoxb-{MARK}-not-for-the-channel").json()["text"]
     assert said.endswith("by U0ANA in Slack: ***")
 
 
@@ -304,10 +304,10 @@ def test_what_is_told_is_not_read(here: Here) -> None:
 
 
 def test_a_key_that_is_none_is_named_by_its_file_and_not_repeated(here: Here) -> None:
-    (here.folder / "hooks").write_text("whsec_short")
+    plant(here.folder / "hooks", f"whsec_{MARK}")
     http = load_installation(here.folder / "watcher.yaml").http
     assert http is not None
     with pytest.raises(ConfigError, match="hooks: ") as error:
         http.webhook_keys()
-    assert "whsec_short" not in str(error.value)
+    assert MARK not in str(error.value)
     assert here.hook().status_code == 503

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.planted import MARK
 from watcher.errors import JournalError
 from watcher.journal import LEASE, SCHEMA, Journal, LookLine
 from watcher.model import (
@@ -592,11 +593,11 @@ def test_another_programs_database_is_refused(file: Path) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql://u:s3cr3t@127.0.0.1:1/db",
-        "postgres://u@127.0.0.1:1/db?password=s3cr3t",
-        "mysql://u:s3cr3t@h/db",
-        "u:s3cr3t@h",
-        "postgresql://u:s3cr3t@h:port/db",
+        f"postgresql://u:{MARK}@127.0.0.1:1/db",
+        f"postgres://u@127.0.0.1:1/db?password={MARK}",
+        f"mysql://u:{MARK}@h/db",
+        f"u:{MARK}@h",
+        f"postgresql://u:{MARK}@h:port/db",
     ],
 )
 def test_no_error_shows_the_password(url: str) -> None:
@@ -606,7 +607,7 @@ def test_no_error_shows_the_password(url: str) -> None:
     while error is not None:
         shown += f"{error} {error!r}"
         error = error.__cause__  # type: ignore[assignment]
-    assert "s3cr3t" not in shown
+    assert MARK not in shown
 
 
 # Sudden death

@@ -9,12 +9,14 @@ import math
 import re
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.planted import MARK, plant
 from watcher import logs
 from watcher.cli import main
 from watcher.config import Metrics
@@ -81,14 +83,14 @@ def test_a_secret_that_was_read_is_in_no_message_argument_nor_traceback(
     form: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     say: Say = request.getfixturevalue(form)
-    (tmp_path / "token").write_text('7f"c/9+a0b1=2\n')
+    plant(tmp_path / "token", f'{MARK}7f"c/9+a0b1=2\n')
     token = secret(tmp_path / "token")
     try:
-        raise ValueError(f"refused {token}") from SourceDown(f"sent {token}")
+        raise ValueError(f"refused {token}") from ConnectionError(f"sent {token}")
     except ValueError as error:
         line = say(logging.ERROR, f"sent {token}, %s: %s", {"token": token}, error, exc_info=True)
     assert "refused ***" in line
-    assert not [way for way in (token, json.dumps(token)[1:-1], "7f%22c%2F9%2Ba0b1%3D2") if way in line]
+    assert not [way for way in (token, json.dumps(token)[1:-1], f"{MARK}7f%22c%2F9%2Ba0b1%3D2") if way in line]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_what_looks_like_a_secret_is_not_written_either(text: Say, said: str, wr
 
 
 def test_a_variable_is_a_secret_where_its_name_or_the_header_says_so() -> None:
-    environment = {"PROM_TOKEN": "4be0-one-secret", "PROM": "4be0-two-secret", "TENANT": "4be0-no-secret"}
+    environment = {"PROM_TOKEN": f"{MARK}-one", "PROM": f"{MARK}-two", "TENANT": "4be0-no-secret"}
     headers = {"X-One": "${PROM_TOKEN}", "X-Api-Key": "${PROM}", "X-Scope-OrgID": "${TENANT}"}
     Metrics("http://127.0.0.1:9", headers=headers).request_headers(environment)
     assert redacted(" ".join(environment.values())) == "*** *** 4be0-no-secret"
@@ -120,18 +122,18 @@ def test_a_variable_is_a_secret_where_its_name_or_the_header_says_so() -> None:
 
 
 def test_basic_authentication_is_hidden_as_it_is_sent_too(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("sesame-open-5150")
+    plant(tmp_path / "password", f"{MARK}-5150")
     Metrics("http://127.0.0.1:9", username="ali", password_file=tmp_path / "password").basic_auth()
-    assert redacted("sesame-open-5150 YWxpOnNlc2FtZS1vcGVuLTUxNTA=") == "*** ***"
+    assert redacted(f"{MARK}-5150 {b64encode(f'ali:{MARK}-5150'.encode()).decode()}") == "*** ***"
 
 
 def test_of_a_secret_address_the_part_that_libraries_log_is_hidden() -> None:
-    conceal("https://hc.example/ping/5f0c-77aa?create=1")
-    assert redacted('"GET /ping/5f0c-77aa?create=1 HTTP/1.1" 200') == '"GET *** HTTP/1.1" 200'
+    conceal(f"https://hc.example/ping/{MARK}?create=1")
+    assert redacted(f'"GET /ping/{MARK}?create=1 HTTP/1.1" 200') == '"GET *** HTTP/1.1" 200'
 
 
-def test_the_journal_writes_no_secret_and_every_number_as_it_is() -> None:
-    conceal("1234567890")
+def test_the_journal_writes_no_secret_and_every_number_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("watcher.secrets._concealed", ("1234567890",))  # undone at the end: digits carry no mark
     kept = codec.dumps({"error": "sent 1234567890", "share": 0.1234567890, "log e": math.inf, "n": 1234567890})
     assert codec.loads(kept) == {"error": "sent ***", "share": 0.123456789, "log e": math.inf, "n": 1234567890}
     assert codec.clean("sent 1234567890") == "sent ***"
@@ -144,10 +146,10 @@ def test_the_journal_writes_no_secret_and_every_number_as_it_is() -> None:
 def test_an_unexpected_error_shows_no_secret_and_does_not_read_as_regressed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], debug: str
 ) -> None:
-    conceal("canary-of-a-traceback")
+    conceal(f"{MARK}-of-a-traceback")
 
     def broken(*_: object) -> None:
-        raise RuntimeError("sent canary-of-a-traceback")
+        raise RuntimeError(f"sent {MARK}-of-a-traceback")
 
     monkeypatch.setattr("watcher.assembly.status", broken)
     monkeypatch.setattr(sys, "argv", ["watcher", "status"])
@@ -158,7 +160,7 @@ def test_an_unexpected_error_shows_no_secret_and_does_not_read_as_regressed(
     said = capsys.readouterr().err
     assert "RuntimeError: sent ***" in said
     assert ("Traceback" in said) is bool(debug)
-    assert "sent canary" not in said
+    assert MARK not in said
 
 
 def test_json_can_be_asked_for_by_the_environment() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.loopback import Loopback, answer
+from tests.planted import MARK, plant
 from tests.test_daemon import Metrics, World, measured
 from tests.test_faults import a_file_that_may_not_be_written, a_full_disk
 from watcher.config import PingSettings, load_installation
@@ -29,7 +30,7 @@ from watcher.server import Metrics as Observed
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
 
-SECRET = "/b6d1f9e2-nobody-may-see"
+SECRET = f"/{MARK}"
 
 
 class Receiver(Loopback):
@@ -270,19 +271,21 @@ def test_a_redirect_is_not_followed(world: World, receiver: Receiver) -> None:
 
 def test_the_address_is_read_from_its_file_at_each_ping(world: World, receiver: Receiver, tmp_path: Path) -> None:
     file = tmp_path / "ping"
-    file.write_text(f"{receiver.url}/old\n")
+    plant(file, f"{receiver.url}/{MARK}-old\n")
     here = Watched(world, receiver.address)
     here.ping._settings = PingSettings(url_file=file)
     here.run(1)
-    file.write_text(f"{receiver.url}/new\n")
+    plant(file, f"{receiver.url}/{MARK}-new\n")
     here.run(1)
-    assert receiver.pings == ["GET /old", "GET /new"]
+    assert receiver.pings == [f"GET /{MARK}-old", f"GET /{MARK}-new"]
 
 
-@pytest.mark.parametrize("content", ["ftp://example.com/x", "https://", "hc-ping.com/abc", "https://a b"])
+@pytest.mark.parametrize(
+    "content", [f"ftp://example.com/{MARK}", f"https:///{MARK}", f"hc-ping.com/{MARK}", f"https://a {MARK}"]
+)
 def test_what_is_no_address_is_refused_and_not_repeated(tmp_path: Path, content: str) -> None:
     file = tmp_path / "ping"
-    file.write_text(content)
+    plant(file, content)
     with pytest.raises(ConfigError) as error:
         PingSettings(url_file=file).address()
     assert str(file) in str(error.value)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import requests
 from click.testing import CliRunner
 
 from tests.loopback import Loopback, answer
+from tests.planted import MARK, plant
 from tests.servers.postgres_server import fresh_database
 from tests.servers.shop import free_port, stop_process
 from watcher.alerts import alerter
@@ -32,18 +34,18 @@ from watcher.sources.prometheus_http import PrometheusHTTP
 from watcher.tokens import entry
 
 PLANTED = {
-    "bearer": "canary-bearer-9f1/c0+de=",
-    "header_file": "canary-header-file-77b3",
-    "header_variable": "canary-header-variable-0d1a",
-    "slack": "xoxb-canary-slack-5a5a",
-    "http": "canary-http-token-41cc",
-    "github": "canary-github-secret-b00b",
-    "signing": "canary-webhook-signing-3e3e",
-    "webhook_file": "canary-webhook-header-8c2d",
-    "webhook_variable": "canary-webhook-variable-6f60",
-    "unleash": "canary:unleash.token-1b1b",
-    "ping": "canary-ping-path-c4c4",
-    "journal": "canary-journal-password-2d2d",
+    "bearer": f"{MARK}-bearer-9f1/c0+de=",
+    "header_file": f"{MARK}-header-file-77b3",
+    "header_variable": f"{MARK}-header-variable-0d1a",
+    "slack": f"xoxb-{MARK}-slack-5a5a",
+    "http": f"{MARK}-http-token-41cc",
+    "github": f"{MARK}-github-secret-b00b",
+    "signing": f"{MARK}-webhook-signing-3e3e",
+    "webhook_file": f"{MARK}-webhook-header-8c2d",
+    "webhook_variable": f"{MARK}-webhook-variable-6f60",
+    "unleash": f"{MARK}:unleash.token-1b1b",
+    "ping": f"{MARK}-ping-path-c4c4",
+    "journal": f"{MARK}-journal-password-2d2d",
 }
 SENT = ("bearer", "header_file", "header_variable", "slack", "webhook_file", "webhook_variable", "unleash")
 """What goes out and is quoted at once; the rest is compared or signed with here, or is sent only when all is well."""
@@ -149,7 +151,7 @@ def here(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Here]:
         metrics, slack, switch, pinged = (stack.enter_context(each) for each in made)
         (tmp_path / "secrets").mkdir()
         for name, text in PLANTED.items():
-            (tmp_path / "secrets" / name).write_text(f"{pinged.url}/{text}\n" if name == "ping" else f"{text}\n")
+            plant(tmp_path / "secrets" / name, f"{pinged.url}/{text}\n" if name == "ping" else f"{text}\n")
         (tmp_path / "secrets" / "http").write_text(entry("ci", ["releases"], PLANTED["http"]))
         port = free_port()
         (tmp_path / "rules.yaml").write_text(PACK)
@@ -211,20 +213,21 @@ def test_no_secret_is_ever_read_by_anybody(here: Here, monkeypatch: pytest.Monke
 
 
 def test_basic_authentication_is_not_read_either(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("canary-password-f00d")
+    plant(tmp_path / "password", f"{MARK}-password-f00d")
+    sent = b64encode(f"ali:{MARK}-password-f00d".encode()).decode()
     metrics = Metrics("http://127.0.0.1:9", username="ali", password_file=tmp_path / "password")
     with Quoting(500) as server:
         with pytest.raises(SourceError) as error:
             PrometheusHTTP(server.url, auth=metrics.basic_auth()).instant("up", 0.0)
-        assert "Basic YWxpOmNhbmFyeS1wYXNzd29yZC1mMDBk" in server.heard
-    assert "YWxpOmNhbmFyeS1wYXNzd29yZC1mMDBk" not in str(error.value)
-    assert "YWxpOmNhbmFyeS1wYXNzd29yZC1mMDBk" not in redacted(server.heard)
+        assert f"Basic {sent}" in server.heard
+    assert sent not in str(error.value)
+    assert sent not in redacted(server.heard)
 
 
 def test_the_address_of_a_webhook_of_slack_is_not_read_either() -> None:
     with Quoting(500) as server:
-        hook = alerter("slack", webhook_url=f"{server.url}/services/T0/B0/canary-hook-d1d1")
+        hook = alerter("slack", webhook_url=f"{server.url}/services/T0/B0/{MARK}-hook-d1d1")
         with pytest.raises(AlertError) as error:
             hook.deliver(Alert("k", "shop/production/cart@2", "headline", "healthy", "Healthy: cart 2"), None)
-        assert "canary-hook-d1d1" in server.heard
-    assert "canary" not in str(error.value)
+        assert f"{MARK}-hook-d1d1" in server.heard
+    assert MARK not in str(error.value)

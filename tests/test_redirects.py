@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.planted import MARK, plant, signing_key
 from watcher.addresses import refused
 from watcher.alerts import alerter
 from watcher.assembly import installed
@@ -62,7 +63,7 @@ def sending(request: pytest.FixtureRequest) -> Iterator[Sending]:
 
 
 def by_the_web_api(url: str) -> None:
-    alerter("slack", token="xoxb-1", channel="#releases", base_url=f"{url}/api/").deliver(ALERT, None)
+    alerter("slack", token=f"xoxb-{MARK}", channel="#releases", base_url=f"{url}/api/").deliver(ALERT, None)
 
 
 def by_an_incoming_webhook(url: str) -> None:
@@ -70,7 +71,7 @@ def by_an_incoming_webhook(url: str) -> None:
 
 
 def reach(url: str) -> None:
-    said = alerter("slack", token="xoxb-1", channel="#releases", base_url=f"{url}/api/").reach()
+    said = alerter("slack", token=f"xoxb-{MARK}", channel="#releases", base_url=f"{url}/api/").reach()
     raise AlertError(said.problem or "reached")
 
 
@@ -83,7 +84,7 @@ def the_time(url: str) -> None:
 
 
 def a_switch(url: str) -> None:
-    ask("POST", f"{url}/flags", headers={"Authorization": "Bearer t"}, body=b"{}")
+    ask("POST", f"{url}/flags", headers={"Authorization": f"Bearer {MARK}"}, body=b"{}")
 
 
 @pytest.mark.parametrize("client", [by_the_web_api, by_an_incoming_webhook, reach, metrics, the_time, a_switch])
@@ -157,7 +158,7 @@ def test_no_address_of_a_cloud_s_metadata_is_configured(tmp_path: Path, key: str
     )
     (tmp_path / "watcher.yaml").write_text(text)
     (tmp_path / "rules.yaml").write_text(PACK)
-    (tmp_path / "secret").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    plant(tmp_path / "secret", signing_key("secret"))
     with pytest.raises(ConfigError, match=r"cloud metadata|expected an address"):
         installed(str(tmp_path / "watcher.yaml"))
 
@@ -165,8 +166,8 @@ def test_no_address_of_a_cloud_s_metadata_is_configured(tmp_path: Path, key: str
 @pytest.mark.parametrize("url", METADATA)
 def test_an_incoming_webhook_is_held_to_the_same_and_not_repeated(url: str) -> None:
     with pytest.raises(ConfigError, match=r"cloud metadata|is not a URL") as error:
-        alerter("slack", webhook_url=f"{url.rstrip('/')}/services/T0/B0/hush")
-    assert "hush" not in str(error.value)
+        alerter("slack", webhook_url=f"{url.rstrip('/')}/services/T0/B0/{MARK}")
+    assert MARK not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +178,6 @@ def test_loopback_private_and_other_addresses_are_allowed(url: str) -> None:
 
 
 def test_a_ping_that_a_file_names_is_held_to_the_same(tmp_path: Path) -> None:
-    (tmp_path / "ping").write_text(METADATA[0])
+    plant(tmp_path / "ping", f"{METADATA[0]}/{MARK}")
     with pytest.raises(ConfigError, match="cloud metadata"):
         PingSettings(url_file=tmp_path / "ping").address()

@@ -25,6 +25,7 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message
 
 from tests.github import SHA, deployment_status, signed
+from tests.planted import MARK, made_by_others, plant
 from tests.servers.shop import free_port
 from watcher import deployments, intake, interlocks
 from watcher.config import Installation, load_installation
@@ -35,8 +36,8 @@ from watcher.server import application, incoming, serving
 from watcher.tokens import entry
 
 NOW = 1_800_000_000.0
-TOKEN = "tok-4f9a1c"
-SECRET = "hush-77b0e2"
+TOKEN = f"{MARK}-4f9a1c"
+SECRET = f"{MARK}-77b0e2"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 YAML = """\
@@ -99,7 +100,7 @@ class Here:
 def installed(folder: Path, port: int = 8080, yaml: str = YAML) -> Installation:
     (folder / "watcher.yaml").write_text(yaml.format(port=port))
     (folder / "token").write_text(entry("ci", ["releases"], TOKEN) + "\n")
-    (folder / "github").write_text(SECRET + "\n")
+    plant(folder / "github", SECRET + "\n")
     return load_installation(folder / "watcher.yaml")
 
 
@@ -245,9 +246,9 @@ def test_a_body_of_64_kib_is_read_and_one_byte_more_is_not(here: Here) -> None:
         "",
         "Bearer",
         "Bearer ",
-        "Bearer tok-4f9a1",
-        "Bearer tok-4f9a1cc",
-        "Bearer TOK-4F9A1C",
+        f"Bearer {TOKEN[:-1]}",
+        f"Bearer {TOKEN}c",
+        f"Bearer {TOKEN.upper()}",
         f"Basic {TOKEN}",
         TOKEN,
         f"Bearer {SECRET}",
@@ -270,9 +271,9 @@ def test_the_name_of_the_scheme_may_be_written_in_any_case(here: Here) -> None:
 
 
 def test_a_new_token_holds_at_once(here: Here) -> None:
-    (here.folder / "token").write_text(f"# of the pipeline\n\n{entry('ci', ['releases'], 'tok-new')}\n")
+    (here.folder / "token").write_text(f"# of the pipeline\n\n{entry('ci', ['releases'], f'{TOKEN}-new')}\n")
     assert here.tell().status_code == 401
-    assert here.client.post("/v1/releases", json=RELEASE, headers={"Authorization": "Bearer tok-new"}).is_success
+    assert here.client.post("/v1/releases", json=RELEASE, headers={"Authorization": f"Bearer {TOKEN}-new"}).is_success
 
 
 def test_a_token_that_may_only_pause_tells_of_no_release_and_is_told_what_would(here: Here) -> None:
@@ -291,12 +292,12 @@ def test_what_the_file_holds_lets_nobody_in(here: Here) -> None:
         assert here.client.post("/v1/releases", json=RELEASE, headers=sent).status_code == 401
 
 
-def pause(here: Here, at: str = "pause", token: str = "tok-oncall", **told: object) -> httpx2.Response:
+def pause(here: Here, at: str = "pause", token: str = f"{MARK}-oncall", **told: object) -> httpx2.Response:
     return here.client.post(f"/v1/{at}", json=told, headers={"Authorization": f"Bearer {token}"})
 
 
 def test_a_pause_over_http_is_one_by_the_token_s_name_and_ends_by_itself_or_when_told(here: Here) -> None:
-    lines = [entry("ci", ["releases"], TOKEN), entry("on-call", ["releases", "pause"], "tok-oncall")]
+    lines = [entry("ci", ["releases"], TOKEN), entry("on-call", ["releases", "pause"], f"{MARK}-oncall")]
     (here.folder / "token").write_text("\n".join(lines))
     wanted = {"for": "1h", "reason": "a migration"}
     assert pause(here, token=TOKEN, **wanted).status_code == 403
@@ -314,7 +315,7 @@ def test_a_pause_over_http_is_one_by_the_token_s_name_and_ends_by_itself_or_when
 
 
 def test_who_ends_a_pause_is_told_of_a_file_that_pauses_all_the_same(here: Here) -> None:
-    (here.folder / "token").write_text(entry("on-call", ["pause"], "tok-oncall"))
+    (here.folder / "token").write_text(entry("on-call", ["pause"], f"{MARK}-oncall"))
     pause(here, **{"for": "1h", "reason": "a migration"})
     (here.folder / "watcher.pause").write_text(f"\x1b[2Jthe shop is being moved{'!' * 300}\nsecond line\n")
     told = pause(here, "resume").json()
@@ -343,7 +344,7 @@ def test_who_ends_a_pause_is_told_of_a_file_that_pauses_all_the_same(here: Here)
 def test_a_pause_that_is_none_is_refused_with_the_key_and_the_fix(
     here: Here, told: dict[str, object], said: str
 ) -> None:
-    (here.folder / "token").write_text(entry("on-call", ["pause"], "tok-oncall"))
+    (here.folder / "token").write_text(entry("on-call", ["pause"], f"{MARK}-oncall"))
     answer = pause(here, **told)
     assert answer.status_code == 422
     assert said in answer.json()["error"]
@@ -519,7 +520,7 @@ def test_the_form_that_github_also_offers_is_refused_with_the_fix(here: Here) ->
 
 
 def test_the_signature_is_the_one_of_github_s_own_example(here: Here) -> None:
-    (here.folder / "github").write_text("It's a Secret to Everybody")
+    plant(here.folder / "github", made_by_others("It's a Secret to Everybody"))
     right = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
 
     def post(body: bytes) -> int:

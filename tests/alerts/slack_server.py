@@ -23,8 +23,10 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl
 
-TOKEN = "xoxb-a-token-nobody-may-see"
-HOOK = "/services/T000/B000/a-webhook-nobody-may-see"
+from tests.planted import MARK
+
+TOKEN = f"xoxb-{MARK}"
+HOOK = f"/services/T000/B000/{MARK}"
 
 
 @dataclass

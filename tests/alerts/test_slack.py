@@ -14,6 +14,7 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
 from tests.alerts.slack_server import Fault, SlackServer, limits
+from tests.planted import MARK
 from watcher.alerts import alerter
 from watcher.alerts.slack import SlackAlerter, SlackWebhookAlerter, message, slack_alerter
 from watcher.errors import AlertError, ConfigError
@@ -224,7 +225,10 @@ def test_nobody_listening_is_temporary() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/"
-        for sender in (slack_alerter(token="t", channel="#c", base_url=url), slack_alerter(webhook_url=url)):
+        for sender in (
+            slack_alerter(token=f"xoxb-{MARK}-t", channel="#c", base_url=url),
+            slack_alerter(webhook_url=url),
+        ):
             with pytest.raises(AlertError, match="could not be reached: Connection refused") as raised:
                 sender.deliver(HEADLINE, None)
             assert not raised.value.permanent
@@ -232,7 +236,9 @@ def test_nobody_listening_is_temporary() -> None:
 
 def test_what_slack_refuses_for_good_is_permanent_and_says_the_fix(slack: SlackServer) -> None:
     refused = {
-        slack_alerter(token="xoxb-wrong", channel="#releases", base_url=slack.base_url): "invalid_auth; check the bot",
+        slack_alerter(
+            token=f"xoxb-{MARK}-wrong", channel="#releases", base_url=slack.base_url
+        ): "invalid_auth; check the bot",
         slack_alerter(token=slack.token, channel="#nowhere", base_url=slack.base_url): "channel_not_found; check the",
         slack_alerter(webhook_url=slack.webhook_url + "-old"): "no_service; the webhook was removed",
     }
@@ -285,12 +291,12 @@ def test_a_webhook_folds_details_away_and_calls_on_urgent_headlines(
     ("given_", "words"),
     [
         ({}, "either a bot token or a webhook"),
-        ({"token": "a", "webhook_url": "http://x/"}, "either a bot token or a webhook"),
-        ({"token": "a"}, "needs a channel"),
-        ({"token": "s3cret\ns3cret", "channel": "#c"}, "white space"),
-        ({"token": "s3crét", "channel": "#c"}, "no token has"),
+        ({"token": MARK, "webhook_url": "http://x/"}, "either a bot token or a webhook"),
+        ({"token": MARK}, "needs a channel"),
+        ({"token": f"{MARK}\n{MARK}", "channel": "#c"}, "white space"),
+        ({"token": f"{MARK}é", "channel": "#c"}, "no token has"),
         ({"webhook_url": "ftp://s3cret"}, "not a URL"),
-        ({"token": "a", "channel": "#c", "base_url": "slack"}, "'slack' is not a URL"),
+        ({"token": MARK, "channel": "#c", "base_url": "slack"}, "'slack' is not a URL"),
     ],
 )
 def test_settings_that_make_no_alerter_are_refused_without_repeating_secrets(
@@ -304,7 +310,7 @@ def test_settings_that_make_no_alerter_are_refused_without_repeating_secrets(
 def test_an_unknown_alerter_lists_what_there_is() -> None:
     with pytest.raises(ConfigError, match="no alerter 'pager'; there is: console, slack"):
         alerter("pager")
-    assert isinstance(alerter("slack", token="t", channel="#c"), SlackAlerter)
+    assert isinstance(alerter("slack", token=f"xoxb-{MARK}-t", channel="#c"), SlackAlerter)
 
 
 def test_the_stand_in_limits_a_channel_to_its_pace() -> None:
@@ -356,7 +362,7 @@ def test_a_channel_is_found_on_a_later_page(slack: SlackServer) -> None:
 
 
 def test_a_token_that_slack_does_not_know_reaches_nobody(slack: SlackServer) -> None:
-    stranger = slack_alerter(token="xoxb-somebody-else", channel="#releases", base_url=slack.base_url)
+    stranger = slack_alerter(token=f"xoxb-{MARK}-else", channel="#releases", base_url=slack.base_url)
     with pytest.raises(AlertError, match="refused the question: invalid_auth; check the bot token") as caught:
         stranger.reach()
     assert caught.value.permanent

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.planted import plant
 from tests.servers import installation
 from tests.servers.installation import Served
 from tests.servers.unleash_server import ENVIRONMENT, UnleashServer
@@ -120,7 +121,7 @@ class Flagged(Served):
 def running(directory: Path, unleash: UnleashServer) -> Iterator[Flagged]:
     """Start everything but the daemon, with the flag in Unleash and off; stop everything but Unleash at the end."""
     unleash.create(FEATURE, on=False, rollout=50)
-    (directory / "unleash-token").write_text(unleash.personal_token("watcher", EDITOR) + "\n")
+    plant(directory / "unleash-token", unleash.personal_token("watcher", EDITOR) + "\n")
     flags = (unleash.url, unleash.backend_token)
     more = {"unleash": unleash.url, "environment": ENVIRONMENT}
     with installation.running(directory, flags, CONFIG, RULES, **more) as here:

@@ -25,6 +25,7 @@ from pathlib import Path
 import requests
 
 from tests.alerts.slack_server import Message, SlackServer
+from tests.planted import plant
 from tests.servers import prometheus_server
 from tests.servers.load import Load
 from tests.servers.prometheus_server import PrometheusServer, Series
@@ -328,7 +329,7 @@ def write_configuration(
     directory: Path, prometheus: str, slack: SlackServer, config: str = CONFIG, rules: str = RULES, **more: str
 ) -> Path:
     """Write watcher.yaml and the files it names; return its path. `more` are names that `config` has in braces."""
-    (directory / "slack-token").write_text(slack.token + "\n")
+    plant(directory / "slack-token", slack.token + "\n")
     (directory / "rules.yaml").write_text(rules)
     (directory / "feature-flags.yaml").write_text(FLAGS)
     path = directory / "watcher.yaml"

@@ -32,6 +32,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from tests.alerts.slack_server import Message, SlackServer
+from tests.planted import plant
 from tests.servers import prometheus_server
 from tests.servers.prometheus_server import Series
 from tests.servers.shop import free_port
@@ -120,7 +121,7 @@ class Daemon:
         head = HEAD.format(prometheus=prometheus, slack=self.slack.base_url, port=self.port)
         targets = "".join(TARGET.format(name=name) for name in names)
         services = "".join(SERVICE.format(name=name) for name in names)
-        (self.folder / "slack-token").write_text(self.slack.token)
+        plant(self.folder / "slack-token", self.slack.token)
         (self.folder / "tokens").write_text("# nobody asks over HTTP\n")
         (self.folder / "rules.yaml").write_text(RULES)
         flags = "".join(f"  {name}: {{enabled: true, rollout_percentage: 50}}\n" for name in names)

@@ -20,6 +20,9 @@ PROGRAMS = max(
     default=Path("/usr/lib/postgresql/15/bin"),
 )
 
+made_by: dict[str, str] = {}
+"""The databases that were made in this process, and the test that made each."""
+
 
 def missing() -> str | None:
     """Return why no server can be started, None when one can."""
@@ -52,6 +55,7 @@ def fresh_database(server: str) -> str:
     name = f"w{time.monotonic_ns()}"
     with psycopg.connect(f"{server}postgres", autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+    made_by[name] = os.environ.get("PYTEST_CURRENT_TEST", "a script")
     return server + name
 
 

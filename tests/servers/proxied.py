@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from tests.alerts.slack_server import SlackServer
+from tests.planted import plant
 from tests.servers import haproxy_server
 from tests.servers.haproxy_server import HAProxyServer
 from tests.servers.installation import RATE, VISITS, Daemon, Installation, Metrics, says
@@ -340,7 +341,7 @@ def _installed(
 ) -> tuple[Path, Path, SlackServer, Daemon]:
     """Write watcher.yaml, and let visitors come in."""
     slack = stack.enter_context(SlackServer("#releases", per_second=1.0))
-    (directory / "slack-token").write_text(slack.token + "\n")
+    plant(directory / "slack-token", slack.token + "\n")
     (directory / "rules.yaml").write_text(RULES)
     path = directory / "watcher.yaml"
     path.write_text(config.format(prometheus=metrics.url, slack=slack.base_url, **more))

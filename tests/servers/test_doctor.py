@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.alerts.slack_server import SlackServer
+from tests.planted import MARK, plant, signing_key
 from tests.servers.installation import CONFIG, FLAGS, Daemon, write_configuration
 from tests.servers.prometheus_server import PrometheusServer
 from tests.servers.shop import free_port
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.servers
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "doctor.schema.json").read_text(encoding="utf-8"))
 AWAY = "http://127.0.0.1:9"
 HERE = """\
-ping: {{url: "{prometheus}"}}
+ping: {{url_file: ping}}
 http: {{listen: "127.0.0.1:{port}", tokens_file: http-token}}
 """
 STEADY = CONFIG.replace("block: 2s", "block: 60s").replace("job: shop", "job: doctored").replace("warm_up: 5s", "")
@@ -81,8 +82,9 @@ def measured(prometheus: PrometheusServer) -> PrometheusServer:
 def here(tmp_path: Path, measured: PrometheusServer) -> Iterator[Here]:
     with SlackServer("#releases") as slack:
         config = write_configuration(tmp_path, measured.url, slack, STEADY + HERE, port=str(free_port()))
-        (tmp_path / "http-token").write_text(entry("ci", ["releases"], "tok-5e1f-for-whoever-may-tell"))
-        for name in ("slack-token", "http-token"):
+        (tmp_path / "http-token").write_text(entry("ci", ["releases"], f"{MARK}-for-whoever-may-tell"))
+        plant(tmp_path / "ping", f"{measured.url}/-/healthy?{MARK}")
+        for name in ("slack-token", "http-token", "ping"):
             (tmp_path / name).chmod(0o600)
         with Journal.open(f"sqlite:///{tmp_path / 'watcher.db'}"):
             pass
@@ -134,7 +136,7 @@ def test_a_secret_that_others_may_read_or_that_is_gone_is_named_with_what_to_typ
 
 def test_the_secrets_of_kill_switches_are_looked_at_too(here: Here) -> None:
     hook = here.folder / "hook"
-    hook.write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
+    plant(hook, signing_key("hook"))
     hook.chmod(0o604)
     here.rewrite("{yaml_flags: feature-flags.yaml}", f"{{webhook: {{url: {AWAY}, read: {AWAY}, secret_file: hook}}}}")
     here.rewrite("switch: yaml_flags", "switch: webhook")
@@ -177,7 +179,7 @@ def test_a_switch_that_cannot_be_read_is_named(here: Here) -> None:
 
 
 def test_a_token_that_slack_refuses_reaches_nobody(here: Here) -> None:
-    (here.folder / "slack-token").write_text("xoxb-revoked\n")
+    plant(here.folder / "slack-token", f"xoxb-{MARK}-revoked\n")
     [(status, said, _)] = here.lines("people")
     assert (status, "invalid_auth" in said, "xoxb" in said) == ("fail", True, False)
 

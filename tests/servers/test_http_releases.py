@@ -14,6 +14,7 @@ import requests
 
 from tests.alerts.slack_server import SlackServer
 from tests.github import deployment_status, signed
+from tests.planted import MARK, plant
 from tests.servers.installation import CONFIG, Daemon, Installation, write_configuration
 from tests.servers.prometheus_server import PrometheusServer
 from tests.servers.shop import free_port
@@ -22,7 +23,7 @@ from watcher.tokens import entry
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("idle")]
 
-TOKEN, SECRET = "tok-81c0", "hush-5d2f"
+TOKEN, SECRET = f"{MARK}-81c0", f"{MARK}-5d2f"
 NOTICE = "{{flags_file: feature-flags.yaml, features: [new-checkout]}}"
 TOLD = {"service": "shop", "feature": "new-checkout", "version": "1.2.0", "share": 0.05}
 
@@ -33,7 +34,7 @@ def here(tmp_path: Path, prometheus: PrometheusServer) -> Iterator[Installation]
     assert NOTICE in CONFIG
     listens = f'http: {{{{listen: "127.0.0.1:{free_port()}", tokens_file: token, github_secret_file: github}}}}\n'
     (tmp_path / "token").write_text(entry("ci", ["releases"], TOKEN))
-    (tmp_path / "github").write_text(SECRET)
+    plant(tmp_path / "github", SECRET)
     with SlackServer("#releases") as slack:
         config = write_configuration(
             tmp_path, prometheus.url, slack, listens + CONFIG.replace(NOTICE, "{{http: true}}")

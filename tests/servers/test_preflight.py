@@ -15,6 +15,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from tests.planted import MARK, plant
 from tests.servers import installation, prometheus_server
 from tests.servers.conftest import require
 from tests.servers.installation import Served
@@ -122,7 +123,7 @@ def test_a_shop_is_checked_before_its_release_once_users_have_it_and_without_its
     assert here.told() == []
 
     here.metrics.stop()
-    (here.directory / "slack-token").write_text("xoxb-revoked\n")
+    plant(here.directory / "slack-token", f"xoxb-{MARK}-revoked\n")
     down = run(here.directory, "preflight", SHOP)
     assert (down.returncode, down.stderr) == (1, "")
     assert down.stdout.startswith("FAILED  shop/production/new-checkout@next: 5 of 8 checks failed")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from UnleashClient import UnleashClient
 
+from tests.planted import MARK, plant
 from tests.servers.unleash_server import UnleashServer, gradual, place
 from tests.switches.fault_proxy import Fault, FaultProxy
 from tests.switches.kills import kill
@@ -39,7 +40,7 @@ def named(unleash: UnleashServer, tmp_path: Path) -> Named:
     """Return the switch as watcher.yaml names it, with any setting or token replaced."""
 
     def make(token: str | None = None, **settings: str) -> Any:
-        (tmp_path / "token").write_text(f"{token or unleash.admin_token}\n")
+        plant(tmp_path / "token", f"{token or unleash.admin_token}\n")
         told = {"url": unleash.url, "environment": "production", "token_file": str(tmp_path / "token"), **settings}
         return switch(f"unleash:{json.dumps(told)}")
 
@@ -48,7 +49,7 @@ def named(unleash: UnleashServer, tmp_path: Path) -> Named:
 
 def hasty(url: str, folder: Path, unleash: UnleashServer) -> Unleash:
     """Return the switch with the patience that tests have."""
-    (folder / "token").write_text(unleash.admin_token)
+    plant(folder / "token", unleash.admin_token)
     told = {"url": url, "environment": "production", "token_file": str(folder / "token")}
     return Unleash(json.dumps(told), patience=(2.0, 1.0))
 
@@ -199,8 +200,8 @@ def test_a_token_that_may_only_read_is_found_out_before_it_matters(
 @pytest.mark.parametrize(
     ("token", "settings", "name", "words"),
     [
-        ("*:*.wrong", {}, "", "HTTP 401, You must log in to use Unleash; put an admin token into .*token, or one of"),
-        ("unlik\u00e9ly", {}, "", "token: holds what no token of Unleash holds; put an admin token into"),
+        (f"*:*.{MARK}", {}, "", "HTTP 401, You must log in to use Unleash; put an admin token into .*token, or one of"),
+        (f"{MARK}\u00e9ly", {}, "", "token: holds what no token of Unleash holds; put an admin token into"),
         ("backend", {}, "", r"HTTP 403, .*different token type .*SDKs \(backend, frontend\) are not enough"),
         ("frontend", {}, "", r"HTTP 403, .*different token type .*SDKs \(backend, frontend\) are not enough"),
         ("", {}, "chekout", "no feature named .chekout. in project .default.; check the name of the feature"),

@@ -21,6 +21,7 @@ from typing import Any
 
 import requests
 
+from tests.planted import MARK, made_by_others
 from tests.servers import postgres_server
 from tests.servers.shop import free_port, stop_process
 
@@ -33,9 +34,9 @@ class UnleashServer:
     """A server that is ready, with one project, `default`, and the environments development and production."""
 
     url: str
-    admin_token: str = "*:*.of-the-administrators"
-    backend_token: str = f"default:{ENVIRONMENT}.of-a-service"
-    frontend_token: str = f"default:{ENVIRONMENT}.of-a-page"
+    admin_token: str = f"*:*.{MARK}-of-the-administrators"
+    backend_token: str = f"default:{ENVIRONMENT}.{MARK}-of-a-service"
+    frontend_token: str = f"default:{ENVIRONMENT}.{MARK}-of-a-page"
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Ask the admin API, `path` below /api/admin, and return what it answers."""
@@ -90,7 +91,7 @@ class UnleashServer:
 
     def personal_token(self, name: str, role: int) -> str:
         """Add a user with a role (1 admin, 2 editor, 3 viewer), and return a token of theirs."""
-        password = "Correct-horse-7-battery"
+        password = f"{MARK}-Correct-horse-7-battery"
         self.call("POST", "user-admin", {"username": name, "password": password, "rootRole": role, "sendEmail": False})
         with requests.Session() as session:
             login = {"username": name, "password": password}
@@ -98,7 +99,7 @@ class UnleashServer:
             wish = {"description": "watcher", "expiresAt": "2999-01-01T00:00:00Z"}
             answer = session.post(f"{self.url}/api/admin/user/tokens", json=wish, timeout=10)
             assert answer.status_code == 201, answer.text
-            return str(answer.json()["secret"])
+            return made_by_others(str(answer.json()["secret"]))
 
 
 def place(feature: str, environment: str = ENVIRONMENT) -> str:

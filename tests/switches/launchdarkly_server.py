@@ -25,13 +25,14 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.loopback import Loopback, answer
+from tests.planted import MARK
 
 PROJECT = "shop"
 ENVIRONMENTS = ("production", "test")
-TOKEN = "api-a-token-nobody-may-see"
-READER = "api-a-token-that-may-only-read"
-CHIEF = "api-a-token-that-needs-no-approval"
-SDK_KEY = "sdk-a-key-that-is-no-token"
+TOKEN = f"api-{MARK}"
+READER = f"api-{MARK}-that-may-only-read"
+CHIEF = f"api-{MARK}-that-needs-no-approval"
+SDK_KEY = f"sdk-{MARK}-that-is-no-token"
 VERSIONS = {"20160426", "20191212", "20210729", "20220603", "20240415", "beta"}
 
 Json = dict[str, Any]

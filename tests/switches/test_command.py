@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.planted import MARK
 from tests.switches.kills import kill
 from watcher.errors import ConfigError, SwitchError
 from watcher.model import SwitchState
@@ -142,7 +143,7 @@ def test_a_command_runs_where_watcher_does(tmp_path: Path, script: Script, monke
 
 
 def test_the_environment_is_small_and_holds_what_is_named(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    environment = {"PATH": "/usr/bin:/bin", "LANG": "C", "SLACK_TOKEN": "xoxb-4711", "KUBECONFIG": "/etc/kube"}
+    environment = {"PATH": "/usr/bin:/bin", "LANG": "C", "SLACK_TOKEN": f"xoxb-{MARK}-4711", "KUBECONFIG": "/etc/kube"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("HOME", raising=False)
@@ -317,7 +318,7 @@ def test_a_file_that_cannot_be_run_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_the_values_of_variables_are_not_shown(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLAGS_TOKEN", "hunter2")
+    monkeypatch.setenv("FLAGS_TOKEN", f"{MARK}-hunter2")
     monkeypatch.setenv("REGION", "eu")
     program = script("leaks", "sys.exit(f'{os.environ[\"FLAGS_TOKEN\"]}' * 50 + ' is no token of region eu')")
     found = command(kill=[program], read=[program], env=["FLAGS_TOKEN", "REGION"])
@@ -441,7 +442,7 @@ def test_a_dry_run_says_what_would_be_run_and_runs_only_what_is_for_that(tmp_pat
         ({"timeout": 31}, r"kill\.command\.timeout: .*less than or equal to 30"),
         ({"timeout": 0}, r"kill\.command\.timeout: .*greater than 0"),
         ({"timeout": True}, r"kill\.command\.timeout: .*number"),
-        ({"env": ["TOKEN=hunter2"]}, r"kill\.command\.env: expected names of variables, such as KUBECONFIG"),
+        ({"env": [f"TOKEN={MARK}-hunter2"]}, r"kill\.command\.env: expected names of variables, such as KUBECONFIG"),
         ({"off": True, "on": False}, r'kill\.command\.on: expected text; quote it: "false"'),
         ({"off": "true"}, r"kill\.command: say what the reading says when it is on and when it is off"),
         ({"off": "a", "on": "a"}, r"kill\.command: on and off are the same text"),

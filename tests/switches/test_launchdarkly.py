@@ -15,6 +15,7 @@ from ldclient import Context, LDClient
 from ldclient.config import Config
 from ldclient.integrations import Files
 
+from tests.planted import MARK, plant
 from tests.switches.documented import documented
 from tests.switches.fault_proxy import Fault, FaultProxy
 from tests.switches.kills import Killing, kill
@@ -54,7 +55,7 @@ class Shop:
 
     def switch(self, url: str | None = None, token: str = TOKEN, **more: Any) -> LaunchDarkly:
         secret = self.folder / "token"
-        secret.write_text(f"{token}\n")
+        plant(secret, f"{token}\n")
         told = {"project": "shop", "environment": "production", "token_file": str(secret), **self.settings, **more}
         return LaunchDarkly(json.dumps({**told, "url": url or self.server.url}), PATIENCE)
 
@@ -271,7 +272,7 @@ def test_a_token_that_may_only_read_is_found_by_a_dry_run_and_given_up_by_a_kill
     assert "check the token's file and its rights" in killing.error
 
 
-@pytest.mark.parametrize("token", ["api-another", SDK_KEY, f"Bearer {TOKEN}", "näh"])
+@pytest.mark.parametrize("token", [f"api-{MARK}-another", SDK_KEY, f"Bearer {TOKEN}", f"{MARK}ä"])
 def test_a_token_that_is_not_accepted_is_given_up_at_once_and_never_shown(shop: Shop, token: str) -> None:
     killing = shop.kill(shop.switch(token=token))
     assert (killing.state, killing.pauses) == ("failed", [])

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.planted import plant, signing_key
 from tests.servers.conftest import require
 from tests.switches.cluster import Cluster
 from tests.switches.fault_proxy import Fault, FaultProxy
@@ -110,7 +111,7 @@ def test_what_is_shown_is_a_switch_with_and_without_a_release(heading: str, tmp_
 def receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, dict[str, Any]]]:
     """The receiver that is shown, as it stands, on a port of its own; and the names it has."""
     (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "webhook").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
+    plant(tmp_path / "secrets" / "webhook", signing_key("right"))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "shown"}
     exec(compile(block("## webhook", "python"), str(DOCUMENT), "exec"), names)
@@ -136,7 +137,7 @@ def test_the_receiver_that_is_shown_turns_off_once_and_only_for_watcher(
     assert names["shares"] == {"new-checkout": 0.05}
     with pytest.raises(SwitchError, match="HTTP 404"):
         switch(own).read("refunds")
-    (tmp_path / "secrets" / "webhook").write_text("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n")
+    plant(tmp_path / "secrets" / "webhook", signing_key("wrong"))
     for call in (switch(own).read, lambda feature: switch(own).kill(feature, "")):
         with pytest.raises(SwitchError, match="HTTP 401"):
             call("new-checkout")

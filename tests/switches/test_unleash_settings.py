@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.planted import MARK, plant
 from watcher.errors import ConfigError, SwitchError
 from watcher.switches import switch
 
@@ -40,11 +41,11 @@ def test_the_address_that_people_open_is_taken(url: str) -> None:
         ({**GOOD, "url": "ftp://unleash.example"}, "kill.unleash.url: expected an address"),
         ({**GOOD, "url": "https://"}, "kill.unleash.url: expected an address"),
         (
-            {**GOOD, "url": "https://me:s3cr3t@unleash.example"},
+            {**GOOD, "url": f"https://me:{MARK}@unleash.example"},
             "kill.unleash.url: expected an address",
         ),
         (
-            {**GOOD, "url": "https://unleash.example/?token=s3cr3t"},
+            {**GOOD, "url": f"https://unleash.example/?token={MARK}"},
             "kill.unleash.url: expected an address",
         ),
         ({**GOOD, "url": "https://unleash.example\n"}, "kill.unleash.url: expected an address"),
@@ -57,7 +58,7 @@ def test_what_is_wrong_is_told_by_key_when_the_switch_is_made(settings: str | di
     written = settings if isinstance(settings, str) else json.dumps(settings)
     with pytest.raises(ConfigError, match=words) as raised:
         switch(f"unleash:{written}")
-    assert "s3cr3t" not in str(raised.value)
+    assert MARK not in str(raised.value)
 
 
 def test_placeholders_that_no_release_filled_yet_are_taken() -> None:
@@ -72,7 +73,7 @@ def test_a_token_that_is_not_there_is_an_error_that_names_its_file_and_nobody_is
 
 
 def test_certificates_that_are_not_there_are_not_taken_for_an_unleash_that_is_gone(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("*:*.secret")
+    plant(tmp_path / "token", f"*:*.{MARK}")
     told = {**GOOD, "token_file": str(tmp_path / "token"), "ca_file": "/nonexistent/ca.pem"}
     with pytest.raises(SwitchError, match=r"ca.pem: there are no certificates .* check ca_file") as raised:
         switch(f"unleash:{json.dumps(told)}").read("new-checkout")

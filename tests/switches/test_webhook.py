@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.planted import MARK, plant, signing_key
 from tests.switches.fault_proxy import Fault, FaultProxy
 from tests.switches.kills import kill
 from tests.switches.receiver import Receiver
@@ -19,7 +20,7 @@ from watcher.model import SwitchState
 from watcher.switches import switch
 from watcher.switches.webhook import Webhook
 
-KEY = b"thirty-two bytes that nobody has"
+KEY = f"{MARK}, bytes that nobody has".encode()
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 
 
@@ -32,7 +33,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
     path = tmp_path / "webhook.secret"
-    path.write_text(f"{SECRET}\n")
+    plant(path, f"{SECRET}\n")
     return path
 
 
@@ -59,7 +60,7 @@ def test_nothing_turns_a_feature_on() -> None:
 
 
 def test_a_secret_without_the_prefix_is_taken_as_it_is(secret: Path) -> None:
-    secret.write_bytes(KEY)
+    plant(secret, KEY)
     with Receiver(KEY, {"pay": 1.0}) as receiver:
         Webhook(settings(receiver.url, secret)).kill("pay", "")
         assert receiver.killed == ["pay"]
@@ -124,13 +125,13 @@ def test_a_dry_run_says_what_would_be_sent_and_sends_no_kill(receiver: Receiver,
 def test_headers_come_from_the_settings_from_files_and_from_variables(
     receiver: Receiver, secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "gateway").write_text("geheim-ü-…\n")
-    monkeypatch.setenv("GATEWAY", "hunter2")
+    plant(tmp_path / "gateway", f"{MARK}-ü-…\n")
+    monkeypatch.setenv("GATEWAY", f"{MARK}-hunter2")
     headers = {"X-Api-Key_file": f"{tmp_path}/gateway", "Authorization": "Bearer ${GATEWAY}", "X-Team": "payments"}
     webhook = Webhook(settings(receiver.url, secret, headers=headers))
     webhook.kill("pay", "")
-    assert receiver.headers["authorization"] == "Bearer hunter2"
-    assert receiver.headers["x-api-key"].encode("latin-1").decode() == "geheim-ü-…"
+    assert receiver.headers["authorization"] == f"Bearer {MARK}-hunter2"
+    assert receiver.headers["x-api-key"].encode("latin-1").decode() == f"{MARK}-ü-…"
     assert (receiver.headers["x-team"], receiver.headers["content-type"]) == ("payments", "application/json")
     monkeypatch.delenv("GATEWAY")
     with pytest.raises(SwitchError, match=r"headers.Authorization: the environment variable GATEWAY is not set"):
@@ -140,15 +141,19 @@ def test_headers_come_from_the_settings_from_files_and_from_variables(
 def test_no_secret_is_shown_even_where_the_receiver_repeats_it(
     secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "gateway").write_text("geheim-und-mehr")
-    monkeypatch.setenv("GATEWAY", "hunter2")
+    plant(tmp_path / "gateway", f"{MARK}-und-mehr")
+    monkeypatch.setenv("GATEWAY", f"{MARK}-hunter2")
     headers = {"X-Api-Key_file": f"{tmp_path}/gateway", "Authorization": "Bearer ${GATEWAY}"}
     with Receiver(SECRET, {"pay": 1.0}) as receiver, FaultProxy(receiver.url) as proxy:
         webhook = Webhook(settings(proxy.url, secret, headers=headers))
-        words = f"bad {SECRET} or {SECRET[6:]}, geheim-und-mehr, hunter2"
+        words = f"bad {SECRET} or {SECRET[6:]}, {MARK}-und-mehr, {MARK}-hunter2"
         proxy.fail(Fault(status=400, body=words.encode()))
         with pytest.raises(SwitchError, match="bad <secret> or <secret>, <secret>, <secret>"):
             webhook.kill("pay", "")
+        proxy.fail(Fault(status=400, body=f"{'x' * 284} {MARK}-hunter2".encode()))
+        with pytest.raises(SwitchError, match="x <secret>") as cut_off:
+            webhook.kill("pay", "")
+    assert MARK not in str(cut_off.value)
     assert SECRET[6:] not in repr(webhook)
 
 
@@ -157,10 +162,10 @@ def test_no_secret_is_shown_even_where_the_receiver_repeats_it(
     [
         (None, "the secret cannot be read: No such file"),
         (b"", "the secret is empty"),
-        (b"whsec_not base64!", "what follows whsec_ is not base64"),
+        (f"whsec_{MARK} not base64!".encode(), "what follows whsec_ is not base64"),
         (b"whsec_", "has 0 bytes, and signing takes 24 or more"),
-        (b"tooshort-4711", "has 13 bytes, and signing takes 24 or more"),
-        (b"whsec_dG9vc2hvcnQtNDcxMQ==", "has 13 bytes, and signing takes 24 or more"),
+        (f"{MARK}-4711".encode(), "has 18 bytes, and signing takes 24 or more"),
+        (b"whsec_" + base64.b64encode(f"{MARK}-4711".encode()), "has 18 bytes, and signing takes 24 or more"),
     ],
 )
 def test_a_secret_that_is_none_is_an_error_that_does_not_show_it(
@@ -168,7 +173,7 @@ def test_a_secret_that_is_none_is_an_error_that_does_not_show_it(
 ) -> None:
     secret.unlink()
     if content is not None:
-        secret.write_bytes(content)
+        plant(secret, content)
     webhook = Webhook(settings(receiver.url, secret))
     for call in (webhook.read, webhook.dry_run, lambda feature: webhook.kill(feature, "")):
         with pytest.raises(SwitchError, match=words) as caught:
@@ -180,7 +185,7 @@ def test_a_secret_that_is_none_is_an_error_that_does_not_show_it(
 
 
 def test_a_secret_may_lack_its_padding(receiver: Receiver, secret: Path) -> None:
-    secret.write_text(SECRET.rstrip("="))
+    plant(secret, SECRET.rstrip("="))
     Webhook(settings(receiver.url, secret)).kill("pay", "")
     assert receiver.killed == ["pay"]
 
@@ -243,14 +248,14 @@ def test_a_reading_that_does_not_say_so_plainly_is_an_error(
         ({"read": None}, r"kill\.webhook\.read: "),
         ({"url": "ftp://127.0.0.1/"}, r"kill\.webhook\.url: expected a URL that starts with http:// or https://"),
         ({"url": "http:///kill"}, r"kill\.webhook\.url: expected a URL"),
-        ({"url": "https://ana:hunter2@flags.example/"}, r"kill\.webhook\.url: a password does not belong into a URL"),
+        ({"url": f"https://ana:{MARK}@flags.example/"}, r"kill\.webhook\.url: a password does not belong into a URL"),
         ({"read": "https://f/{version}"}, r"kill\.webhook\.read: the only placeholder of a URL is \{feature\}"),
         ({"read": "https://{feature}.example/"}, r"kill\.webhook\.read: .* and not in its host"),
-        ({"secret": "x"}, r"kill\.webhook\.secret: unknown key; did you mean 'secret_file'\?"),
+        ({"secret": MARK}, r"kill\.webhook\.secret: unknown key; did you mean 'secret_file'\?"),
         ({"headers": {"X Team": "a"}}, r"kill\.webhook\.headers: 'X Team' is not the name of a header"),
         ({"headers": {"webhook-id": "a"}}, "webhook-id is set by watcher; leave it out"),
         ({"headers": {"Content-Type_file": "a"}}, "Content-Type is set by watcher"),
-        ({"headers": {"Authorization": "hunter2"}}, "write Authorization_file: PATH, or"),
+        ({"headers": {"Authorization": MARK}}, "write Authorization_file: PATH, or"),
         ({"headers": {"X-A": 1}}, r"kill\.webhook\.headers\.X-A: .*string"),
         ({"data": {"reason": "a"}}, r"kill\.webhook\.data: reason is always sent; leave it out"),
     ],
@@ -268,7 +273,7 @@ def test_settings_are_checked_before_there_is_a_release_to_fill_them(secret: Pat
 
 
 def test_the_wrong_secret_is_told_at_once_and_kills_nothing(receiver: Receiver, secret: Path, tmp_path: Path) -> None:
-    secret.write_text(f"whsec_{base64.b64encode(b'x' * 32).decode()}")
+    plant(secret, signing_key("another"))
     killing = kill(Webhook(settings(receiver.url, secret)), "pay", tmp_path / "j.db")
     assert killing.state == "failed"
     assert "HTTP 401, No matching signature found; the credentials are not accepted" in killing.error

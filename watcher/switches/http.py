@@ -29,7 +29,7 @@ _LONGEST_WORDS: Final = 300
 
 @dataclass(frozen=True)
 class Answer:
-    """What a system answered: its status, and its words."""
+    """What a system answered: its status, and its words; without secrets, where they say no."""
 
     status: int
     body: bytes
@@ -126,10 +126,13 @@ def ask(
     except (requests.RequestException, OSError, urllib3.exceptions.HTTPError) as error:
         raise wrong(f"no answer ({type(error).__name__}): is it running?") from None
     status = response.status_code
-    if 200 <= status < 300 or status in accept:
+    if 200 <= status < 300:
         return Answer(status, content)
-    words = " ".join(clean(content[:_LONGEST_WORDS].decode("utf-8", "replace")).split())
-    raise _refused(clean(where), status, words, wait(response.headers))
+    # Cleaned before anything is cut off: half a secret is not found any more.
+    said = clean(content.decode("utf-8", "replace"))
+    if status in accept:
+        return Answer(status, said.encode())
+    raise _refused(clean(where), status, " ".join(said.split())[:_LONGEST_WORDS], wait(response.headers))
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
