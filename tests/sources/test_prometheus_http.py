@@ -437,6 +437,18 @@ def test_no_error_tells_a_secret(standin: StandIn):
 
 
 @pytest.mark.parametrize(
+    "body",
+    [b"x" * 283 + SECRET.encode(), b'{"errorType":"internal","error":"' + b"x" * 983 + SECRET.encode() + b'"}'],
+    ids=["words", "json"],
+)
+def test_no_part_of_a_secret_is_told_where_a_long_answer_is_cut(standin: StandIn, body: bytes):
+    standin.says(body, 500)
+    with pytest.raises(SourceError, match="HTTP 500") as caught:
+        PrometheusHTTP(standin.url, bearer=SECRET).instant("x", 60)
+    assert SECRET[:9] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "bad",
     [
         {"bearer": f"{SECRET}\nX: y"},

@@ -44,6 +44,8 @@ _MOST_POINTS = 10_000
 """Points a series may have in one range query; servers refuse more than 11,000."""
 _MOST_SAMPLES = 8_000_000
 """Points all parts of a range query may have together (128 MB decoded)."""
+_WORDS = 1 << 16
+"""Bytes of an answer that says no which are searched for secrets before its first words are repeated."""
 _PASSING = frozenset({"unavailable", "internal", "canceled"})
 """Error types of the Prometheus API that are about the server's state, not about the question."""
 
@@ -267,10 +269,11 @@ class PrometheusHTTP:
 
     def _no(self, status: int, body: bytes) -> SourceDown | SourceRefused:
         """Return the error for an answer that says no, with the words it used."""
-        error_type, words = "", body[:300].decode("utf-8", "replace").strip()
+        # Cleaned before they are cut to size: half a secret is not found any more.
+        error_type, words = "", self._clean(body[:_WORDS].decode("utf-8", "replace"))[:300].strip()
         try:
             said = json.loads(body)
-            error_type, words = str(said["errorType"]), str(said["error"])[:1000]
+            error_type, words = str(said["errorType"]), self._clean(str(said["error"]))[:1000]
         except (ValueError, KeyError, TypeError):
             pass
         what = f"{self.url} says no (HTTP {status}{f', {error_type}' if error_type else ''}): {words or 'nothing more'}"
