@@ -9,7 +9,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FORMATS = ("table", "json", "jsonl", "markdown")
+FORMATS = ("table", "json", "jsonl", "markdown", "junit", "github")
 
 
 def quantity(name: str, kind: str, **settings: Any) -> Callable[[F], F]:
@@ -212,7 +212,11 @@ SERVER = options(
 
 ANSWER = options(
     click.option(
-        "--format", type=click.Choice(FORMATS), default="table", show_default=True, help="jsonl: one line a release."
+        "--format",
+        type=click.Choice(FORMATS),
+        default="table",
+        show_default=True,
+        help="jsonl: one line a release; github: annotations, and a summary of the job.",
     ),
     click.option("--output", type=click.Path(dir_okay=False), help="Write the answer to a file, too."),
     click.option(

@@ -496,11 +496,28 @@ def test_an_option_can_be_given_by_the_environment(
 # --- the answer ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["table", "json", "jsonl", "markdown"])
+@pytest.mark.parametrize("form", ["table", "json", "jsonl", "markdown", "junit", "github"])
 def test_output_writes_the_answer_to_a_file_too(watcher: Watcher, regressed: Path, form: str) -> None:
     answer = watcher("compare", "shop.csv", *RATIO, "--format", form, "--output", "answer")
     assert answer == Answer(1, Path("answer").read_text(), "")
     assert "checkout" in answer.out
+
+
+def test_a_github_job_is_given_the_outcome_and_a_summary_below_what_others_wrote(
+    watcher: Watcher, regressed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("summary.md").write_text("# Tests\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    monkeypatch.setenv("GITHUB_OUTPUT", "output")
+    assert watcher("compare", "shop.csv", *RATIO, "--format", "github").out.startswith("::error title=REGRESSED")
+    assert Path("summary.md").read_text().startswith("# Tests\n**REGRESSED** ")
+    assert Path("output").read_text() == "outcome=regressed\n"
+    Path("summary.md").write_text("x" * 2**20)
+    assert watcher("compare", "shop.csv", *RATIO, "--format", "github").exit == 1
+    assert Path("summary.md").read_text() == "x" * 2**20
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "no/such/folder/summary.md")
+    answer = watcher("compare", "shop.csv", *RATIO, "--format", "github")
+    assert (answer.exit, "summary.md" in answer.err) == (2, True)
 
 
 def test_quiet_prints_nothing_and_still_answers(watcher: Watcher, regressed: Path) -> None:

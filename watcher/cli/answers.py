@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ def answer(found: Comparison | Comparisons, given: dict[str, Any]) -> None:
             write(given["output"], text)
         if not given["quiet"]:
             click.echo(text, nl=False)
+    if given["format"] == "github":
+        _tell_the_job(found)
     raise click.exceptions.Exit(exit_code(found.outcome.value, given["fail_on"]))
 
 
@@ -31,14 +34,44 @@ def write(path: str, text: str) -> None:
         raise click.FileError(path, error.strerror) from error
 
 
+def _tell_the_job(found: Comparison | Comparisons) -> None:
+    """Give the GitHub job this runs in the outcome, and add to its summary what there is room for."""
+    from watcher.report import github
+
+    outcome, summary = os.environ.get("GITHUB_OUTPUT"), os.environ.get("GITHUB_STEP_SUMMARY")
+    if outcome:
+        _add(outcome, lambda _: f"outcome={found.outcome.value}\n")
+    if summary:
+        several = [part.findings for part in _parts(found)]
+        _add(summary, lambda size: github.summary(several, github.LARGEST - size))
+
+
+def _add(path: str, text: Callable[[int], str]) -> None:
+    """Add a text to a file, given how many bytes that has."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text(file.tell()))
+    except OSError as error:
+        raise click.FileError(path, error.strerror) from error
+
+
+def _parts(found: Comparison | Comparisons) -> list[Comparison]:
+    return list(found) if isinstance(found, Sequence) else [found]
+
+
 def _formatted(found: Comparison | Comparisons, form: str, explain: bool, plain: bool) -> str:
     import json
 
-    parts = list(found) if isinstance(found, Sequence) else [found]
+    parts = _parts(found)
     if form == "json":
         return json.dumps(found.to_json(), indent=2) + "\n"
     if form == "jsonl":
         return "".join(json.dumps(part.to_json()) + "\n" for part in parts)
+    if form in ("junit", "github"):
+        from watcher.report import github, junit
+
+        several = [part.findings for part in parts]
+        return junit.render(several) if form == "junit" else github.commands(several)
     from watcher.report.cells import word
 
     if form == "markdown":
