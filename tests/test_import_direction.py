@@ -28,6 +28,7 @@ CLEARANCE = CONFIG | {"journal", "report"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "delivery", "act"}
 STEPS = {
     "overview",
+    "following",
     "surroundings",
     "deployments",
     "intake",
@@ -86,6 +87,7 @@ SEES: dict[str, set[str]] = {
     "interlocks": POLICY | {"policy", "journal"},
     "surroundings": INTAKE | {"look"},
     "afterwards": NOUNS | {"journal", "telling"},
+    "following": NOUNS | {"journal", "deeds"},
     "deeds": NOUNS | {"journal", "report"},
     "clearance": CLEARANCE,
     "preflight": PREFLIGHT,

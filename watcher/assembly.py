@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from watcher import intake, interlocks, tokens
+from watcher import following, intake, interlocks, tokens
 from watcher.act import Alerter, Outbox
 from watcher.alerts import alerter
 from watcher.clock import Clock, wall_clock
@@ -25,6 +25,7 @@ from watcher.config import (
 from watcher.daemon import Daemon
 from watcher.deeds import deeds, stamp
 from watcher.errors import ConfigError, Refused
+from watcher.following import Sight
 from watcher.journal import Journal
 from watcher.model import Exposure
 from watcher.observer import Everybody, Observer
@@ -199,6 +200,15 @@ def list_releases(config: str) -> list[str]:
         ] or ["no release has been noticed yet"]
 
 
+def release_ids(config: str) -> list[str]:
+    """Return the ids of all releases, the latest first; none where no journal has been made."""
+    journal = Journal.existing(load_installation(config).journal)
+    if journal is None:
+        return []
+    with journal:
+        return [each.watch.release.id for each in reversed(journal.watches())]
+
+
 def show_release(config: str, release: str) -> list[str]:
     """Return what is known of a release."""
     with _journal(config) as (_, journal):
@@ -260,6 +270,12 @@ def status(config: str, now: float) -> list[str]:
     """Return what holds watcher back, then one line per release being watched."""
     with _journal(config) as (installation, journal):
         return overview(installation, journal, now)
+
+
+def follow(config: str, release: str, rest: Callable[[], bool]) -> Iterator[Sight]:
+    """Yield how a release stands, at once and whenever that changed; arguments as `following.follow`."""
+    with _journal(config) as (_, journal):
+        yield from following.follow(journal, release, rest)
 
 
 def history(config: str, release: str | None, actions: bool, form: str) -> str:

@@ -31,13 +31,17 @@ class Deed:
         ...     "feature": "cart", "switch": "unleash:http://flags", "reason": "errors tripled"}))
         2027-01-15 08:00:00Z  shop/production/cart@2  kill intended: cart by unleash: errors tripled
         """
+        return f"{stamp(self.at)}  {self.release or '-'}  {self.said}"
+
+    @property
+    def said(self) -> str:
+        """What was done, in words, on one line."""
         try:
             says = _SAYS.get(self.what, _everything)(self.detail)
         except KeyError:
             # Written by a version that said less of it.
             says = _everything(self.detail)
-        line = f"{stamp(self.at)}  {self.release or '-'}  {self.what}{says and f': {says}'}"
-        return "".join(char if char.isprintable() else " " for char in line)
+        return "".join(char if char.isprintable() else " " for char in f"{self.what}{says and f': {says}'}")
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON types."""

@@ -9,7 +9,7 @@ import traceback
 import click
 
 from watcher import __version__
-from watcher.cli import doctor, flags, installation, judging, pausing, preflight, rules, tokens
+from watcher.cli import doctor, flags, following, installation, judging, pausing, preflight, rules, tokens
 from watcher.cli.answers import exit_code
 
 __all__ = ["cli", "exit_code", "main"]
@@ -33,12 +33,15 @@ for command in (
     installation.demo,
     installation.release,
     installation.status,
+    following.watch,
+    following.wait,
     installation.history,
     flags.flags,
     pausing.pause,
     pausing.resume,
     tokens.token,
     rules.rules,
+    following.completion,
 ):
     cli.add_command(command)
 
