@@ -43,7 +43,7 @@ def follow(journal: Journal, name: str, rest: Callable[[], bool]) -> Iterator[Si
     """
     before = None
     while True:
-        watched, seen = _named(journal, name), Sight()
+        watched, seen = named(journal, name, ended=False), Sight()
         if watched is not None:
             name = watched.watch.release.id
             seen = Sight(watched, journal.last_look(name, states=False), tuple(deeds(journal, name)))
@@ -54,12 +54,19 @@ def follow(journal: Journal, name: str, rest: Callable[[], bool]) -> Iterator[Si
             return
 
 
-def _named(journal: Journal, name: str) -> Watched | None:
-    """Return the release of that id, or else the newest with that name that is being watched."""
+def named(journal: Journal, name: str, *, ended: bool) -> Watched | None:
+    """Return the release of an id, or else the newest of that name: one that is being watched, or also one that ended.
+
+    Args:
+        journal: of the installation.
+        name: as for `follow`.
+        ended: whether one will do that is not watched any more, where none is.
+    """
     there = journal.watches()
     own = next((each for each in there if each.watch.release.id == name), None)
-    active = [each for each in there if each.status == "active" and _answers_to(each, name)]
-    return own or max(active, key=lambda each: each.watch.release.exposed_at, default=None)
+    alike = [each for each in there if _answers_to(each, name) and (ended or each.status == "active")]
+    newest = max(alike, key=lambda each: (each.status == "active", each.watch.release.exposed_at), default=None)
+    return own or newest
 
 
 def _answers_to(watched: Watched, name: str) -> bool:

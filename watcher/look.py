@@ -91,8 +91,8 @@ def look(
             only once this one regressed and has no control.
     """
     start = previous.through if previous else float(np.floor(watch.release.exposed_at / watch.block) * watch.block)
-    closed = float(np.floor((now - watch.settle) / watch.block) * watch.block)
-    end = max(start, closed)
+    latest = closed(watch, now)
+    end = max(start, latest)
     seen: dict[str, Observations] = {}
     problem = None
     if end > start:
@@ -113,7 +113,7 @@ def look(
         verdict, states = _judged(watch, seen, calibrations, previous, reasons.doubles(doubles))
         states |= {DOUBLES: dict(doubles)} if doubles else {}
         recovered, said = None, ""
-    missing = (closed - end) / watch.block
+    missing = (latest - end) / watch.block
     if problem is not None and missing >= FIRST_BLOCKS and verdict.outcome is not Outcome.REGRESSED:
         verdict = _unreadable(verdict, end, problem)
     said_beside, cause = _beside(watch, verdict, calibrations, states, beside)
@@ -266,6 +266,11 @@ def _aftermath(
 def _unreadable(verdict: ReleaseVerdict, since: float, problem: str) -> ReleaseVerdict:
     reason = f"Metrics cannot be read since {reasons.clock(since)}: {problem}"
     return ReleaseVerdict(Outcome.NO_DATA, reason, verdict.streams, verdict.alarms, verdict.assumptions)
+
+
+def closed(watch: Watch, now: float) -> float:
+    """Return the end of the last block whose samples have settled (epoch seconds)."""
+    return float(np.floor((now - watch.settle) / watch.block) * watch.block)
 
 
 def request(watch: Watch, start: float, end: float) -> Request:

@@ -35,6 +35,7 @@ for command in (
     installation.status,
     following.watch,
     following.wait,
+    following.explain,
     installation.history,
     flags.flags,
     pausing.pause,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def answer(found: Comparison | Comparisons, given: dict[str, Any]) -> None:
     """Print the answer in the format asked for, and exit with its code."""
     if not given["quiet"] or given["output"]:
-        text = _formatted(found, given["format"], given["explain"], bool(given["output"]))
+        text = formatted(found, given["format"], given["explain"], bool(given["output"]))
         if given["output"]:
             write(given["output"], text)
         if not given["quiet"]:
@@ -59,7 +59,8 @@ def _parts(found: Comparison | Comparisons) -> list[Comparison]:
     return list(found) if isinstance(found, Sequence) else [found]
 
 
-def _formatted(found: Comparison | Comparisons, form: str, explain: bool, plain: bool) -> str:
+def formatted(found: Comparison | Comparisons, form: str, explain: bool, plain: bool) -> str:
+    """Return an answer in a format; in a table with the whole derivation, or for a file, where that is asked for."""
     import json
 
     parts = _parts(found)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from watcher.cli.answers import exit_code
-from watcher.options import CONFIG, quantity
+from watcher.cli.answers import exit_code, formatted
+from watcher.options import CONFIG, FORMATS, quantity
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,6 +104,26 @@ def watch(config: str, release: str) -> None:
     # To look away is no failure.
     with suppress(KeyboardInterrupt):
         (_shown if console.is_terminal else _printed)(config, release, console)
+
+
+@click.command()
+@CONFIG
+@RELEASE
+@click.argument("rule", metavar="[RULE]", required=False)
+@click.option("--format", type=click.Choice(FORMATS), default="table", show_default=True, help="As `compare`.")
+def explain(config: str, release: str, rule: str | None, **given: str) -> None:
+    """Show what the daemon found of RELEASE, of one RULE or of all, and everything that rests on, from the journal."""
+    from watcher import assembly
+    from watcher.errors import Refused
+
+    found = assembly.comparison(config, release)
+    if rule is not None:
+        own = tuple(each for each in found.findings.verdict.streams if each.rule == rule)
+        if not own:
+            there = ", ".join(sorted({each.rule for each in found.findings.verdict.streams}))
+            raise Refused(f"{release} has no rule {rule!r}; it has: {there or 'none yet'}")
+        found = replace(found, findings=replace(found.findings, verdict=replace(found.findings.verdict, streams=own)))
+    click.echo(formatted(found, given["format"], explain=True, plain=False), nl=False)
 
 
 def _shown(config: str, release: str, console: Console) -> None:

@@ -55,7 +55,8 @@ class Comparison:
         traces = {}
         for verdict in self.findings.streams[:MOST_ROWS]:
             rule = self.findings.rule(verdict.rule)
-            if rule is not None and verdict.labels in self.findings.observations[rule.name].streams:
+            seen = None if rule is None else self.findings.observations.get(rule.name)
+            if rule is not None and seen is not None and verdict.labels in seen.streams:
                 traces[verdict.rule, verdict.labels] = self.trace(rule, verdict)
         return replace(self.findings, traces=traces)
 
