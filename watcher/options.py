@@ -210,6 +210,10 @@ SERVER = options(
     ACCESS,
 )
 
+REPORT = click.option(
+    "--report", type=click.Path(dir_okay=False), help="Write FILE.html: verdict, rules, pictures, and why."
+)
+
 ANSWER = options(
     click.option(
         "--format",
@@ -219,6 +223,7 @@ ANSWER = options(
         help="jsonl: one line a release; github: annotations, and a summary of the job.",
     ),
     click.option("--output", type=click.Path(dir_okay=False), help="Write the answer to a file, too."),
+    REPORT,
     click.option(
         "--fail-on",
         type=click.Choice(["inconclusive", "regressed", "never"]),

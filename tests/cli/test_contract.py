@@ -520,6 +520,20 @@ def test_a_github_job_is_given_the_outcome_and_a_summary_below_what_others_wrote
     assert (answer.exit, "summary.md" in answer.err) == (2, True)
 
 
+def test_a_report_is_a_page_in_one_file_of_one_release(watcher: Watcher, regressed: Path) -> None:
+    answer = watcher("compare", "shop.csv", *RATIO, "--report", "shop.html", "--quiet")
+    assert answer == Answer(1, "", "")
+    page = Path("shop.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert page.count("<svg ") == 1 + 2 * page.count("<article>") > 1
+    table = pd.read_csv("shop.csv")
+    pd.concat([table.assign(release=name) for name in ("a", "b")]).to_csv("two.csv", index=False)
+    answer = watcher("compare", "two.csv", *RATIO, "--report", "two.html")
+    assert (answer.exit, "--report is of one release, and here are 2" in answer.err) == (2, True)
+    answer = watcher("compare", "shop.csv", *RATIO, "--report", "no/such/folder.html")
+    assert (answer.exit, "no/such/folder.html" in answer.err) == (2, True)
+
+
 def test_quiet_prints_nothing_and_still_answers(watcher: Watcher, regressed: Path) -> None:
     assert watcher("compare", "shop.csv", *RATIO, "--quiet") == Answer(1, "", "")
     assert watcher("compare", "shop.csv", *RATIO, "-q", "--output", "answer.txt") == Answer(1, "", "")

@@ -58,6 +58,8 @@ def test_a_name_is_enough_and_every_format_of_compare_is_there(watcher: Watcher,
     told = json.loads(watcher("explain", name, "--format", "json").out)
     assert (told["outcome"], told["streams"][0]["rule"]) == ("regressed", "errors")
     assert watcher("explain", name, "--format", "github").out.startswith("::error ")
+    assert watcher("explain", name, "--report", "release.html").exit == 0
+    assert "how it grew" in Path("release.html").read_text()
 
 
 @pytest.mark.parametrize(

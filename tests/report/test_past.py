@@ -14,7 +14,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from watcher.oneoff import Backtest
-from watcher.report import past_page, past_table
+from watcher.report import pages, past_page, past_table
+from watcher.report.drawing import to_svg
 from watcher.report.past import ABSENT, Alarm, PastRelease, Share
 from watcher.report.past_page import Margin
 
@@ -252,7 +253,7 @@ class Outline(HTMLParser):
 
 
 def test_the_page_stands_alone_and_can_be_read_by_everybody() -> None:
-    picture = past_page.picture(past_page.to_svg(MIXED.chart("delay")), 'both arms of "pay"')
+    picture = pages.picture(to_svg(MIXED.chart("delay")), 'both arms of "pay"')
     pictures = {"missed": picture, "wolf": picture}
     text = past_page.page(MIXED, [Margin(0.5, MIXED), Margin(1.0, MIXED), Margin(2.0, MIXED)], pictures)
     outline = Outline(text)
@@ -284,5 +285,5 @@ def test_names_of_releases_are_shown_and_not_obeyed() -> None:
 
 def test_forty_charts_make_a_page_of_less_than_two_megabytes() -> None:
     rows = [release(f"b{n}", 1, -1.0) for n in range(40)]
-    picture = past_page.picture(past_page.to_svg(MIXED.chart()), "both arms")
+    picture = pages.picture(to_svg(MIXED.chart()), "both arms")
     assert len(past_page.page(backtest(*rows), (), {row.release: picture for row in rows}).encode()) < 2_000_000

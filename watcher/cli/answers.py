@@ -21,6 +21,8 @@ def answer(found: Comparison | Comparisons, given: dict[str, Any]) -> None:
             write(given["output"], text)
         if not given["quiet"]:
             click.echo(text, nl=False)
+    if given["report"]:
+        write_report(given["report"], found)
     if given["format"] == "github":
         _tell_the_job(found)
     raise click.exceptions.Exit(exit_code(found.outcome.value, given["fail_on"]))
@@ -32,6 +34,23 @@ def write(path: str, text: str) -> None:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise click.FileError(path, error.strerror) from error
+
+
+def write_report(path: str, found: Comparison | Comparisons) -> None:
+    """Write the page on a release.
+
+    Raises:
+        Refused: there are several.
+    """
+    from watcher.errors import Refused
+    from watcher.oneoff import report
+
+    parts = _parts(found)
+    if len(parts) != 1:
+        raise Refused(
+            f"--report is of one release, and here are {len(parts)}: keep one, or use `watcher backtest --report`"
+        )
+    write(path, report.report(parts[0]))
 
 
 def _tell_the_job(found: Comparison | Comparisons) -> None:

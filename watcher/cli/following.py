@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from watcher.cli.answers import exit_code, formatted
-from watcher.options import CONFIG, FORMATS, quantity
+from watcher.cli.answers import exit_code, formatted, write_report
+from watcher.options import CONFIG, FORMATS, REPORT, quantity
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,7 +111,8 @@ def watch(config: str, release: str) -> None:
 @RELEASE
 @click.argument("rule", metavar="[RULE]", required=False)
 @click.option("--format", type=click.Choice(FORMATS), default="table", show_default=True, help="As `compare`.")
-def explain(config: str, release: str, rule: str | None, **given: str) -> None:
+@REPORT
+def explain(config: str, release: str, rule: str | None, report: str | None, **given: str) -> None:
     """Show what the daemon found of RELEASE, of one RULE or of all, and everything that rests on, from the journal."""
     from watcher import assembly
     from watcher.errors import Refused
@@ -123,6 +124,8 @@ def explain(config: str, release: str, rule: str | None, **given: str) -> None:
             there = ", ".join(sorted({each.rule for each in found.findings.verdict.streams}))
             raise Refused(f"{release} has no rule {rule!r}; it has: {there or 'none yet'}")
         found = replace(found, findings=replace(found.findings, verdict=replace(found.findings.verdict, streams=own)))
+    if report:
+        write_report(report, found)
     click.echo(formatted(found, given["format"], explain=True, plain=False), nl=False)
 
 

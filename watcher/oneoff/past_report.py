@@ -9,7 +9,7 @@ from watcher.errors import DataError, WatcherError
 from watcher.oneoff.backtested import Backtest
 from watcher.oneoff.replay import stream_name
 from watcher.oneoff.spread import PastCases, Progress, judge_all, spread
-from watcher.report import charts, past_page
+from watcher.report import charts, pages, past_page
 
 MOST_CHARTS = 40
 """Releases that are drawn; the others are listed."""
@@ -64,7 +64,7 @@ def _picture(cases: PastCases, drawn: tuple[Any, str]) -> str:
             rule = findings.rule(verdict.rule)
             if rule is not None and stream_name(findings.watch, verdict) == stream:
                 drawing = charts.arms(findings, rule, verdict)
-                return past_page.picture(charts.to_svg(drawing), f"{stream} over time: {verdict.reason}")
+                return pages.picture(charts.to_svg(drawing), f"{stream} over time: {verdict.reason}")
     except WatcherError:
         pass
     return ""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -13,6 +12,7 @@ from watcher.report import past_chart, past_templates
 from watcher.report.cells import clipped
 from watcher.report.drawing import to_svg
 from watcher.report.json_report import iso
+from watcher.report.pages import beside_others, picture
 from watcher.report.past import PastRelease, PastReleases, Tallied
 from watcher.report.past_table import LISTED, figures, headline, number, percent, score_cell, wait
 
@@ -24,13 +24,6 @@ SECTIONS = {
 }
 """Kinds of releases that are shown one by one, in the order in which people want to see them."""
 
-_UNUSED = re.compile(r"\s*<metadata>.*?</metadata>|\s*<defs>\s*<style.*?</style>\s*</defs>", re.S)
-_IDS = re.compile(r' id="(?![mp][0-9a-f]{6})[^"]*"')
-_PLACES = re.compile(r' (?:d|x|y|width|height|transform|points)="[^"]*"')
-_LONG = re.compile(r"-?\d+\.\d{2,}")
-_FONTS = re.compile(r"font-family: 'DejaVu Sans'[^;\"]*")
-_NAMES = re.compile(r'(id="|href="#|url\(#)')
-
 
 @dataclass(frozen=True)
 class Margin:
@@ -38,24 +31,6 @@ class Margin:
 
     times: float
     found: PastReleases
-
-
-def picture(svg: str, said: str) -> str:
-    """Return an SVG that is lighter by a third, and says what it shows to those who cannot see it.
-
-    Args:
-        svg: as `to_svg` wrote it.
-        said: what it shows.
-    """
-    svg = _FONTS.sub("font-family: inherit", _IDS.sub("", _UNUSED.sub("", svg)))
-    svg = _PLACES.sub(lambda place: _LONG.sub(lambda number: f"{float(number[0]):.1f}", place[0]), svg)
-    named = past_templates.ENVIRONMENT.from_string('<svg role="img" aria-label="{{ said }}" ').render(said=said)
-    return svg.replace("<svg ", named, 1)
-
-
-def _beside_others(pictures: Iterable[str]) -> list[str]:
-    """Return pictures for one page: what each names inside itself gets a name that no other has."""
-    return [_NAMES.sub(rf"\g<1>c{place}-", each) for place, each in enumerate(pictures)]
 
 
 def page(found: PastReleases, margins: Sequence[Margin] = (), pictures: Mapping[str, str] | None = None) -> str:
@@ -70,7 +45,7 @@ def page(found: PastReleases, margins: Sequence[Margin] = (), pictures: Mapping[
         picture(to_svg(past_chart.alpha(found)), "Recall and false alarms against alpha"),
         picture(to_svg(past_chart.delay(found)), "Share of bad releases found against minutes"),
     )
-    alpha_chart, delay_chart, *rest = _beside_others([*charts, *(pictures or {}).values()])
+    alpha_chart, delay_chart, *rest = beside_others([*charts, *(pictures or {}).values()])
     sections = _sections(found, dict(zip(pictures or {}, rest, strict=True)))
     return past_templates.PAGE.render(
         title=f"Backtest of {clipped(PurePath(found.name).name)}" if found.name else "Backtest",
