@@ -98,7 +98,7 @@ def _packed(counts: Floats) -> str:
     """Return the counts of a cell's buckets as JSON: how many empty ones come first, then the rest up to the last.
 
     >>> _packed(np.array([0.0, 0.0, 3.0, 0.5, 0.0]))
-    '[2, 3, 0.5]'
+    '[2,3,0.5]'
     """
     filled = np.flatnonzero(counts)
     first, last = (int(filled[0]), int(filled[-1])) if filled.size else (0, -1)

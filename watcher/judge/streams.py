@@ -72,20 +72,16 @@ def judge(watch: Watch, rule: Rule, evidence: Evidence, previous: Sequence[Verdi
     limits = thresholds(watch, rule, len(state.streams), state.known, bar)
     before = {verdict.labels: verdict for verdict in previous}
     last = [before.get(stream) for stream in state.streams]
-    facts = _counted(rule, evidence, limits, last)
     case = _Case(watch, rule, evidence, limits, last)
+    facts = _counted(rule, evidence, limits, case.beyond, last)
     return tuple(case.decided(row, verdict) for row, verdict in enumerate(facts))
 
 
-def _beyond(evidence: Evidence, limits: Floats) -> Flags:
-    """Tell in which blocks the evidence of harm stood above its threshold, [stream, block]."""
-    return np.asarray((evidence.track.regressed >= limits[:, None]) & (evidence.track.harm > evidence.margin))
-
-
-def _counted(rule: Rule, evidence: Evidence, limits: Floats, last: Sequence[Verdict | None]) -> Iterator[Verdict]:
+def _counted(
+    rule: Rule, evidence: Evidence, limits: Floats, beyond: Flags, last: Sequence[Verdict | None]
+) -> Iterator[Verdict]:
     """Yield the facts of every stream, its outcome still open."""
     snapshot, none = evidence.snapshot, np.zeros(len(limits))
-    beyond = _beyond(evidence, limits)
     held, always = beyond[:, ::-1].argmin(axis=1) if beyond.size else none.astype(int), beyond.all(axis=1)
     rows = zip(
         evidence.state.streams,
@@ -172,8 +168,9 @@ class _Case:
 
     @cached_property
     def beyond(self) -> Flags:
-        """See `_beyond`."""
-        return _beyond(self.evidence, self.limits)
+        """In which blocks the evidence of harm stood above its threshold, [stream, block]."""
+        track = self.evidence.track
+        return np.asarray((track.regressed >= self.limits[:, None]) & (track.harm > self.evidence.margin))
 
     @cached_property
     def crossed(self) -> list[bool]:
