@@ -28,7 +28,8 @@ PROMOTE: Final = TypeAdapter(Promote)
 
 def write(adapter: TypeAdapter[T], value: T) -> str:
     """Return a dataclass as JSON."""
-    return dumps(adapter.dump_python(value, warnings="none"))
+    found = _quickly(value)
+    return dumps(adapter.dump_python(value, warnings="none")) if found is None else found
 
 
 def read(adapter: TypeAdapter[T], raw: str) -> T:
@@ -58,12 +59,20 @@ def _unreadable(error: Exception) -> JournalError:
 
 def dumps(value: Any) -> str:
     """Return JSON of plain values, numpy's among them; NaN and infinities come back as they were, secrets do not."""
-    with suppress(PydanticSerializationError):
-        # Several times as fast as `json`, but it knows no way with NaN that is strict, nor any with half a pair.
+    found = _quickly(value)
+    return name_of(value) if found is None else found
+
+
+def _quickly(value: Any) -> str | None:
+    """Return JSON in a fraction of the time that `json` takes; None where there is no strict way to do so.
+
+    It knows none with NaN, nor with half of a surrogate pair.
+    """
+    try:
         found = to_json(value, inf_nan_mode="constants", fallback=_plain).decode()
-        if "NaN" not in found and "Infinity" not in found:
-            return _shown(found)
-    return name_of(value)
+    except PydanticSerializationError:
+        return None
+    return None if "NaN" in found or "Infinity" in found else _shown(found)
 
 
 def name_of(value: Any) -> str:

@@ -362,12 +362,12 @@ def _block_of(times: Floats, ends: Floats, block: float) -> Indices:
 
 def _cells(samples: SampleSet, grouping: Grouping) -> tuple[tuple[Labels, ...], tuple[str, ...], Indices]:
     """Return the streams, the units, and the flat (stream, unit) cell of every series."""
-    own = [(grouping.stream(labels), grouping.unit_of(labels)) for labels in samples.labels]
-    streams = sorted({stream for stream, _ in own})
-    units = sorted({unit for _, unit in own})
-    row = {stream: i for i, stream in enumerate(streams)}
+    own_stream = list(map(grouping.stream, samples.labels))
+    own_unit = list(map(grouping.unit_of, samples.labels))
+    streams, units = sorted(set(own_stream)), sorted(set(own_unit))
+    row = {stream: i * len(units) for i, stream in enumerate(streams)}
     column = {unit: i for i, unit in enumerate(units)}
-    cell = [row[stream] * len(units) + column[unit] for stream, unit in own]
+    cell = [row[stream] + column[unit] for stream, unit in zip(own_stream, own_unit, strict=True)]
     return tuple(streams), tuple(units), np.array(cell, dtype=np.intp)
 
 
