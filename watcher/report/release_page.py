@@ -93,6 +93,7 @@ _PAGE = ENVIRONMENT.from_string(
 .dot::before { content: ""; display: inline-block; width: .65em; height: .65em; border-radius: 50%; margin-right: .45em;
   background: var(--of); }
 tr.idle { color: var(--faint); }
+.cells td, .cells th { white-space: nowrap; overflow-wrap: normal; }
 </style>
 </head>
 <body>
@@ -106,7 +107,7 @@ tr.idle { color: var(--faint); }
 {% if rows %}
 <section aria-labelledby="rules">
 <h2 id="rules">Rules</h2>
-<div class="wide" tabindex="0" role="region" aria-label="Every stream"><table>
+<div class="wide" tabindex="0" role="region" aria-label="Every stream"><table class="cells">
 <caption>Every stream, the worst first</caption>
 <thead><tr>{% for name in names %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>
