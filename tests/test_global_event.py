@@ -94,6 +94,19 @@ def test_a_control_of_which_no_error_is_heard_any_more_makes_nobody_worse() -> N
     assert detail.startswith("next to nothing is counted of those who do not have it (Requests that failed: ")
 
 
+def test_a_control_that_is_heard_again_does_not_take_back_what_its_silence_was_counted_for() -> None:
+    # Nothing is counted of the control for half an hour, and as always from then on.
+    seen = both(0.0, 0.01, since=0).observations["errors"]
+    arm, heard = seen.baseline, seen.ends > EXPOSED + 30 * MINUTE
+    assert arm is not None
+    events = np.where(heard, np.random.default_rng(6).binomial(arm.total.astype(int), 0.01), arm.events)
+    mixed = MemorySource({"errors": replace(seen, baseline=Arm(arm.units, events, arm.total))})
+    found = list(looks(watch(), mixed, range(1, 60)))
+    assert found[-1].verdict.outcome is Outcome.REGRESSED
+    assert not done(found, Kill)
+    assert "control_silent" in {refusal.reason for refusal in found[-1].refusals}
+
+
 def done(found: list[Look], kind: type) -> list[object]:
     return [action for each in found for action in each.actions if isinstance(action, kind)]
 

@@ -132,7 +132,7 @@ def look(
         beside=said_beside,
         cause=cause,
         everywhere=everywhere,
-        silent=attribution.control_silent(watch, verdict, calibrations),
+        silent=_silent(watch, verdict, calibrations, previous),
         staged=_staged(watch, states),
     )
     decision = decide(watch, verdict, situation)
@@ -189,12 +189,28 @@ def _everywhere(
     """
     if verdict.outcome is not Outcome.REGRESSED or (previous is not None and previous.killed_at is not None):
         return ""
-    before = () if previous is None else previous.refusals
-    known = next((refusal.detail for refusal in before if refusal.reason == "global_event"), "")
+    known = _known("global_event", previous)
     if known or watch.design is Design.CONCURRENT:
         return known or attribution.control_alike(watch, verdict, calibrations)
     began = attribution.harm_began(watch, verdict)
     return attribution.elsewhere_alike(elsewhere(began), began)
+
+
+def _silent(
+    watch: Watch, verdict: ReleaseVerdict, calibrations: Mapping[str, Calibration], previous: Look | None
+) -> str:
+    """Return what people are told where the control has fallen silent; it stands as long as what `_everywhere` finds.
+
+    The evidence has the silence in it, and outlives it.
+    """
+    known = _known("control_silent", previous) if verdict.outcome is Outcome.REGRESSED else ""
+    return known or attribution.control_silent(watch, verdict, calibrations)
+
+
+def _known(reason: str, previous: Look | None) -> str:
+    """Return what the last look said when it refused a kill for a reason; empty where it did not."""
+    before = () if previous is None else previous.refusals
+    return next((refusal.detail for refusal in before if refusal.reason == reason), "")
 
 
 def _staged(watch: Watch, states: Mapping[str, Any]) -> bool:

@@ -37,10 +37,8 @@ DEADLINE = 0.4
 
 FAULTS = (
     "hang", "drip", "503", "page", "truncated", "endless", "empty", "stale", "half the series", "resets", "warning",
-    "gzip", "nothing of the control", "not numbers",
+    "gzip", "nothing of the control", "no errors of the control", "not numbers",
 )  # fmt: skip
-LATER = "no errors of the control"
-"""A fault that nobody can tell from the truth who has not seen an answer that was whole before."""
 
 
 @dataclass
@@ -72,7 +70,7 @@ class Faulty:
             result = [
                 each for each in result if random.Random(f"{self.seed} {sorted(each['metric'].items())}").random() < 0.5
             ]
-        elif self.fault == LATER:
+        elif self.fault == "no errors of the control":
             result = [
                 each for each in result if (each["metric"].get("variant"), each["metric"].get("code")) != ("off", "500")
             ]
@@ -203,8 +201,8 @@ def lived(watch: Watch, url: str, faulty: Faulty, seed: int) -> Iterator[Look]:
     faulty.seed = seed
     script = [""] * rng.randint(0, 2) + [FAULTS[seed % len(FAULTS)]] * rng.randint(1, 6)
     while len(script) < BLOCKS:
-        script += [""] * rng.randint(1, 3) + [rng.choice([*FAULTS, LATER])] * rng.randint(1, 6)
-    calibrations = prepare(watch, read_history(watch, PrometheusSource(PrometheusHTTP(faulty.prometheus))))
+        script += [""] * rng.randint(1, 3) + [rng.choice(FAULTS)] * rng.randint(1, 6)
+    calibrations = prepare(watch, read_history(watch, source))
     for minute, fault in enumerate(script[:BLOCKS], 1):
         now = exposed + minute * BLOCK
         if fault != faulty.fault:

@@ -38,7 +38,7 @@ def effects_of(rule: Rule, evidence: Evidence, limits: Floats) -> list[Effect]:
         return [value if has else None for value, has in zip(found.tolist(), known.tolist(), strict=True)]
 
     scaled = np.zeros(len(limits), dtype=bool) if evidence.on_scale is None else evidence.on_scale
-    of = [TYPICAL if on_scale else "" for on_scale in scaled.tolist()]
+    of = [TYPICAL if on_scale else "" for on_scale in (scaled & ~np.isnan(snapshot.estimate)).tolist()]
     rows = zip(shown(snapshot.estimate), shown(snapshot.lower), shown(snapshot.upper), of, strict=True)
     effects = [Effect(measure, estimate, lower, upper, CONFIDENCE, what) for estimate, lower, upper, what in rows]
     # A latency that is worse only in its tail is told by the quantile that is worst.

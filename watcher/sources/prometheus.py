@@ -103,9 +103,14 @@ class PrometheusSource:
         """Return the same shape for calibration, differenced by the server, a day at a time.
 
         Too many short-lived units for one array are summed up, and too many signatures are not told apart; a note
-        says so.
+        says so. Which series there were at the end of it is remembered: a first `observe` misses those that it lacks.
         """
-        return {rule.name: self._history_within_caps(rule, request) for rule in request.rules}
+        found = {rule.name: self._history_within_caps(rule, request) for rule in request.rules}
+        with suppress(SourceTooLarge):
+            latest = RawReads(self._client, _last_block(request), self._replica, self._overlap, self._recollection)
+            for rule in request.rules:
+                _read(rule, request, latest)
+        return found
 
     def labels_with_traffic(self, selector: Selector, label: str, at: float, window: float) -> dict[str, float]:
         """Return about how much a counter grew in the last `window` seconds, by value of a label; growing ones only.
@@ -196,6 +201,10 @@ class PrometheusSource:
 
         found = _observations(rule, request.ends, [Tallied.of(read, counted) for read in reads])
         return replace(found, notes=(*found.notes, *notes))
+
+
+def _last_block(request: Request) -> Request:
+    return replace(request, start=max(request.start, request.end - request.block))
 
 
 def _read(rule: Rule, request: Request, reads: Reads) -> list[Read]:
