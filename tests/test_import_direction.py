@@ -25,10 +25,12 @@ CONFIG = NOUNS | {"secrets", "addresses", "tokens", "signing", "config"}
 ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | LOOK | {"journal", "deployments"}
 CLEARANCE = CONFIG | {"journal", "report"}
+JOURNALLED = ONEOFF | {"journal", "oneoff"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "delivery", "act"}
 STEPS = {
     "overview",
     "following",
+    "recorded",
     "surroundings",
     "deployments",
     "intake",
@@ -88,6 +90,7 @@ SEES: dict[str, set[str]] = {
     "surroundings": INTAKE | {"look"},
     "afterwards": NOUNS | {"journal", "telling"},
     "following": NOUNS | {"journal", "deeds"},
+    "recorded": JOURNALLED,
     "deeds": NOUNS | {"journal", "report"},
     "clearance": CLEARANCE,
     "preflight": PREFLIGHT,

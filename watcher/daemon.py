@@ -246,6 +246,7 @@ class Daemon:
             journal=self.journal,
             now=now,
         )
+        self.journal.remember(f"preflight/{watch.release.id}", found.to_json())
         told = preflight.alert(watch, found, now)
         if told is not None:
             self.journal.intend([told], now)

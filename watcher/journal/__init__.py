@@ -30,8 +30,21 @@ as rows and back; `codec` the JSON of text columns; `tables` the schema; `openin
 from __future__ import annotations
 
 from watcher.journal.holding import Hold, Sole
-from watcher.journal.records import LEASE, AuditLine, LookLine, Pending, Tally, Watched
+from watcher.journal.records import LEASE, AuditLine, Listed, LookLine, Pending, Tally, Watched
 from watcher.journal.store import KEEP, Journal
 from watcher.journal.tables import SCHEMA
 
-__all__ = ["KEEP", "LEASE", "SCHEMA", "AuditLine", "Hold", "Journal", "LookLine", "Pending", "Sole", "Tally", "Watched"]
+__all__ = [
+    "KEEP",
+    "LEASE",
+    "SCHEMA",
+    "AuditLine",
+    "Hold",
+    "Journal",
+    "Listed",
+    "LookLine",
+    "Pending",
+    "Sole",
+    "Tally",
+    "Watched",
+]

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, Table, insert, select
 
 from watcher.journal.codec import dumps, loads, name_of
 from watcher.journal.tables import BLOCKS, LAYOUTS, OBSERVATIONS, STREAMS, UNITS
-from watcher.model import Arm, Floats, Kind, Observations, Watch, as_streams
+from watcher.model import Arm, Floats, Kind, Labels, Observations, Watch, as_streams
 
 Cell = tuple[int, float, int, int, float | None, float | None, str | None]
 _COLUMNS: Final = ("release", "block_end", "stream", "unit", "events", "total", "buckets")
@@ -125,17 +125,30 @@ class _Cells:
         return _Cells(self.numbers[cells], self.buckets[cells])
 
 
-def unfold(connection: Connection, n: int, watch: Watch) -> dict[str, Observations]:
-    """Rebuild the observations of release number `n`, by rule; the inverse of `fold`."""
+def unfold(
+    connection: Connection, n: int, watch: Watch, only: tuple[str, Labels] | None = None
+) -> dict[str, Observations]:
+    """Rebuild the observations of release number `n`, by rule; the inverse of `fold`.
+
+    Args:
+        connection: to read with.
+        n: number of the release.
+        watch: of the release.
+        only: the rule and the labels of the one stream that is asked for.
+    """
     gaps = _gaps(watch)
     blocks: dict[str, list[Row[Any]]] = {}
-    for row in connection.execute(select(BLOCKS).where(BLOCKS.c.release == n).order_by(BLOCKS.c.block_end)):
+    own_blocks, own_streams = BLOCKS.c.release == n, STREAMS.c.release == n
+    if only is not None:
+        own_blocks &= BLOCKS.c.rule == only[0]
+        own_streams &= (STREAMS.c.rule == only[0]) & (STREAMS.c.name == name_of(only[1]))
+    for row in connection.execute(select(BLOCKS).where(own_blocks).order_by(BLOCKS.c.block_end)):
         blocks.setdefault(row.rule, []).append(row)
-    streams = connection.execute(select(STREAMS).where(STREAMS.c.release == n).order_by(STREAMS.c.id)).all()
+    streams = connection.execute(select(STREAMS).where(own_streams).order_by(STREAMS.c.id)).all()
     units = connection.execute(select(UNITS).where(UNITS.c.release == n)).all()
     layouts = connection.execute(select(LAYOUTS.c.id, LAYOUTS.c.name).where(LAYOUTS.c.release == n)).all()
     edges = {row.id: tuple(loads(row.name)) for row in layouts}
-    cells = _all_cells(connection, n)
+    cells = _cells_of(connection, n, None if only is None else [row.id for row in streams])
     found = {}
     for rule, rows in blocks.items():
         mine = [row for row in streams if row.rule == rule]
@@ -161,10 +174,13 @@ def _units(units: Sequence[Row[Any]], rule: str, arm: str) -> list[tuple[str, in
     return sorted((row.name, row.id) for row in units if row.rule == rule and row.arm == arm)
 
 
-def _all_cells(connection: Connection, n: int) -> _Cells:
-    """Return all cells of a release."""
+def _cells_of(connection: Connection, n: int, streams: Sequence[int] | None) -> _Cells:
+    """Return the cells of a release: of some of its streams, or of all."""
     query = select(*(OBSERVATIONS.c[name] for name in ("stream", "unit", "block_end", "events", "total", "buckets")))
-    found = connection.execution_options(yield_per=50_000).execute(query.where(OBSERVATIONS.c.release == n))
+    query = query.where(OBSERVATIONS.c.release == n)
+    if streams is not None:
+        query = query.where(OBSERVATIONS.c.stream.in_(streams))
+    found = connection.execution_options(yield_per=50_000).execute(query)
     numbers, buckets = [np.empty((0, 5))], [np.empty(0, dtype=object)]
     for part in found.partitions():
         numbers.append(np.array([row[:5] for row in part], dtype=float))

@@ -25,6 +25,22 @@ class Watched:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """A release, by its number and its id, and how it stands. What a look says is None until there was one."""
+
+    n: int
+    release: str
+    status: str
+    at: float
+    ended_at: float | None
+    end_reason: str | None
+    looked_at: float | None
+    outcome: Outcome | None
+    reason: str | None
+    phase: str | None
+
+
+@dataclass(frozen=True)
 class LookLine:
     """A look without its streams: enough to list."""
 

@@ -15,8 +15,9 @@ from watcher.journal.cells import fold, unfold
 from watcher.journal.codec import LOOK, WATCH, clean, dumps, loads, read, read_calibration, write
 from watcher.journal.holding import Hold, holder, holding
 from watcher.journal.opening import Database, existing_database, open_database
-from watcher.journal.records import AuditLine, LookLine, Pending, Tally, Watched
+from watcher.journal.records import AuditLine, Listed, LookLine, Pending, Tally, Watched
 from watcher.journal.tables import (
+    ACTIONS,
     AUDIT,
     BLOCKS,
     CALIBRATIONS,
@@ -32,7 +33,7 @@ from watcher.journal.tables import (
     note,
     upsert,
 )
-from watcher.model import Action, Calibration, Look, Observations, Outcome, Watch
+from watcher.model import Action, Calibration, Labels, Look, Observations, Outcome, Watch
 
 KEEP: Final = 30 * 86_400.0
 """Seconds after its end for which a release can be replayed."""
@@ -131,6 +132,45 @@ class Journal:
             Watched(read(WATCH, row.watch), row.status, row.noticed_by, row.at, row.ended_at, row.end_reason)
             for row in rows
         ]
+
+    def listed(self, active: bool, most: int, before: int | None = None) -> list[Listed]:
+        """List releases with how each stands, the latest first: those being watched, or those whose watch is over.
+
+        Args:
+            active: whether their watch goes on.
+            most: how many.
+            before: the number of a release: only those that were noticed before it, for the next page of a list.
+        """
+        newest = select(func.max(LOOKS.c.id)).where(LOOKS.c.release == RELEASES.c.n).scalar_subquery()
+        looked = (LOOKS.c.at.label("looked_at"), LOOKS.c.outcome, LOOKS.c.reason, LOOKS.c.phase)
+        columns = (
+            RELEASES.c.n,
+            RELEASES.c.id.label("release"),
+            RELEASES.c.status,
+            RELEASES.c.at,
+            RELEASES.c.ended_at,
+            RELEASES.c.end_reason,
+        )
+        query = select(*columns, *looked).outerjoin(LOOKS, LOOKS.c.id == newest)
+        query = query.where((RELEASES.c.status == "active") == active).order_by(RELEASES.c.n.desc())
+        if before is not None:
+            query = query.where(RELEASES.c.n < before)
+        with self._reading() as connection:
+            rows = connection.execute(query.limit(most)).all()
+        found = [dict(row._mapping) for row in rows]
+        return [Listed(**each | {"outcome": each["outcome"] and Outcome(each["outcome"])}) for each in found]
+
+    def mark(self, release_id: str | None = None) -> str:
+        """Return what changes whenever anything of a release does, or (None) of any: looks, actions, audit."""
+        looks, audit = select(func.max(LOOKS.c.id)), select(func.max(AUDIT.c.id))
+        acted = select(func.count(), func.sum(ACTIONS.c.attempts), func.max(ACTIONS.c.finished_at))
+        with self._reading() as connection:
+            if release_id is not None:
+                looks = looks.where(LOOKS.c.release == self._release(connection, release_id).n)
+                audit = audit.where(AUDIT.c.release == release_id)
+                acted = acted.where(ACTIONS.c.release == release_id)
+            parts = (connection.scalar(looks), connection.scalar(audit), *connection.execute(acted).one())
+        return "-".join("0" if part is None else f"{part:.3f}".rstrip("0").rstrip(".") for part in parts)
 
     def set_watch(self, watch: Watch) -> None:
         """Replace the watch of a release, for example by one with a further stage."""
@@ -251,9 +291,10 @@ class Journal:
         except ValueError as error:
             raise self._database.damaged(f"the looks at {release_id} cannot be read ({error})") from error
 
-    def observations(self, release_id: str) -> dict[str, Observations]:
+    def observations(self, release_id: str, only: tuple[str, Labels] | None = None) -> dict[str, Observations]:
         """Return the blocks of every look at a release, by rule, as they were recorded.
 
+        With `only`, a rule and the labels of a stream, nothing else is read, which is quick however many there are.
         Streams stand in the order in which they were first recorded, units are sorted; a unit that sent nothing
         in a block is zero of zero there, or a gap for a gauge. Where blocks have different buckets, they are put
         together until the edges agree; a block of counts without any leaves none.
@@ -261,7 +302,7 @@ class Journal:
         with self._reading() as connection:
             release = self._release(connection, release_id)
             try:
-                return unfold(connection, release.n, read(WATCH, release.watch))
+                return unfold(connection, release.n, read(WATCH, release.watch), only)
             except (LookupError, TypeError, ValueError) as error:
                 problem = f"the counts of {release_id} do not fit together ({error})"
                 raise self._database.damaged(problem) from error

@@ -28,7 +28,8 @@ class Findings:
     """A judged release with all that a reader may ask about it.
 
     `calibrations` and `observations` are by rule name. `start` and `end` (epoch seconds) enclose the `blocks`
-    that counted. `exposed_at` is None where a table does not say when users were exposed.
+    that counted. `exposed_at` is None where a table does not say when users were exposed, `killed_at` where nothing
+    was turned off.
     """
 
     watch: Watch
@@ -40,6 +41,7 @@ class Findings:
     took_seconds: float
     warnings: tuple[str, ...] = ()
     exposed_at: float | None = None
+    killed_at: float | None = None
     observations: Mapping[str, Observations] = field(default_factory=dict)
     traces: Mapping[tuple[str, Labels], Trace] = field(default_factory=dict)
     """How the evidence of streams grew, where somebody asked for the derivation."""

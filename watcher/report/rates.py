@@ -15,6 +15,7 @@ from watcher.report.drawing import (
     BASELINE,
     COLOURS,
     FAINT,
+    INK,
     TREATMENT,
     below,
     days,
@@ -61,13 +62,18 @@ def arms(findings: Findings, rule: Rule, verdict: Verdict) -> Figure:
 
 
 def moments_of(findings: Findings, verdict: Verdict) -> list[tuple[float, str, str]]:
-    """Return exposure and decision, where there are any: (epoch seconds, name, colour)."""
+    """Return exposure, further stages, decision and kill, where there are any: (epoch seconds, name, colour)."""
     named = []
     if findings.exposed_at is not None:
         named.append((findings.exposed_at, f"exposed {reasons.clock(findings.exposed_at)}", FAINT))
+        for stage in findings.watch.release.stages[1:]:
+            share = "further users" if stage.share is None else f"{100 * stage.share:.3g} %"
+            named.append((stage.at, f"{share} {reasons.clock(stage.at)}", FAINT))
     if verdict.decided_at is not None:
         name = f"{verdict.outcome.value} {reasons.clock(verdict.decided_at)}"
         named.append((verdict.decided_at, name, COLOURS[verdict.outcome]))
+    if findings.killed_at is not None:
+        named.append((findings.killed_at, f"killed {reasons.clock(findings.killed_at)}", INK))
     return named
 
 
