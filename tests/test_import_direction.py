@@ -25,7 +25,7 @@ CONFIG = NOUNS | {"secrets", "addresses", "tokens", "signing", "config"}
 ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | LOOK | {"journal", "deployments"}
 CLEARANCE = CONFIG | {"journal", "report"}
-JOURNALLED = ONEOFF | {"journal", "oneoff"}
+JOURNALLED = ONEOFF | {"journal", "oneoff", "deeds"}
 OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "delivery", "act"}
 STEPS = {
     "overview",

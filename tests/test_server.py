@@ -576,10 +576,11 @@ def test_health_is_ok_for_everybody(here: Here) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
-        ("POST", "/v1/releases/", 404),
+        ("GET", "/favicon.ico", 404),
+        ("GET", "/v1/releases/", 404),
+        ("GET", "/releases/shop/production/none@1", 404),
         ("POST", "/v1/release", 404),
-        ("GET", "/v1/releases", 405),
+        ("POST", "/", 405),
         ("DELETE", "/v1/releases", 405),
         ("POST", "/healthz", 405),
     ],

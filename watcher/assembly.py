@@ -27,12 +27,13 @@ from watcher.deeds import deeds, stamp
 from watcher.errors import ConfigError, Refused
 from watcher.following import Sight
 from watcher.journal import Journal
-from watcher.model import Exposure
+from watcher.model import Exposure, Look
 from watcher.observer import Everybody, Observer
 from watcher.oneoff import Comparison
 from watcher.overview import overview
 from watcher.ping import Ping
 from watcher.preflight import Preflight, Said, asked, run
+from watcher.report.release_page import Beside
 from watcher.secrets import secret
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
@@ -291,6 +292,13 @@ def comparison(config: str, release: str) -> Comparison:
     if whole is None:
         raise Refused(f"{found.watch.release.id} was not looked at yet: `watcher watch {release}` shows when it is")
     return whole
+
+
+def beside(config: str, look: Look) -> Beside:
+    """Return what is known of a release beside its verdict, given the last look at it."""
+    with _journal(config) as (_, journal):
+        watched = journal.watched(look.release)
+        return Beside() if watched is None else recorded.beside(journal, watched, look)
 
 
 def follow(config: str, release: str, rest: Callable[[], bool]) -> Iterator[Sight]:

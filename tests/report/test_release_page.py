@@ -19,6 +19,7 @@ class Read(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.said: list[str] = []
+        self.rows: list[str] = []
         self.open: list[str] = []
         self.feed(page)
         self.close()
@@ -26,7 +27,9 @@ class Read(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag != "meta":
+        if tag == "tr":
+            self.rows.append("")
+        if tag not in ("meta", "img", "link", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -34,6 +37,8 @@ class Read(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.said.append(data)
+        if "tr" in self.open:
+            self.rows[-1] += f" {' '.join(data.split())}"
 
     def count(self, tag: str) -> int:
         return sum(each == tag for each, _ in self.tags)
@@ -49,11 +54,13 @@ def test_the_page_says_the_verdict_first_then_every_stream_then_why() -> None:
     read = Read(release_page.page(found, PICTURE, drawn(found)))
     text = " ".join("".join(read.said).split())
     order = ["new-checkout 1.2.0 in shop/production", "REGRESSED, decided 10:34 UTC", REGRESSED.reason]
-    order += ["Alarm: absent_treatment", "Warning: rows dropped", "Every stream, the worst first", "Over time", "Why"]
+    order += ["Alarm: absent_treatment", "Warning: rows dropped", "Every rule, the worst first", "Over time", "Why"]
     places = [text.index(each, text.index("REGRESSED, decided") if each == "Why" else 0) for each in order]
     assert places == sorted(places)
-    assert read.count("tr") == 1 + len(found.streams)
-    assert read.count("details") == len(found.streams)
+    assert sum(any(f" {each.rule} " in row for each in found.streams) for row in read.rows) == len(found.streams)
+    folded = len(found.streams) - release_page.MOST_OPEN
+    assert read.count("article") == release_page.MOST_OPEN
+    assert read.count("details") == len(found.streams) + folded + 1, "derivations, pictures, and where harm is"
     assert read.count("svg") == 1 + 2 * len(found.streams)
     assert "evidence of harm" in text
 
@@ -78,9 +85,14 @@ def test_a_page_of_hundreds_of_streams_keeps_below_two_megabytes_the_worst_with_
     page = release_page.page(found, "", drawn(found, size=100_000))
     assert len(page.encode()) < 2_000_000
     read = Read(page)
-    assert read.count("article") == 17
-    assert read.count("tr") == 501
-    assert read.count("details") == release_page.MOST_DETAILS
+    drawn_of = read.count("article") + sum(str(each.get("id")).startswith("stream-") for _, each in read.tags)
+    assert drawn_of == 17
+    shown = release_page.MOST_OF_A_RULE
+    assert f"request-errors: {500 - shown} more streams" in "".join(read.said)
+    assert any(f"1 regressed, 499 healthy; {500 - shown} more below, none worse" in row for row in read.rows)
+    assert sum(" part-" in row and " request-errors" in row for row in read.rows) == 500, "each stands in one table"
+    folded = 17 - release_page.MOST_OPEN
+    assert read.count("details") == release_page.MOST_DETAILS + folded + 2, "other streams, and where harm is"
     assert "and 300 more, none worse" in "".join(read.said)
 
 

@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from watcher.oneoff import Comparison, Comparisons
+    from watcher.report.release_page import Beside
 
 
 def answer(found: Comparison | Comparisons, given: dict[str, Any]) -> None:
@@ -36,8 +37,8 @@ def write(path: str, text: str) -> None:
         raise click.FileError(path, error.strerror) from error
 
 
-def write_report(path: str, found: Comparison | Comparisons) -> None:
-    """Write the page on a release.
+def write_report(path: str, found: Comparison | Comparisons, beside: Beside | None = None) -> None:
+    """Write the page on a release; `beside` is what else is known of it.
 
     Raises:
         Refused: there are several.
@@ -50,7 +51,7 @@ def write_report(path: str, found: Comparison | Comparisons) -> None:
         raise Refused(
             f"--report is of one release, and here are {len(parts)}: keep one, or use `watcher backtest --report`"
         )
-    write(path, report.report(parts[0]))
+    write(path, report.report(parts[0], beside))
 
 
 def _tell_the_job(found: Comparison | Comparisons) -> None:

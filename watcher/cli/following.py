@@ -125,7 +125,7 @@ def explain(config: str, release: str, rule: str | None, report: str | None, **g
             raise Refused(f"{release} has no rule {rule!r}; it has: {there or 'none yet'}")
         found = replace(found, findings=replace(found.findings, verdict=replace(found.findings.verdict, streams=own)))
     if report:
-        write_report(report, found)
+        write_report(report, found, assembly.beside(config, found.look))
     click.echo(formatted(found, given["format"], explain=True, plain=False), nl=False)
 
 

@@ -121,6 +121,12 @@ class Journal:
         with self._reading() as connection:
             return read(WATCH, self._release(connection, release_id).watch)
 
+    def watched(self, release_id: str) -> Watched | None:
+        """Return a release by its id; None where there is none of it."""
+        with self._reading() as connection:
+            row = connection.execute(select(RELEASES).where(RELEASES.c.id == release_id)).first()
+        return None if row is None else _watched(row)
+
     def watches(self, active: bool | None = None) -> list[Watched]:
         """List watches, oldest first: the active ones, the ended ones, or (None) all."""
         query = select(RELEASES).order_by(RELEASES.c.at, RELEASES.c.n)
@@ -128,20 +134,19 @@ class Journal:
             query = query.where((RELEASES.c.status == "active") == active)
         with self._reading() as connection:
             rows = connection.execute(query).all()
-        return [
-            Watched(read(WATCH, row.watch), row.status, row.noticed_by, row.at, row.ended_at, row.end_reason)
-            for row in rows
-        ]
+        return [_watched(row) for row in rows]
 
-    def listed(self, active: bool, most: int, before: int | None = None) -> list[Listed]:
+    def listed(self, active: bool, most: int, before: int | None = None, named: str = "") -> list[Listed]:
         """List releases with how each stands, the latest first: those being watched, or those whose watch is over.
 
         Args:
             active: whether their watch goes on.
             most: how many.
             before: the number of a release: only those that were noticed before it, for the next page of a list.
+            named: only those whose id contains it, whatever the case.
         """
-        newest = select(func.max(LOOKS.c.id)).where(LOOKS.c.release == RELEASES.c.n).scalar_subquery()
+        each = LOOKS.alias()
+        newest = select(func.max(each.c.id)).where(each.c.release == RELEASES.c.n).scalar_subquery()
         looked = (LOOKS.c.at.label("looked_at"), LOOKS.c.outcome, LOOKS.c.reason, LOOKS.c.phase)
         columns = (
             RELEASES.c.n,
@@ -151,10 +156,12 @@ class Journal:
             RELEASES.c.ended_at,
             RELEASES.c.end_reason,
         )
-        query = select(*columns, *looked).outerjoin(LOOKS, LOOKS.c.id == newest)
+        query = select(*columns, *looked).select_from(RELEASES).outerjoin(LOOKS, LOOKS.c.id == newest)
         query = query.where((RELEASES.c.status == "active") == active).order_by(RELEASES.c.n.desc())
         if before is not None:
             query = query.where(RELEASES.c.n < before)
+        if named:
+            query = query.where(RELEASES.c.id.icontains(named, autoescape=True))
         with self._reading() as connection:
             rows = connection.execute(query.limit(most)).all()
         found = [dict(row._mapping) for row in rows]
@@ -269,6 +276,13 @@ class Journal:
         if release.status == "active":
             self._newest[release.n] = row.id, latest
         return latest
+
+    def state(self, release_id: str, rule: str) -> Mapping[str, Any] | None:
+        """Return the evidence state of one rule of a release as it stands, or None."""
+        with self._reading() as connection:
+            mine = (STATES.c.release == self._release(connection, release_id).n, STATES.c.rule == rule)
+            found = connection.scalar(select(STATES.c.state).where(*mine))
+        return None if found is None else loads(found)
 
     def _known(self, connection: Connection, n: int) -> Look | None:
         """Return the latest look at release number `n`, if it is the one that was read or recorded here last."""
@@ -453,6 +467,10 @@ class Journal:
                 last = select(func.max(LOOKS.c.id)).where(LOOKS.c.release == n).scalar_subquery()
                 connection.execute(delete(LOOKS).where(LOOKS.c.release == n, LOOKS.c.id != last))
         return len(old)
+
+
+def _watched(row: Row[Any]) -> Watched:
+    return Watched(read(WATCH, row.watch), row.status, row.noticed_by, row.at, row.ended_at, row.end_reason)
 
 
 def _frozen(connection: Connection, n: int) -> dict[str, Calibration]:

@@ -52,13 +52,19 @@ class Comparison:
 
     def explained(self) -> Findings:
         """Return the findings with how the evidence of the worst streams grew: the whole derivation."""
-        traces = {}
+        traces = dict(self.findings.traces)
         for verdict in self.findings.streams[:MOST_ROWS]:
-            rule = self.findings.rule(verdict.rule)
-            seen = None if rule is None else self.findings.observations.get(rule.name)
-            if rule is not None and seen is not None and verdict.labels in seen.streams:
-                traces[verdict.rule, verdict.labels] = self.trace(rule, verdict)
+            traces |= self.explained_of(verdict).traces
         return replace(self.findings, traces=traces)
+
+    def explained_of(self, verdict: Verdict) -> Findings:
+        """Return the findings with how the evidence of one stream grew, where it was observed."""
+        rule = self.findings.rule(verdict.rule)
+        seen = None if rule is None else self.findings.observations.get(rule.name)
+        if rule is None or seen is None or verdict.labels not in seen.streams:
+            return self.findings
+        traces = {(verdict.rule, verdict.labels): self.trace(rule, verdict)}
+        return replace(self.findings, traces={**self.findings.traces, **traces})
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as `watcher compare --format json` prints it."""

@@ -10,7 +10,7 @@ from watcher.report import release_page
 from watcher.report.drawing import to_svg
 from watcher.report.explanation import subject
 from watcher.report.pages import picture
-from watcher.report.release_page import Drawn
+from watcher.report.release_page import Beside, Drawn
 
 SHOWS: dict[Chart, str] = {
     "effect": "Effect over time with its confidence sequence, and the evidence",
@@ -20,12 +20,12 @@ SHOWS: dict[Chart, str] = {
 }
 
 
-def report(found: Comparison) -> str:
-    """Return a page of HTML in one file."""
+def report(found: Comparison, beside: Beside | None = None) -> str:
+    """Return a page of HTML in one file; `beside` is what else is known of the release."""
     whole = found.explained()
     known = any(each.effect.estimate is not None for each in whole.streams)
     forest = picture(to_svg(found.chart("forest")), SHOWS["forest"]) if known else ""
-    return release_page.page(whole, forest, _drawn(found))
+    return release_page.page(whole, forest, _drawn(found), beside)
 
 
 def _drawn(found: Comparison) -> Iterator[Drawn]:

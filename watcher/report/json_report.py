@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 from watcher import reasons
 from watcher.model import Calibration, Effect, Needs, QuantileShift, Tally, Verdict
@@ -50,6 +50,10 @@ def releases(several: Sequence[Findings]) -> dict[str, Any]:
     return {"releases": [comparison(findings) for findings in several]}
 
 
+@overload
+def iso(at: float) -> str: ...
+@overload
+def iso(at: float | None) -> str | None: ...
 def iso(at: float | None) -> str | None:
     """Return a moment (epoch seconds) as ISO 8601 in UTC.
 

@@ -9,11 +9,11 @@ from jinja2 import Environment
 
 STYLE = """\
 :root { color-scheme: light dark; --ink: #1f2328; --faint: #59636e; --line: #d1d9e0; --page: #ffffff; --card: #f6f8fa;
-  --mark: #ddf4ff; --bad: #bc4c00; }
+  --mark: #ddf4ff; --bad: #bc4c00; --bar: #d55e00; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --faint: #9198a1; --line: #3d444d; --page: #0d1117;
   --card: #151b23; --mark: #12263a; --bad: #f0883e; } }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+main { max-width: 72rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.1rem; font-weight: 600; color: var(--faint); margin: 0; }
 .answer { font-size: 1.6rem; line-height: 1.3; font-weight: 650; margin: .25rem 0 1.5rem; text-wrap: balance; }
 h2 { font-size: 1.3rem; margin: 2.75rem 0 .25rem; border-top: 1px solid var(--line); padding-top: 1.5rem; }
@@ -30,9 +30,31 @@ figure { margin: 1rem 0; } article { margin: 1.25rem 0; padding: 1rem; backgroun
   border: 1px solid var(--line); }
 svg * { stroke-linejoin: round; }
 svg { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 6px; margin-top: .5rem; }
+figure img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
+.dot, .at { white-space: nowrap; }
+.dot::before { content: ""; display: inline-block; width: .65em; height: .65em; border-radius: 50%; margin-right: .45em;
+  background: var(--of); }
 summary { cursor: pointer; padding: .5rem 0; } nav a { margin-right: 1rem; color: inherit; }
+body > nav, body > [role=status] { max-width: 72rem; margin: 0 auto; padding: 1rem 1.25rem 0; }
 @media print { article { break-inside: avoid; } }
 """
+
+HEAD = (
+    """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ word }}: {{ title }}</title>
+<style>
+"""
+    + STYLE
+)
+"""How a page about something begins, given its `word` and `title`; what follows may add to the style, and ends it."""
+
+SERVED = '<link rel="icon" href="data:,">\n'
+"""What a page that is served has in its head beside: without an icon of its own, every browser asks for one."""
 
 ENVIRONMENT = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 

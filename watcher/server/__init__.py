@@ -6,6 +6,10 @@
 | `application` | what there is to ask for, and how errors are said                      |
 | `metrics`     | `GET /metrics`: what the daemon does, and what its journal holds       |
 | `readiness`   | `GET /readyz`: whether the daemon does what it is for                  |
+| `page`        | `GET /`: releases, one of them, one stream of it, for people           |
+| `charts`      | their pictures                                                         |
+| `api`         | `GET /v1/releases`: the same for programs                              |
+| `openapi`     | `GET /openapi.json`: what there is to ask for                          |
 | `releases`    | `POST /v1/releases`: from a request to the journal                     |
 | `credentials` | who may tell                                                           |
 | `incoming`    | a body read within its limits, JSON checked against a model            |

@@ -10,6 +10,8 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -18,9 +20,12 @@ from watcher.config import Installation
 from watcher.errors import ConfigError, JournalError, Refused
 from watcher.journal import Journal
 from watcher.secrets import redacted
+from watcher.server.api import Api
 from watcher.server.heard import Heard
 from watcher.server.holding import Holding
 from watcher.server.metrics import Metrics
+from watcher.server.openapi import described
+from watcher.server.page import Page
 from watcher.server.readiness import Readiness
 from watcher.server.releases import Releases
 from watcher.server.slash import Slash
@@ -50,6 +55,7 @@ def application(
     releases = Releases(installation, installation.http, journal, clock, heard)
     holding, slack = Holding(installation, installation.http, journal, clock), installation.slack
     metrics = metrics or Metrics(installation, journal, clock)
+    page, api = Page(installation, journal, clock), Api(journal)
     commands = []
     if slack is not None and slack.signing_secret_file is not None:
         commands.append(Route("/v1/slack", Slash(installation, slack, journal, clock, heard).post, methods=["POST"]))
@@ -59,10 +65,20 @@ def application(
             Route("/healthz", _health, methods=["GET"]),
             Route("/readyz", Readiness(installation, journal, metrics).get, methods=["GET"]),
             Route("/metrics", metrics.get, methods=["GET"]),
+            Route("/", page.listing, methods=["GET"]),
+            Route("/page.js", page.script, methods=["GET"]),
+            Route("/releases/{release:path}", page.release, methods=["GET"]),
+            Route("/streams/{release:path}", page.stream, methods=["GET"]),
+            Route("/charts/{kind}/{release:path}", page.chart, methods=["GET"]),
+            Route("/v1/releases", api.listing, methods=["GET"]),
             Route("/v1/releases", releases.post, methods=["POST"]),
+            Route("/v1/releases/{release:path}", api.release, methods=["GET"]),
+            Route("/openapi.json", described, methods=["GET"]),
             Route("/v1/pause", holding.pause, methods=["POST"]),
             Route("/v1/resume", holding.resume, methods=["POST"]),
         ],
+        # A page is mostly words that come again: a tenth of it travels.
+        middleware=[Middleware(GZipMiddleware, minimum_size=1024)],
         exception_handlers={
             HTTPException: _declined,
             Refused: _refused,
@@ -89,7 +105,7 @@ async def _declined(request: Request, error: Exception) -> Response:
     problem = error.detail
     if error.status_code == 404 and problem == "Not Found":
         problem = "there is nothing here; there is POST /v1/releases, /v1/pause and /v1/resume, "
-        problem += "and GET /healthz, /readyz and /metrics"
+        problem += "and GET /, /v1/releases, /openapi.json, /healthz, /readyz and /metrics"
     return _error(error.status_code, problem, error.headers)
 
 
