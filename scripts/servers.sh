@@ -15,6 +15,7 @@ ASIDE=$POLICY.before-watcher
 # Each server's Debian package is also the name of its service; a client's has none.
 missing_packages() {
     command -v prometheus >/dev/null || echo prometheus
+    command -v chromium >/dev/null || echo chromium
     command -v kubectl >/dev/null || echo kubernetes-client
     command -v systemd-analyze >/dev/null || echo systemd
     [[ -x /usr/sbin/haproxy ]] || command -v haproxy >/dev/null || echo haproxy

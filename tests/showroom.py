@@ -70,7 +70,8 @@ EDGES = (*np.round(0.05 * 1.06 ** np.arange(67), 3).tolist(), 2.5, 4.0, 8.0, flo
 YAML = """\
 journal: sqlite:///watcher.db
 metrics: {prometheus: http://127.0.0.1:9090}
-http: {listen: "127.0.0.1:8080", tokens_file: tokens}
+http: {listen: "127.0.0.1:%d", tokens_file: tokens}
+block: 5s
 services:
   shop:
     rules: [checkout]
@@ -78,9 +79,9 @@ services:
 """
 
 
-def installed(folder: Path) -> Installation:
+def installed(folder: Path, port: int = 8080) -> Installation:
     """Write watcher.yaml."""
-    (folder / "watcher.yaml").write_text(YAML)
+    (folder / "watcher.yaml").write_text(YAML % port)
     (folder / "tokens").touch()
     return load_installation(folder / "watcher.yaml")
 

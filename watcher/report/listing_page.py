@@ -83,7 +83,7 @@ def _cells(entry: Entry) -> dict[str, str]:
 _PAGE = ENVIRONMENT.from_string(
     """\
 {% macro listing(entries, caption, at) %}
-<div class="wide" tabindex="0" role="region" aria-label="{{ caption }}"><table>
+<div class="wide" tabindex="0" role="group" aria-label="{{ caption }}"><table>
 <caption>{{ caption }}</caption>
 <thead><tr><th scope="col">release</th><th scope="col">outcome</th><th scope="col">why</th>
 <th scope="col">stands</th><th scope="col">{{ at }}</th></tr></thead>

@@ -65,7 +65,7 @@ PAGE = ENVIRONMENT.from_string(
 {% if table %}
 <section aria-labelledby="rules">
 <h2 id="rules">Rules</h2>
-<div class="wide" tabindex="0" role="region" aria-label="Every rule"><table class="cells">
+<div class="wide" tabindex="0" role="group" aria-label="Every rule"><table class="cells">
 <caption>Every rule, the worst first</caption>
 <thead><tr>{% for name in names %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
 {% for group in table %}
@@ -78,7 +78,7 @@ PAGE = ENVIRONMENT.from_string(
 </table></div>
 {% for group in table if group.folded %}
 <details id="more-{{ loop.index }}"><summary>{{ group.name }}: {{ group.folded | length }} more streams</summary>
-<div class="wide" tabindex="0" role="region" aria-label="More streams of {{ group.name }}"><table class="cells">
+<div class="wide" tabindex="0" role="group" aria-label="More streams of {{ group.name }}"><table class="cells">
 <thead><tr>{% for name in names %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>{% for each in group.folded %}{{ line(each, colours, first) }}{% endfor %}</tbody></table></div></details>
 {% endfor %}
@@ -91,7 +91,7 @@ PAGE = ENVIRONMENT.from_string(
 <p class="faint">What each value adds to the bad events that the baseline's rate would have given the release.</p>
 {% for name, label, lines in segments %}
 <details id="by-{{ loop.index }}"{% if loop.first %} open{% endif %}><summary>{{ name }}</summary>
-<div class="wide" tabindex="0" role="region" aria-label="{{ name }}"><table class="cells">
+<div class="wide" tabindex="0" role="group" aria-label="{{ name }}"><table class="cells">
 <thead><tr><th scope="col">{{ label }}</th><th scope="col">outcome</th><th scope="col">treatment</th>
 <th scope="col">expected</th><th scope="col">added</th><th scope="col">of all that is added</th></tr></thead>
 <tbody>{% for value, outcome, counted, expected, added, share in lines %}
@@ -138,7 +138,7 @@ PAGE = ENVIRONMENT.from_string(
 {% if beside.done %}
 <section aria-labelledby="done">
 <h2 id="done">Done, refused and told</h2>
-<div class="wide" tabindex="0" role="region" aria-label="Done, refused and told"><table>
+<div class="wide" tabindex="0" role="group" aria-label="Done, refused and told"><table>
 <thead><tr><th scope="col">when</th><th scope="col">what</th></tr></thead>
 <tbody>{% for at, said in beside.done %}<tr><th scope="row" class="at">{{ at }}</th><td>{{ said }}</td></tr>
 {% endfor %}</tbody></table></div>
@@ -147,7 +147,7 @@ PAGE = ENVIRONMENT.from_string(
 {% if beside.checks %}
 <section aria-labelledby="checklist">
 <h2 id="checklist">Checklist</h2>
-<div class="wide" tabindex="0" role="region" aria-label="Checklist"><table>
+<div class="wide" tabindex="0" role="group" aria-label="Checklist"><table>
 <caption>Gone through {{ beside.checked_at }}</caption>
 <thead><tr><th scope="col">check</th><th scope="col">stands</th><th scope="col">found</th>
 <th scope="col">what to do</th></tr></thead>

@@ -21,9 +21,10 @@ function renewed(old, fresh) {
 
 async function renew() {
   const answer = await fetch(location.href, { headers: { "If-None-Match": `"${document.body.dataset.mark}"` } });
+  const text = await answer.text();
   if (answer.status === 304) return;
   if (!answer.ok) throw new Error(String(answer.status));
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = new DOMParser().parseFromString(text, "text/html");
   const before = document.getElementById("answer").textContent;
   const main = document.querySelector("main");
   const [old, next] = [shown(main), shown(fresh.querySelector("main"))];
