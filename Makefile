@@ -16,7 +16,7 @@ DOCS := tests/test_docs.py $(wildcard tests/test_notebooks.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint types structure docs wheel bench bench-quality soak mutants audit lowest servers clean
+.PHONY: help demo test check lint types structure docs wheel bench bench-quality soak pictures mutants audit lowest servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ audit: .venv/.development .audit/.created ## Ask whether anything that is instal
 
 lowest: ## Run the tests on the oldest versions of what watcher depends on: three minutes
 	@bash scripts/lowest.sh $(PYTHON)
+
+pictures: servers .venv/.development ## Make the pictures of the README, and of every face into build/pictures
+	@$(BIN)/python scripts/pictures.py
 
 mutants: .venv/.development ## Change the policy in every small way, and show what no test notices: a quarter of an hour
 	@bash scripts/mutants.sh

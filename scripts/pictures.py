@@ -1,6 +1,6 @@
-"""Make the pictures of the README from one comparison of made-up data: `python scripts/pictures.py`.
+"""Make a picture of every face: those of the README into docs/, all others into build/pictures: `make pictures`.
 
-The data are seeded, so the same versions of matplotlib and rich make the same files.
+What they show is made up and seeded, so the same versions of matplotlib, rich and Chromium make the same files.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import io
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,18 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import watcher  # noqa: E402
-from watcher.report import charts, terminal  # noqa: E402
+from tests import showroom  # noqa: E402
+from tests.servers import browser  # noqa: E402
+from tests.servers.shop import free_port  # noqa: E402
+from watcher import recorded  # noqa: E402
+from watcher.deeds import deeds  # noqa: E402
+from watcher.journal import Journal  # noqa: E402
+from watcher.oneoff import report  # noqa: E402
+from watcher.report import charts, live, terminal  # noqa: E402
+from watcher.server import serving  # noqa: E402
 
-DOCS = ROOT / "docs"
+DOCS, BUILT = ROOT / "docs", ROOT / "build" / "pictures"
+WIDE, NARROW = {"width": 1180, "height": 900}, {"width": 390, "height": 844}
 COMMAND = "watcher compare shop.csv --ratio errors/requests"
 START, EXPOSED, BAD_FROM, END = (f"2026-11-20T{clock}Z" for clock in ("09:00", "10:00", "11:00", "13:00"))
 FONTS = "ui-monospace, Menlo, Consolas, DejaVu Sans Mono"
@@ -58,23 +68,71 @@ def compared() -> watcher.Comparison:
     return found
 
 
-def screen(comparison: watcher.Comparison) -> str:
-    """Return a terminal with the command and its answer, as SVG; no font is loaded from anywhere."""
+def screen(command: str, draw: Callable[[Console], None]) -> str:
+    """Return a terminal with a command and its answer, as SVG; no font is loaded from anywhere."""
     console = Console(record=True, width=112, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    console.print(Text(f"$ {COMMAND}", style="bold"), highlight=False)
-    terminal.render(comparison.findings, console)
-    drawn = console.export_svg(title="watcher compare", unique_id="watcher-compare")
+    console.print(Text(f"$ {command}", style="bold"), highlight=False)
+    draw(console)
+    name = " ".join(command.split()[:2])
+    drawn = console.export_svg(title=name, unique_id=name.replace(" ", "-"))
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.S).replace("Fira Code", FONTS)
     return "\n".join(line.rstrip() for line in drawn.splitlines()) + "\n"
 
 
+def watched(journal: Journal, release: str) -> Callable[[Console], None]:
+    """Return what draws `watcher watch` of a release."""
+    found, last = journal.watched(release), journal.last_look(release, states=False)
+    assert found is not None
+    assert last is not None
+    done = [f"{each.said}" for each in deeds(journal, release) if each.what != "told"]
+    return lambda console: console.print(live.view(found.watch, last, done, 112, 24))
+
+
+def pages(journal: Journal, bad: str, url: str) -> None:
+    """Write what a browser shows: the page in every light, and the same in a file."""
+    found = journal.watched(bad)
+    assert found is not None
+    whole = recorded.comparison(journal, found.watch)
+    assert whole is not None
+    file = BUILT / "release.html"
+    file.write_text(report.report(whole, recorded.beside(journal, found, whole.look)), encoding="utf-8")
+    views = {"list": f"{url}/", "release": f"{url}/releases/{bad}", "report": file.as_uri()}
+    views["stream"] = f"{url}/streams/{bad}?rule=page-load&label=region%3Deu"
+    with browser.running() as chromium:
+        for name, address in views.items():
+            for colours, size in (("light", WIDE), ("dark", WIDE), ("dark", NARROW)):
+                page = chromium.new_page(color_scheme=colours, viewport=size)
+                page.goto(address)
+                for picture in page.query_selector_all("img"):
+                    picture.scroll_into_view_if_needed()
+                page.wait_for_load_state("networkidle")
+                page.evaluate("scrollTo(0, 0)")
+                width = "wide" if size is WIDE else "narrow"
+                page.screenshot(path=BUILT / f"{name}-{colours}-{width}.png", full_page=True)
+                if (name, colours, width) == ("release", "light", "wide"):
+                    page.screenshot(path=DOCS / "page.png")
+                page.close()
+
+
 def main() -> None:
-    """Write docs/compare.svg, docs/effect.png, docs/arms.png and docs/forest.png."""
+    """Write all of them; without a browser, those of the page stay as they are."""
     comparison = compared()
-    DOCS.mkdir(exist_ok=True)
-    (DOCS / "compare.svg").write_text(screen(comparison), encoding="utf-8")
+    BUILT.mkdir(parents=True, exist_ok=True)
+    answer = screen(COMMAND, lambda console: terminal.render(comparison.findings, console))
+    (DOCS / "compare.svg").write_text(answer, encoding="utf-8")
     for kind in ("effect", "arms", "forest"):
         (DOCS / f"{kind}.png").write_bytes(charts.to_png(comparison.chart(kind)))
+    with tempfile.TemporaryDirectory() as folder:
+        port = free_port()
+        installation = showroom.installed(Path(folder), port)
+        with Journal.open(installation.journal) as journal:
+            bad = showroom.furnish(journal, past=30)
+            said = screen("watcher watch new-checkout", watched(journal, bad))
+            (BUILT / "watch.svg").write_text(said, encoding="utf-8")
+            if problem := browser.missing():
+                sys.exit(f"no pictures of the page: {problem}")
+            with serving(installation, journal, lambda: showroom.NOW):
+                pages(journal, bad, f"http://127.0.0.1:{port}")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,9 @@ def beside(journal: Journal, watched: Watched, last: Look | None) -> Beside:
 def _facts(watched: Watched, last: Look | None) -> list[tuple[str, str]]:
     watch = watched.watch
     phase, switch = "not looked at yet" if last is None else last.phase, (watch.switch or "none").partition(":")[0]
-    over = "" if watched.ended_at is None else f"{watched.status}, {stamp(watched.ended_at)}: {watched.end_reason}"
+    over = "" if watched.ended_at is None else f"{watched.status}, {stamp(watched.ended_at)}"
+    if over and (last is None or watched.end_reason != last.verdict.reason):
+        over += f": {watched.end_reason}"
     found = [
         ("watch", over or f"{phase}, until {stamp(watch.ends_at)} at the latest"),
         ("mode", f"{watch.mode.value}; kill switch: {switch}"),

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,7 @@ class Calibration:
             fields[name] = tuple(raw.get(name, ()))
         return cls(**fields)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """A short hash of everything that was learnt, shown with every verdict that used it."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:12]
