@@ -26,11 +26,12 @@ ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
 INTAKE = CONFIG | LOOK | {"journal", "deployments"}
 CLEARANCE = CONFIG | {"journal", "report"}
 JOURNALLED = ONEOFF | {"journal", "oneoff", "deeds"}
-OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "delivery", "act"}
+OUTSIDE = {"sources", "releases", "switches", "alerts", "journal", "delivery", "act", "replies"}
 STEPS = {
     "overview",
     "following",
     "recorded",
+    "replying",
     "surroundings",
     "deployments",
     "intake",
@@ -76,7 +77,9 @@ SEES: dict[str, set[str]] = {
     "clock": set(),
     "switches": NOUNS | {"secrets", "addresses", "signing", "clock"},
     "backlog": {"model", "reasons"},
-    "delivery": NOUNS | {"journal", "backlog"},
+    "delivery": NOUNS | {"journal", "backlog", "replies"},
+    "replies": NOUNS | {"journal"},
+    "replying": INTAKE | {"intake", "replies"},
     "act": NOUNS | {"journal", "delivery"},
     "report": NOUNS | {"evidence", "reasons", "attribution"},
     "deployments": CONFIG | {"journal"},

@@ -63,6 +63,7 @@ class Outbox:
         decision_ttl: seconds a kill may be carried out after it was decided.
         alert_ttl: seconds after which an undelivered alert is given up.
         jitter: uniform numbers in [0, 1), which spread retries.
+        page: address of the page, for links to it.
         stopwatch: monotonic seconds; only differences count, so that leases stay true while others are slow.
     """
 
@@ -76,10 +77,14 @@ class Outbox:
         alert_ttl: float = ALERT_TTL,
         jitter: Callable[[], float] = random.random,
         stopwatch: Callable[[], float] = time.monotonic,
+        page: str | None = None,
     ) -> None:
         self._journal, self._switches, self.alerters = journal, switches, alerters
         self._decision_ttl, self._jitter, self._stopwatch = decision_ttl, jitter, stopwatch
-        self._deliveries, self._telling = Deliveries(journal, alerters, alert_ttl, self._backoff), threading.Lock()
+        self._deliveries, self._telling = (
+            Deliveries(journal, alerters, alert_ttl, self._backoff, page),
+            threading.Lock(),
+        )
         self._said_at: float | None = None
 
     def turn_off(self, now: float, which: Callable[[Kill | Promote], bool] = lambda _: True) -> list[tuple[str, str]]:

@@ -69,7 +69,8 @@ def daemon(installation: Installation, *observers: Observer, clock: Clock = wall
         metrics = Metrics(installation, journal, clock)
         with serving(installation, journal, clock, metrics):
             source = prometheus(installation.metrics)
-            outbox = Outbox(journal, switch, alerters(installation))
+            page = None if installation.http is None else installation.http.url
+            outbox = Outbox(journal, switch, alerters(installation), page=page)
             told = Everybody(metrics, *_pings(installation, journal, source, metrics), *observers)
             yield Daemon(installation, journal, source, outbox, observer=told, hold=hold)
 
@@ -108,6 +109,7 @@ def alerters(installation: Installation) -> dict[str, Alerter]:
             channel=slack.channel,
             mention=slack.mention,
             base_url=slack.base_url,
+            clickable=slack.signing_secret_file is not None,
         )
     }
 

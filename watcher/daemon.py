@@ -142,7 +142,8 @@ class Daemon:
         self.observer.stepped(whole=not failed)
 
     def tell(self, now: float) -> None:
-        """Deliver what there is to tell."""
+        """Deliver what there is to tell; nor does what a person asked to be turned off wait for the next step."""
+        self.act(now, lambda action: isinstance(action, Kill) and action.by_hand)
         self.outbox.tell(now)
 
     def errands(self, now: float) -> None:
@@ -188,9 +189,9 @@ class Daemon:
             self.on_look(watch, seen)
         return seen
 
-    def act(self, now: float) -> None:
+    def act(self, now: float, which: Callable[[Kill | Promote], bool] = lambda _: True) -> None:
         """Carry out what is due and still wanted; say so when something had to be given up."""
-        done = self.outbox.turn_off(now, partial(self._wanted, now))
+        done = self.outbox.turn_off(now, lambda action: which(action) and self._wanted(now, action))
         tried = {key for key, _ in done}
         if tried:
             entries = [each for each in self.journal.switched() if each.key in tried]

@@ -13,6 +13,7 @@ from watcher.backlog import together
 from watcher.errors import AlertError
 from watcher.journal import Journal, Pending
 from watcher.model import Alert
+from watcher.replies import Replies
 
 ALERT_TTL: Final = 3 * 86_400.0
 """Seconds after which an alert that could not be delivered is given up: longer than a weekend."""
@@ -52,10 +53,14 @@ class Deliveries:
         alerters: every alerter by name.
         ttl: seconds after which an undelivered alert is given up.
         backoff: seconds to wait after so many attempts, between a first pause and the longest one.
+        page: address of the page, for links to it.
     """
 
-    def __init__(self, journal: Journal, alerters: Mapping[str, Alerter], ttl: float, backoff: Backoff) -> None:
+    def __init__(
+        self, journal: Journal, alerters: Mapping[str, Alerter], ttl: float, backoff: Backoff, page: str | None = None
+    ) -> None:
         self._journal, self._alerters, self._ttl, self._backoff = journal, alerters, ttl, backoff
+        self._replies = Replies(journal, page)
         self._paces: dict[str, _Pace] = {}
 
     def tell(self, clock: Clock) -> Iterator[tuple[str, str]]:
@@ -122,6 +127,7 @@ class Deliveries:
         headline = self._journal.receipt_of_headline(batch[0].release, alerter)
         said = [(entry.created_at, entry.action) for entry in batch if isinstance(entry.action, Alert)]
         alert = said[0][1] if batch[0].kind == "headline" else together(said, clock())
+        alert = self._replies.told(alert, clock())
         try:
             receipt = self._alerters[alerter].deliver(alert, headline)
         except AlertError as error:

@@ -44,8 +44,8 @@ class Message:
     @property
     def shown(self) -> str:
         """What a person reads: the blocks as lines, or the text where there are no blocks."""
-        blocks = self.body.get("blocks")
-        return "\n".join(map(_block_text, blocks)) if blocks else _readable(self.body.get("text", ""))
+        blocks = all_blocks(self.body)
+        return "\n".join(filter(None, map(_block_text, blocks))) if blocks else _readable(self.body.get("text", ""))
 
     @property
     def notification(self) -> str:
@@ -55,8 +55,32 @@ class Message:
     @property
     def calls(self) -> list[str]:
         """Whom the message calls: users, groups, `!channel`, `!here`."""
+        # Beside the coloured bar it is not certain that Slack calls anybody.
         written = json.dumps(self.body.get("blocks") or self.body.get("text", ""), ensure_ascii=False)
         return re.findall(r"<([@!](?!date)[^>|]+)", written)
+
+    @property
+    def colour(self) -> str | None:
+        """Of the bar beside it."""
+        return next((each.get("color") for each in self.body.get("attachments", ())), None)
+
+    @property
+    def buttons(self) -> dict[str, dict[str, Any]]:
+        """What there is to click, by the name of the action."""
+        actions = [block for block in all_blocks(self.body) if block["type"] == "actions"]
+        return {each["action_id"]: each for block in actions for each in block["elements"]}
+
+
+@dataclass(frozen=True)
+class File:
+    """A file: announced with its length, then uploaded, then shared in a channel or below a message."""
+
+    name: str
+    length: int
+    alt: str = ""
+    content: bytes = b""
+    title: str = ""
+    thread_ts: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +115,13 @@ class SlackServer:
         """Names of channels that are archived."""
         self.page = 999
         """Channels in one answer, at most."""
+        self.dialogs: list[dict[str, Any]] = []
+        """Views that were opened."""
+        self.whispers: list[tuple[str, str]] = []
+        """What was said to one member alone: (member, text)."""
+        self.files: list[File] = []
+        """What was uploaded and shared."""
+        self._uploads: dict[str, File] = {}
         self.requests: list[str] = []
         """Method of every request, also of those that were refused."""
         self._messages: list[Message] = []
@@ -154,6 +185,8 @@ class SlackServer:
 
     def handle(self, path: str, content: bytes, headers: dict[str, str]) -> _Answer | None:
         """Answer a request; None closes the connection."""
+        if path.startswith("/upload/"):
+            return self._uploaded(path, content)
         method = "webhook" if path.startswith("/services/") else path.removeprefix("/api/")
         with self._lock:
             self.requests.append(method)
@@ -177,19 +210,60 @@ class SlackServer:
         if method in ("conversations.info", "users.conversations"):
             given = dict(parse_qsl(content.decode()))
             return self._info(given) if method == "conversations.info" else self._channels_of_bot(given)
-        if method not in ("chat.postMessage", "chat.update"):
+        if method in ("files.getUploadURLExternal", "files.completeUploadExternal"):
+            return self._file(method, content)
+        if method not in ("chat.postMessage", "chat.update", "views.open", "chat.postEphemeral"):
             return _refused("unknown_method")
         body = _parsed(content)
         if body is None:
             return _refused("invalid_json")
+        if method == "views.open":
+            return self._open(body)
         channel = str(body.get("channel", ""))
         # Posting takes a name or an id, editing only an id.
-        channel = self._id(channel) if method == "chat.postMessage" else channel
+        channel = self._id(channel) if method != "chat.update" else channel
         if channel not in self.channels.values():
             return _refused("channel_not_found")
         if problem := limits(body, longest_text=40_000 if method == "chat.postMessage" else 4_000):
             return _refused(problem)
+        if method == "chat.postEphemeral":
+            self.whispers.append((body["user"], _readable(body["text"])))
+            return _said({"ok": True, "message_ts": "1"})
         return self._post(channel, body) if method == "chat.postMessage" else self._update(channel, body)
+
+    def _open(self, body: dict[str, Any]) -> _Answer:
+        view = json.loads(body["view"]) if isinstance(body.get("view"), str) else body.get("view")
+        if not body.get("trigger_id"):
+            return _refused("invalid_trigger_id")
+        if problem := modal_limits(view):
+            return _refused(problem)
+        self.dialogs.append(view)
+        return _said({"ok": True, "view": view})
+
+    def _file(self, method: str, content: bytes) -> _Answer:
+        given = dict(parse_qsl(content.decode()))
+        if "files:write" not in self.scopes:
+            return _refused("missing_scope")
+        if method == "files.getUploadURLExternal":
+            name = f"F{len(self._uploads):08d}"
+            self._uploads[name] = File(given["filename"], int(given["length"]), given.get("alt_txt", ""))
+            return _said({"ok": True, "file_id": name, "upload_url": f"{self.address}/upload/{name}"})
+        named = json.loads(given["files"])
+        if any(not self._uploads[each["id"]].content for each in named):
+            return _refused("file_upload_size_restricted")
+        if given["channel_id"] not in self.channels.values():
+            return _refused("channel_not_found")
+        for each in named:
+            shared = replace(self._uploads[each["id"]], title=each["title"], thread_ts=given.get("thread_ts"))
+            self.files.append(shared)
+        return _said({"ok": True, "files": [{"id": each["id"], "title": each["title"]} for each in named]})
+
+    def _uploaded(self, path: str, content: bytes) -> _Answer:
+        name = path.rpartition("/")[2]
+        if len(content) != self._uploads[name].length:
+            return _Answer(400, b"length")
+        self._uploads[name] = replace(self._uploads[name], content=content)
+        return _Answer(200, b"OK")
 
     def _info(self, given: dict[str, str]) -> _Answer:
         if "channels:read" not in self.scopes:
@@ -261,18 +335,58 @@ class SlackServer:
 
 def limits(body: dict[str, Any], *, longest_text: int) -> str | None:
     """Return the error code Slack would answer with, None for a message it takes."""
-    text, blocks = body.get("text", ""), body.get("blocks", [])
+    text, beside = body.get("text", ""), body.get("attachments", [])
+    if not isinstance(beside, list) or len(beside) > 20 or not all(map(_attachment, beside)):
+        return "invalid_attachments"
+    if not isinstance(body.get("blocks", []), list):
+        return "invalid_blocks"
+    blocks = all_blocks(body)
     if not text and not blocks:
         return "no_text"
     if not isinstance(text, str) or len(text) > longest_text:
         return "msg_too_long"
-    if not isinstance(blocks, list) or len(blocks) > 50 or not all(map(_well_formed, blocks)):
+    if len(blocks) > 50 or not all(map(_well_formed, blocks)):
+        return "invalid_blocks"
+    names = [block["block_id"] for block in blocks if "block_id" in block]
+    if len(names) != len(set(names)):
         return "invalid_blocks"
     return "msg_blocks_too_long" if sum(len(_block_source(block)) for block in blocks) > 12_000 else None
 
 
+def all_blocks(body: dict[str, Any]) -> list[Any]:
+    """Return the blocks of a message, and then those beside a coloured bar."""
+    return [*body.get("blocks", ()), *(block for each in body.get("attachments", ()) for block in each["blocks"])]
+
+
+def _attachment(given: Any) -> bool:
+    return (
+        isinstance(given, dict)
+        and isinstance(given.get("blocks"), list)
+        and re.fullmatch("#[0-9a-f]{6}", given.get("color", "")) is not None
+        and isinstance(given.get("fallback", ""), str)
+    )
+
+
+def modal_limits(view: Any) -> str | None:
+    """Return the error code Slack would answer with to a dialog, None for one it takes."""
+    try:
+        titles = [view["title"]["text"], view["submit"]["text"], view["close"]["text"]]
+        good = view["type"] == "modal" and all(1 <= len(each) <= 24 for each in titles)
+        good = good and len(view["callback_id"]) <= 255 and len(view["private_metadata"]) <= 3000
+        inputs = [block for block in view["blocks"] if block["type"] == "input"]
+        good = good and all(1 <= len(each["label"]["text"]) <= 2000 and len(each["block_id"]) <= 255 for each in inputs)
+        others = [block for block in view["blocks"] if block["type"] != "input"]
+        return None if good and all(map(_well_formed, others)) else "invalid_arguments"
+    except (KeyError, TypeError):
+        return "invalid_arguments"
+
+
 def _well_formed(block: Any) -> bool:
     try:
+        if len(block.get("block_id", "")) > 255:
+            return False
+        if block["type"] == "actions":
+            return 1 <= len(block["elements"]) <= 25 and all(map(_button, block["elements"]))
         if block["type"] == "header":
             return block["text"]["type"] == "plain_text" and 1 <= len(block["text"]["text"]) <= 150
         if block["type"] == "section":
@@ -284,7 +398,24 @@ def _well_formed(block: Any) -> bool:
             return 1 <= len(block["elements"]) <= 10 and all(_is_text(part, 3000) for part in block["elements"])
     except (KeyError, TypeError):
         return False
-    return block["type"] in ("divider", "actions", "image")
+    return block["type"] in ("divider", "image")
+
+
+def _button(given: dict[str, Any]) -> bool:
+    confirm = given.get("confirm")
+    asked = confirm is None or all(
+        1 <= len(confirm[name]["text"]) <= longest
+        for name, longest in (("title", 100), ("text", 300), ("confirm", 30), ("deny", 30))
+    )
+    return (
+        given["type"] == "button"
+        and given["text"]["type"] == "plain_text"
+        and 1 <= len(given["text"]["text"]) <= 75
+        and 1 <= len(given["action_id"]) <= 255
+        and len(given.get("value", "")) <= 2000
+        and given.get("style", "primary") in ("primary", "danger")
+        and asked
+    )
 
 
 def _is_text(part: Any, longest: int) -> bool:
@@ -292,7 +423,9 @@ def _is_text(part: Any, longest: int) -> bool:
 
 
 def _block_source(block: dict[str, Any]) -> str:
-    """Return the text of a block as it was sent."""
+    """Return the text of a block as it was sent; that of buttons is apart."""
+    if block["type"] == "actions":
+        return ""
     parts = [block.get("text"), *block.get("fields", ()), *block.get("elements", ())]
     return "\n".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
 

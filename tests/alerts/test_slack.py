@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
-from tests.alerts.slack_server import Fault, SlackServer, limits
+from tests.alerts.slack_server import Fault, SlackServer, all_blocks, limits
 from tests.planted import MARK
 from watcher.alerts import alerter
 from watcher.alerts.slack import SlackAlerter, SlackWebhookAlerter, message, slack_alerter
@@ -78,7 +78,7 @@ def test_a_message_says_the_state_first_then_lines_links_and_when(slack: SlackSe
         "shop/production/new-checkout@1.2.0 · 2026-11-18 11:06 UTC"
     )
     assert posted.notification.startswith("🔴 Regressed: new-checkout 1.2.0")
-    assert "<https://grafana.example/d/shop?a=1&amp;b=2|dashboard>" in str(posted.body["blocks"])
+    assert "<https://grafana.example/d/shop?a=1&amp;b=2|dashboard>" in str(all_blocks(posted.body))
 
 
 def test_a_detail_goes_to_the_thread_and_calls_nobody(slack: SlackServer, bot: SlackAlerter) -> None:
@@ -146,7 +146,7 @@ def test_a_title_beyond_a_header_is_told_in_full_below_it() -> None:
     title = "errors of " + "new-checkout, " * 20
     sent = message(replace(REGRESSED, title=title))
     assert len(sent["blocks"][0]["text"]["text"]) == 150
-    assert title.strip() in sent["blocks"][1]["text"]["text"]
+    assert title.strip() in sent["attachments"][0]["blocks"][0]["text"]["text"]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -49,7 +49,7 @@ ALERTERS: dict[str, Callable[..., Alerter]] = {
 }
 
 
-def alerter(name: str, **settings: str | None) -> Alerter:
+def alerter(name: str, **settings: str | bool | None) -> Alerter:
     """Return the alerter of a name.
 
     Raises:

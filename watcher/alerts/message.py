@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from watcher.model import Alert
+from watcher.model import Alert, Button, Reply
 
 HEADER, SECTION = 150, 3000
 """Characters of a header and of a section that Slack accepts."""
 BODY, LINKS = 6000, 1500
 """Characters of lines and of links in a message. Slack refuses blocks beyond about 12,000 in all, markup included."""
+VALUE = 2000
+"""Characters of what a button carries."""
 TEXT = 3000
 """Characters of the text for notifications. Slack accepts 40,000 in a message, but only 4,000 in an edit."""
 
@@ -21,6 +25,30 @@ _EMOJI = {
     "not_recording": "🚨",
     "everyone": "🏁", "superseded": "🏁", "stopped": "🏁", "preflight": "📋",
 }  # fmt: skip
+_COLOURS = {
+    **dict.fromkeys(("regressed", "killed", "kill_failed", "kill_delayed", "unrecovered", "turned_on"), "#d55e00"),
+    **dict.fromkeys(("global_event", "invalid", "not_raised", "no_data", "latched", "not_recording"), "#e69f00"),
+    **dict.fromkeys(("healthy", "recovered", "raised"), "#009e73"),
+    **dict.fromkeys(("watching", "preflight", "started"), "#0072b2"),
+}
+"""The bar beside a message, after Okabe and Ito (2008): harm, trouble, well, under way; grey is what is over."""
+_OVER = "#8c959f"
+
+_BUTTONS: Final[Mapping[Button, str]] = {
+    "kill": "Turn it off",
+    "accept": "Accept as intended",
+    "silence": "Silence for 1 h",
+    "acknowledge": "I am looking",
+}
+_DONE: Final[Mapping[Button, str]] = {
+    "kill": "Turned off by hand",
+    "accept": "Accepted as intended",
+    "silence": "Silenced",
+    "acknowledge": "Being looked at",
+}
+ACTION: Final = "watcher:"
+"""What the names of watcher's own buttons begin with."""
+
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
@@ -36,10 +64,16 @@ def first_words(alert: Alert) -> str:
     return " ".join(f"{_EMOJI.get(alert.state, '🔵')} {'' if said else f'{state}: '}{alert.title}".split())
 
 
-def message(alert: Alert, mention: str | None = None) -> dict[str, Any]:
-    """Return `text` (for notifications and screen readers) and `blocks`, within every limit of Slack.
+def message(alert: Alert, mention: str | None = None, clickable: bool = False) -> dict[str, Any]:
+    """Return `text` (for notifications and screen readers), `blocks` and `attachments`, within every limit of Slack.
 
-    What does not fit is dropped by whole lines, and the last line says how many; a line beyond a section is cut.
+    What does not fit is dropped by whole lines, and the last line says how many; a line beyond a section is cut. All
+    but the first line and the mention stands beside a bar in the colour of the state, which only attachments have.
+
+    Args:
+        alert: what to say.
+        mention: whom to call, as Slack writes it.
+        clickable: whether buttons would be heard.
     """
     first = first_words(alert)
     # A header is plain text: nothing in it is markup, nothing needs escaping.
@@ -47,16 +81,77 @@ def message(alert: Alert, mention: str | None = None) -> dict[str, Any]:
     lines = [escape(line, SECTION - 100) for line in alert.lines if line.strip()]
     if header != first:
         lines.insert(0, escape(first, SECTION - 100))
-    blocks: list[dict[str, Any]] = [{"type": "header", "text": {"type": "plain_text", "text": header, "emoji": False}}]
+    blocks: list[dict[str, Any]] = []
     links = _fit([_link(name, url) for name, url in alert.links], LINKS)
-    for text in (mention, *_sections(_fit(lines, BODY)), " · ".join(links)):
+    done = _fit([_replied(each) for each in alert.replies], LINKS)
+    for text in (*_sections(_fit(lines, BODY)), "\n".join(done), " · ".join(links)):
         if text:
             blocks.append({"type": "section", "text": _mrkdwn(text)})
+    if clickable and alert.buttons:
+        elements = [_button(each, alert) for each in alert.buttons]
+        blocks.append({"type": "actions", "block_id": f"{ACTION}{alert.state}", "elements": elements})
     footer = " · ".join(filter(None, (escape(alert.release, 500), _date(alert.at))))
     if footer:
         blocks.append({"type": "context", "elements": [_mrkdwn(footer)]})
+    top: list[dict[str, Any]] = [{"type": "header", "text": {"type": "plain_text", "text": header, "emoji": False}}]
+    if mention:
+        top.append({"type": "section", "text": _mrkdwn(mention)})
     text = "\n".join(_fit([escape(first, TEXT // 2), *lines], TEXT))
-    return {"text": text, "blocks": blocks}
+    beside = [{"color": _COLOURS.get(alert.state, _OVER), "fallback": escape(first, TEXT // 2), "blocks": blocks}]
+    return {"text": text, "blocks": top, "attachments": beside if blocks else []}
+
+
+def _button(what: Button, alert: Alert) -> dict[str, Any]:
+    """Return a button that carries the release it is about."""
+    made: dict[str, Any] = {
+        "type": "button",
+        "action_id": ACTION + what,
+        "text": {"type": "plain_text", "text": _BUTTONS[what]},
+        "value": alert.release[:VALUE],
+    }
+    if what == "kill":
+        made["style"] = "danger"
+        made["confirm"] = {
+            "title": {"type": "plain_text", "text": "Turn it off?"},
+            "text": {"type": "plain_text", "text": _cut(f"Users are taken off {alert.release}, at once.", 300)},
+            "confirm": {"type": "plain_text", "text": "Turn it off"},
+            "deny": {"type": "plain_text", "text": "Leave it"},
+            "style": "danger",
+        }
+    return made
+
+
+def _replied(reply: Reply) -> str:
+    """Return who did what when, in the place of a button."""
+    by = f"<@{reply.by}>" if re.fullmatch("[UW][A-Z0-9]{2,20}", reply.by) else escape(reply.by, 100)
+    until = "" if reply.until is None else f", until {_date(reply.until)}"
+    reason = f": {escape(reply.reason, 300)}" if reply.reason else ""
+    return f"{_DONE[reply.what]} by {by}, {_date(reply.at)}{until}{reason}"
+
+
+def accepting(release: str) -> dict[str, Any]:
+    """Return the dialog that asks why harm is intended; its answer comes back with the release it is about."""
+    return {
+        "type": "modal",
+        "callback_id": f"{ACTION}accept",
+        "private_metadata": release[:VALUE],
+        "title": {"type": "plain_text", "text": "Accept as intended"},
+        "submit": {"type": "plain_text", "text": "Accept"},
+        "close": {"type": "plain_text", "text": "Cancel"},
+        "blocks": [
+            {"type": "section", "text": _mrkdwn(f"What is worse now in {escape(release, 500)} no longer counts.")},
+            {
+                "type": "input",
+                "block_id": "reason",
+                "label": {"type": "plain_text", "text": "Why is this intended?"},
+                "element": {"type": "plain_text_input", "action_id": "reason", "max_length": 200},
+            },
+        ],
+    }
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def escape(text: str, limit: int) -> str:

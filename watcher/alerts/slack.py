@@ -57,10 +57,11 @@ class SlackAlerter:
             the connection breaks after Slack has taken it.
         channel: id or name of the channel.
         mention: whom an urgent detail calls, as Slack writes it: `<!subteam^S012AB>`, `<@U012AB>`.
+        clickable: whether somebody hears of clicks: only then there are buttons.
     """
 
-    def __init__(self, client: WebClient, channel: str, mention: str | None = None) -> None:
-        self.client, self.channel, self.mention = client, channel, mention
+    def __init__(self, client: WebClient, channel: str, mention: str | None = None, clickable: bool = False) -> None:
+        self.client, self.channel, self.mention, self.clickable = client, channel, mention, clickable
 
     def deliver(self, alert: Alert, headline: Mapping[str, str] | None) -> dict[str, str]:
         """Post or edit; the receipt is the message: `channel` (its id, which an edit needs) and `ts`.
@@ -72,12 +73,15 @@ class SlackAlerter:
                 may have arrived all the same.
         """
         posted = headline if headline and {"channel", "ts"} <= headline.keys() else None
+        if alert.channel:
+            return self._post(message(alert), alert.channel)
         if alert.kind == "detail":
             return self._post_detail(alert, posted)
+        body = message(alert, clickable=self.clickable)
         if posted is None:
-            return self._post(message(alert))
-        with _slack_errors():
-            self.client.chat_update(channel=posted["channel"], ts=posted["ts"], **message(alert))
+            return self._post(body)
+        with slack_errors():
+            self.client.chat_update(channel=posted["channel"], ts=posted["ts"], **body)
         return {"channel": posted["channel"], "ts": posted["ts"]}
 
     def reach(self) -> Reach:
@@ -86,7 +90,7 @@ class SlackAlerter:
         Raises:
             AlertError: no message would arrive; or Slack could not be asked.
         """
-        with _slack_errors("the question"):
+        with slack_errors("the question"):
             return reach(self.client, self.channel)
 
     def _post_detail(self, alert: Alert, posted: Mapping[str, str] | None) -> dict[str, str]:
@@ -100,7 +104,7 @@ class SlackAlerter:
             return self._post(body, posted["channel"])
 
     def _post(self, body: Mapping[str, Any], channel: str | None = None) -> dict[str, str]:
-        with _slack_errors():
+        with slack_errors():
             answer = self.client.chat_postMessage(channel=channel or self.channel, unfurl_links=False, **body).data
         if not isinstance(answer, dict) or not isinstance(answer.get("ts"), str):
             raise AlertError("Slack took the message but its answer names none")
@@ -124,12 +128,13 @@ class SlackWebhookAlerter:
         Raises:
             AlertError: as for `SlackAlerter.deliver`.
         """
-        if alert.kind == "detail":
+        # A webhook has one channel: those who have to know, and of nothing more, are told by a bot.
+        if alert.kind == "detail" or alert.channel:
             return {}
         if headline is None or headline.get("state") != alert.state:
             body = message(alert, self.mention if alert.urgent else None)
-            with _slack_errors():
-                response = self.client.send(text=body["text"], blocks=body["blocks"], unfurl_links=False)
+            with slack_errors():
+                response = self.client.send(**body, unfurl_links=False)
             # The client never raises on a status, and a proxy may answer 200 for Slack.
             if response.status_code != 200 or response.body.strip() != "ok":
                 raise _refusal(response.status_code, response.body.strip(), response.headers)
@@ -151,6 +156,7 @@ def slack_alerter(
     channel: str | None = None,
     mention: str | None = None,
     base_url: str | None = None,
+    clickable: bool = False,
 ) -> SlackAlerter | SlackWebhookAlerter:
     """Return the alerter for a bot token and a channel, or for an incoming webhook.
 
@@ -160,12 +166,11 @@ def slack_alerter(
         channel: where to post, with a token.
         mention: whom urgent alerts call.
         base_url: of the Web API, where it is not Slack's own.
+        clickable: whether somebody hears of clicks on buttons.
 
     Raises:
         ConfigError: what is given does not make one of the two, or nothing is sent there. Secrets are not repeated.
     """
-    # The sdk writes webhook URLs, which are secrets, to its log.
-    silent = logging.Logger("slack", logging.CRITICAL)
     if (token is None) == (webhook_url is None):
         raise ConfigError("give either a bot token or a webhook URL", key="slack")
     if webhook_url is not None:
@@ -173,18 +178,31 @@ def slack_alerter(
             raise ConfigError("the webhook is not a URL such as https://hooks.slack.com/services/...", key="slack")
         if why := refused(webhook_url.strip()):
             raise ConfigError(why, key="slack")
-        hook = StayingHook(webhook_url.strip(), timeout=TIMEOUT, retry_handlers=[], logger=silent)
+        hook = StayingHook(webhook_url.strip(), timeout=TIMEOUT, retry_handlers=[], logger=_silent())
         return SlackWebhookAlerter(hook, mention)
     assert token is not None
-    if re.fullmatch(r"[!-~]+", token.strip()) is None:
-        raise ConfigError("the bot token is empty, or holds white space or other characters no token has", key="slack")
     if not channel:
         raise ConfigError('a bot token needs a channel: add `channel: "#releases"`', key="slack")
+    return SlackAlerter(bot(token, base_url), channel, mention, clickable)
+
+
+def bot(token: str, base_url: str | None = None) -> WebClient:
+    """Return a client for a bot token, which tries nothing again by itself and follows nobody elsewhere.
+
+    Raises:
+        ConfigError: the token or the address cannot be one. Secrets are not repeated.
+    """
+    if re.fullmatch(r"[!-~]+", token.strip()) is None:
+        raise ConfigError("the bot token is empty, or holds white space or other characters no token has", key="slack")
     if base_url is not None and re.fullmatch(r"https?://[!-~]+", base_url) is None:
         raise ConfigError(f"{base_url!r} is not a URL", key="slack")
     url = base_url or StayingClient.BASE_URL
-    client = StayingClient(token.strip(), url, timeout=TIMEOUT, retry_handlers=[], logger=silent)
-    return SlackAlerter(client, channel, mention)
+    return StayingClient(token.strip(), url, timeout=TIMEOUT, retry_handlers=[], logger=_silent())
+
+
+def _silent() -> logging.Logger:
+    """Return where the sdk may log: it writes webhook URLs, which are secrets."""
+    return logging.Logger("slack", logging.CRITICAL)
 
 
 class _ThreadGone(AlertError):
@@ -192,7 +210,7 @@ class _ThreadGone(AlertError):
 
 
 @contextmanager
-def _slack_errors(sent: str = "the message") -> Iterator[None]:
+def slack_errors(sent: str = "the message") -> Iterator[None]:
     """Turn everything that sending can raise into AlertError; from None, as the sdk's errors may carry the secret."""
     try:
         yield

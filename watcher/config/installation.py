@@ -69,7 +69,7 @@ class SlackSettings:
     base_url: str | None = None
     signing_secret_file: Path | None = None
     users: tuple[str, ...] = ()
-    """Who may use `/watcher`."""
+    """Who may use `/watcher` and buttons."""
 
     def signing_secret(self) -> str | None:
         """Return what Slack signs with, read now, where that is configured; errors as `secret`."""
@@ -82,6 +82,8 @@ class HttpSettings:
 
     host: str
     port: int
+    url: str | None = None
+    """Where people reach the page."""
     tokens_file: Path | None = None
     github_secret_file: Path | None = None
     webhook_secrets_file: Path | None = None

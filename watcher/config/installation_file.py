@@ -85,9 +85,11 @@ class SlackFile(Strict):
     channel: Text | None = Field(None, description='Needed with token_file; in quotes: "#releases".')
     mention: Text | None = None
     base_url: WebAddress | None = Field(None, description="Address of the API, where it is reached through a proxy.")
-    signing_secret_file: Text | None = Field(None, description="File of the app's signing secret, for `/watcher`.")
+    signing_secret_file: Text | None = Field(
+        None, description="File of the app's signing secret, for `/watcher` and buttons."
+    )
     users: list[Annotated[str, Field(pattern=r"^[UW][A-Z0-9]{2,20}$")]] = Field(
-        [], description="Members, by their ids, who may use `/watcher`; nobody else may."
+        [], description="Members, by their ids, who may use `/watcher` and buttons; nobody else may."
     )
 
     @model_validator(mode="after")
@@ -127,6 +129,7 @@ class HttpFile(Strict):
     listen: Annotated[
         tuple[str, int], PlainValidator(_host_and_port), WithJsonSchema({"type": "string", "pattern": f"^{_LISTEN}$"})
     ] = Field(description="HOST:PORT; plain HTTP, so beyond this machine put a proxy with TLS in front.")
+    url: WebAddress | None = Field(None, description="Where people reach the page, for links: https://watcher.example")
     tokens_file: Text | None = Field(None, description="File of who may ask for what; `watcher token new` writes it.")
     github_secret_file: Text | None = Field(None, description="File that holds the secret of a GitHub webhook.")
     webhook_secrets_file: Text | None = Field(

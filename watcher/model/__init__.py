@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from watcher.model.calibration import PER_STREAM, Calibration, as_streams
 from watcher.model.exposures import SAME_SHARE, Deployment, Exposure, SwitchState
-from watcher.model.look import BY_HAND, Action, Alert, Kill, Look, Promote, Reach, Refusal
+from watcher.model.look import BY_HAND, Action, Alert, Button, Kill, Look, Promote, Reach, Refusal, Reply
 from watcher.model.observations import Arm, Observations
 from watcher.model.selectors import Matcher, Selector, parse_matchers
 from watcher.model.verdict import Effect, Needs, QuantileShift, ReleaseVerdict, Tally, Verdict
@@ -27,6 +27,7 @@ __all__ = [
     "Alert",
     "Alpha",
     "Arm",
+    "Button",
     "Calibration",
     "Deployment",
     "Design",
@@ -49,6 +50,7 @@ __all__ = [
     "Refusal",
     "Release",
     "ReleaseVerdict",
+    "Reply",
     "Request",
     "Rule",
     "Selector",

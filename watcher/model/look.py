@@ -10,10 +10,29 @@ from watcher.model.observations import Observations
 from watcher.model.verdict import ReleaseVerdict
 from watcher.model.words import Labels
 
+Button = Literal["kill", "accept", "silence", "acknowledge"]
+"""What people may do where they are told."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What somebody did about a release where they were told of it, and until when that holds (None: for good)."""
+
+    what: Button
+    by: str
+    at: float
+    reason: str = ""
+    until: float | None = None
+
 
 @dataclass(frozen=True)
 class Alert:
-    """Something to tell people. A headline is the one message of a release, edited in place; a detail goes below it."""
+    """Something to tell people. A headline is the one message of a release, edited in place; a detail goes below it.
+
+    `channel` is where else it is told than everything is: to those who have to know of a release, and of nothing more.
+    `replies` and `buttons` are what people did about the release, and what they may do: they are known when it is
+    delivered.
+    """
 
     key: str
     release: str
@@ -25,6 +44,9 @@ class Alert:
     at: float = 0.0
     urgent: bool = False
     links: Labels = ()
+    channel: str = ""
+    replies: tuple[Reply, ...] = ()
+    buttons: tuple[Button, ...] = ()
 
 
 BY_HAND = "|kill by hand|"

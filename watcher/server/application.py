@@ -21,6 +21,7 @@ from watcher.errors import ConfigError, JournalError, Refused
 from watcher.journal import Journal
 from watcher.secrets import redacted
 from watcher.server.api import Api
+from watcher.server.clicks import Clicks, dialogue
 from watcher.server.heard import Heard
 from watcher.server.holding import Holding
 from watcher.server.metrics import Metrics
@@ -58,7 +59,8 @@ def application(
     page, api = Page(installation, journal, clock), Api(journal)
     commands = []
     if slack is not None and slack.signing_secret_file is not None:
-        commands.append(Route("/v1/slack", Slash(installation, slack, journal, clock, heard).post, methods=["POST"]))
+        slash = Slash(installation, slack, journal, clock, heard, Clicks(slack, journal, dialogue(slack)))
+        commands.append(Route("/v1/slack", slash.post, methods=["POST"]))
     app = Starlette(
         routes=[
             *commands,

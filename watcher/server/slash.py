@@ -1,4 +1,4 @@
-"""`POST /v1/slack`: `/watcher status`, `/watcher pause 1h REASON` and `/watcher resume`, as Slack sends them."""
+"""`POST /v1/slack`: `/watcher status`, `/watcher pause 1h REASON`, `/watcher resume` and clicks, sent by Slack."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs
 
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -19,6 +20,7 @@ from watcher.errors import Refused
 from watcher.journal import Journal
 from watcher.overview import overview
 from watcher.secrets import redacted
+from watcher.server.clicks import MAY_NOT, Clicks
 from watcher.server.credentials import require_slack
 from watcher.server.heard import Heard
 from watcher.server.incoming import read_body
@@ -39,6 +41,7 @@ class Slash:
     journal: Journal
     clock: Callable[[], float]
     heard: Heard
+    clicks: Clicks
 
     async def post(self, request: Request) -> Response:
         """Answer a command."""
@@ -49,10 +52,15 @@ class Slash:
         now = self.clock()
         signature = require_slack(self.settings, headers, body, now)
         told = {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+        if "payload" in told:
+            with self.heard.once(signature, now):
+                answer = self.clicks.answer(told["payload"], now)
+            after = None if answer.after is None else BackgroundTask(answer.after)
+            return Response(b"", 200, background=after) if answer.content is None else JSONResponse(answer.content)
         user = told.get("user_id", "")
         if user not in self.settings.users:
             log.warning("POST /v1/slack: %s is not among slack.users of watcher.yaml", user[:30] or "nobody")
-            return _said("You are not among those who may: `slack.users` in watcher.yaml.")
+            return _said(MAY_NOT)
         with self.heard.once(signature, now):
             return self._done(told.get("text", "").split(), f"{user} in Slack", now)
 
