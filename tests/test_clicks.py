@@ -22,6 +22,7 @@ from watcher import afterwards, replies
 from watcher.act import Outbox
 from watcher.assembly import alerters
 from watcher.config import Installation, load_installation
+from watcher.illustrating import illustrate
 from watcher.journal import Journal
 from watcher.look import prepare, read_history
 from watcher.model import Kill, Mode, Watch
@@ -320,3 +321,39 @@ def test_a_reason_that_holds_a_secret_is_not_told(here: Here) -> None:
     here.send({"type": "view_submission", "user": {"id": "U0ANA"}, "view": {**view, "state": state}})
     here.work()
     assert "because ***" in said(here)
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_of_the_worst_rule_stand_in_the_thread_once_and_again_after_a_kill(here: Here) -> None:
+    for _ in range(3):
+        illustrate(here.journal, here.outbox.alerters, here.now)
+    assert [(each.name, each.thread_ts) for each in here.slack.files] == [
+        ("effect.png", here.headline.ts),
+        ("arms.png", here.headline.ts),
+    ]
+    for each in here.slack.files:
+        assert each.content.startswith(b"\x89PNG")
+        assert "Requests that failed" in each.alt
+    last = here.journal.last_look(here.watch.release.id)
+    assert last is not None
+    here.journal.record_look(replace(last, at=last.at + 60.0, killed_at=last.at + 60.0, phase="killed"))
+    for _ in range(2):
+        illustrate(here.journal, here.outbox.alerters, here.now)
+    assert len(here.slack.files) == 4
+
+
+@pytest.mark.parametrize("scopes", [{"chat:write"}, {"chat:write", "files:write"}])
+def test_pictures_that_cannot_be_sent_are_left_out_and_not_tried_for_ever(here: Here, scopes: set[str]) -> None:
+    here.slack.scopes = scopes
+    if "files:write" in scopes:
+        here.slack.fail(Fault(status=500))
+    asked = len(here.slack.requests)
+    for _ in range(3):
+        illustrate(here.journal, here.outbox.alerters, here.now)
+    assert here.slack.files == []
+    assert len(here.slack.requests) == asked + 1
+    here.click("acknowledge")
+    here.work()
+    assert "Being looked at" in said(here)

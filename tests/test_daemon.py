@@ -38,6 +38,7 @@ may_turn_off:
 services:
   shop:
     rules: [rules.yaml]
+    tell: ["#support", "#docs"]
     mode: {mode}
     watch_for: 5h
     warm_up: 0s
@@ -134,6 +135,10 @@ class World:
         """The details and headlines of a state, as people got them."""
         return [alert.title for alert in self.alerter.delivered if alert.state == state]
 
+    def heard(self, channel: str) -> list[str]:
+        """What those who have to know were told, in its words without numbers."""
+        return [f"{each.title} {each.lines[-1]}" for each in self.alerter.delivered if each.channel == channel]
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
@@ -203,6 +208,45 @@ def test_a_canary_that_regresses_at_a_later_stage_is_killed_and_never_raised_aga
     promoted = [e.finished_at for e in world.journal.switched() if isinstance(e.action, Promote)]
     assert promoted
     assert all(at is not None and at < killed for at in promoted)
+
+
+def test_those_who_have_to_know_hear_of_the_beginning_and_of_the_end_once_each(world: World) -> None:
+    world.source = Metrics({"errors": measured(bad_from=8)})
+    world.daemon()
+    world.expose()
+    for _ in range(30):
+        # Another process each minute.
+        world.run(world.daemon(), 1)
+    assert world.switch.kills == ["shop"]
+    for channel in ("#support", "#docs"):
+        begun, over = world.heard(channel)
+        assert begun.startswith("Started: shop 1.2 on shop/production How they fare is watched until ")
+        assert over == (
+            "Over: shop 1.2 on shop/production shop was turned off because users were worse off, and they still are: "
+            "those who watch it are looking."
+        )
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("everyone", "shop is not watched any more: no harm was found, though it could not be ruled out."),
+        ("turned off", "shop is not watched any more: no harm was found, though it could not be ruled out."),
+        ("superseded", "shop gave way to a newer version."),
+    ],
+)
+def test_how_it_ended_is_said_to_those_who_have_to_know_in_plain_words(world: World, how: str, said: str) -> None:
+    daemon = world.daemon()
+    world.expose()
+    world.run(daemon, 2)
+    if how == "turned off":
+        del world.switch.on["shop"]
+    elif how == "superseded":
+        world.expose("1.3", share=0.1)
+    world.run(daemon, 700 if how == "everyone" else 5)
+    ends = [line for line in world.heard("#support") if line.startswith("Over: shop 1.2 ")]
+    assert [line.endswith(said) for line in ends] == [True]
+    assert sum(line.startswith("Started: shop 1.2 ") for line in world.heard("#support")) == 1
 
 
 def test_a_share_that_somebody_else_moved_is_not_raised_by_an_older_decision(world: World) -> None:

@@ -19,7 +19,7 @@ NOUNS = {"model", "errors"}
 CALIBRATION = NOUNS | {"evidence"}
 COMPARISON = CALIBRATION | {"calibration"}
 JUDGE = COMPARISON | {"comparison", "reasons"}
-POLICY = JUDGE | {"judge", "attribution", "telling", "wording"}
+POLICY = JUDGE | {"judge", "attribution", "stakeholders", "telling", "wording"}
 LOOK = POLICY | {"policy", "aftermath"}
 CONFIG = NOUNS | {"secrets", "addresses", "tokens", "signing", "config"}
 ONEOFF = LOOK | CONFIG | {"look", "sources", "releases", "report"}
@@ -31,6 +31,7 @@ STEPS = {
     "overview",
     "following",
     "recorded",
+    "illustrating",
     "replying",
     "surroundings",
     "deployments",
@@ -59,7 +60,8 @@ SEES: dict[str, set[str]] = {
     "judge": JUDGE,
     "attribution": JUDGE,
     "wording": {"model"},
-    "telling": {"model", "reasons", "wording"},
+    "stakeholders": {"model"},
+    "telling": {"model", "reasons", "stakeholders", "wording"},
     "policy": POLICY,
     "aftermath": POLICY,
     "look": LOOK,
@@ -79,6 +81,7 @@ SEES: dict[str, set[str]] = {
     "backlog": {"model", "reasons"},
     "delivery": NOUNS | {"journal", "backlog", "replies"},
     "replies": NOUNS | {"journal"},
+    "illustrating": JOURNALLED | {"alerts", "delivery", "recorded"},
     "replying": INTAKE | {"intake", "replies"},
     "act": NOUNS | {"journal", "delivery"},
     "report": NOUNS | {"evidence", "reasons", "attribution"},
@@ -118,7 +121,11 @@ PURE_LIBRARIES = {
     "__future__", "abc", "base64", "collections", "dataclasses", "enum", "functools", "hashlib", "itertools", "json",
     "math", "operator", "re", "statistics", "textwrap", "types", "typing", "numpy", "scipy",
 }  # fmt: skip
-PURE_BESIDES = {"reasons": {"datetime"}, "evidence": {"datetime", "zoneinfo"}}
+PURE_BESIDES = {
+    "reasons": {"datetime"},
+    "evidence": {"datetime", "zoneinfo"},
+    "stakeholders": {"datetime"},
+}
 """Words for people, and the days that users live by; neither reads a clock (see CLOCKS)."""
 RANDOM = {"np.random", "numpy.random"}
 IMPURE_CALLS = {"print", "open", "input", "exec", "eval", "__import__"}

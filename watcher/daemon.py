@@ -18,6 +18,7 @@ from watcher import afterwards, clearance, intake, interlocks, nightly, prefligh
 from watcher.act import Outbox
 from watcher.config import Installation, Service
 from watcher.errors import JournalError, Refused, SourceError, SourceRefused, WatcherError
+from watcher.illustrating import illustrate
 from watcher.journal import Hold, Journal, Sole, Watched
 from watcher.look import Source, look, prepare, read_history
 from watcher.model import Calibration, Kill, Kind, Look, Mode, Observations, Promote, Request, Watch
@@ -148,6 +149,7 @@ class Daemon:
 
     def errands(self, now: float) -> None:
         """Do what has time: it may ask servers that are slow, and no look waits for it."""
+        illustrate(self.journal, self.outbox.alerters, now)
         self.check(now)
         self.retain(now)
         self.learn(now)

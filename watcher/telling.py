@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from watcher import reasons
+from watcher import reasons, stakeholders
 from watcher.model import SAME_SHARE, Alert, Kill, Outcome, Promote, Refusal, ReleaseVerdict, Watch
 from watcher.wording import wording
 
@@ -44,6 +44,9 @@ _STILL_ON = {
     "unrecovered": "Unrecovered: NOT turned off, and NOT better",
 }
 """The same of a release whose kill never took effect, as far as is known."""
+
+_OVER = {"recovered", "unrecovered", "ended"}
+"""States in which a watch is over."""
 
 _KINDS: tuple[Literal["headline", "detail"], Literal["headline", "detail"]] = ("headline", "detail")
 
@@ -80,7 +83,12 @@ def transition(
     lines = tuple(_lines(watch, verdict, state, seen, refusals))
     kinds = _KINDS if seen.before else _KINDS[:1]
     title = None if seen.turned_off else _STILL_ON.get(state)
-    return _alerts(watch, state, lines, f"{state}|{seen.now:.0f}", seen.now, urgent, kinds, title)
+    told = _alerts(watch, state, lines, f"{state}|{seen.now:.0f}", seen.now, urgent, kinds, title)
+    if not seen.before:
+        told += stakeholders.begun(watch, seen.now)
+    if state in _OVER:
+        told += stakeholders.over(watch, state, verdict.outcome, seen.now, seen.turned_off)
+    return told
 
 
 def _alerts(
@@ -200,7 +208,10 @@ def closed(watch: Watch, status: str, why: str, verdict: ReleaseVerdict | None, 
     if status == "everyone":
         further = reasons.span(watch.horizon / 60)
         lines.append(f"Watched on for {further}, held against the past of {watch.release.service}.")
-    return _alerts(watch, status, tuple(lines), status, now, False)
+    told = _alerts(watch, status, tuple(lines), status, now, False)
+    if status == "everyone":
+        return told
+    return told + stakeholders.over(watch, status, None if verdict is None else verdict.outcome, now)
 
 
 def kill_done(kill: Kill, watch: Watch, receipt: Mapping[str, str], now: float) -> tuple[Alert, ...]:

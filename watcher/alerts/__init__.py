@@ -6,11 +6,12 @@ keywords and returns an object with the one method of `Alerter`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Protocol, cast, runtime_checkable
 
 from watcher.alerts.console import console_alerter
+from watcher.alerts.picture import Picture
 from watcher.alerts.slack import slack_alerter
 from watcher.errors import ConfigError
 from watcher.model import Alert, Reach
@@ -40,6 +41,15 @@ class Reachable(Protocol):
 
     def reach(self) -> Reach:
         """Return where people would be told, and what of it cannot be proven; AlertError where nobody would be."""
+        ...
+
+
+@runtime_checkable
+class Illustrated(Protocol):
+    """What an alerter offers beside, if pictures can stand below the message of a release."""
+
+    def illustrate(self, pictures: Sequence[Picture], headline: Mapping[str, str]) -> None:
+        """Put pictures below a headline, given its receipt. Raises AlertError."""
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from slack_sdk.webhook import WebhookClient
 
 from watcher.addresses import refused
 from watcher.alerts.message import message
+from watcher.alerts.picture import Picture
 from watcher.alerts.slack_http import StayingClient, StayingHook
 from watcher.alerts.slack_reach import reach
 from watcher.errors import AlertError, ConfigError
@@ -37,7 +38,7 @@ _NO_THREAD = {"thread_not_found", "cannot_reply_to_message"}
 _FIXES = {
     "invalid_auth": "check the bot token",
     "token_revoked": "make a new bot token",
-    "missing_scope": "give the bot the scope chat:write",
+    "missing_scope": "give the bot the scope chat:write, and files:write for pictures",
     "channel_not_found": "check the channel, and invite the bot to it",
     "not_in_channel": "invite the bot to the channel",
     "is_archived": "the channel is archived; choose another",
@@ -83,6 +84,20 @@ class SlackAlerter:
         with slack_errors():
             self.client.chat_update(channel=posted["channel"], ts=posted["ts"], **body)
         return {"channel": posted["channel"], "ts": posted["ts"]}
+
+    def illustrate(self, pictures: Sequence[Picture], headline: Mapping[str, str]) -> None:
+        """Put pictures into the thread of a headline; the bot needs the scope `files:write`.
+
+        Raises:
+            AlertError: they are not there.
+        """
+        uploads = [
+            {"file": each.png, "filename": each.name, "title": each.title, "alt_txt": each.says} for each in pictures
+        ]
+        with slack_errors("the pictures"):
+            self.client.files_upload_v2(
+                file_uploads=uploads, channel=headline["channel"], thread_ts=headline["ts"], request_file_info=False
+            )
 
     def reach(self) -> Reach:
         """Return where people would be told: the token is proven, the channel as far as the bot may ask about it.

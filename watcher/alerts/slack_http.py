@@ -6,6 +6,7 @@ from typing import Any, Final
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from slack_sdk import WebClient
+from slack_sdk.web.file_upload_v2_result import FileUploadV2Result
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 LARGEST: Final = 4 << 20
@@ -28,6 +29,10 @@ class StayingClient(WebClient):
     def _perform_urllib_http_request_internal(self, url: str, req: Request) -> dict[str, Any]:
         with _OPENER.open(req, timeout=self.timeout) as answer:
             return {"status": answer.status, "headers": answer.headers, "body": _text(answer)}
+
+    def _upload_file(self, *, url: str, data: bytes, **_: Any) -> FileUploadV2Result:
+        with _OPENER.open(Request(method="POST", url=url, data=data), timeout=self.timeout) as answer:
+            return FileUploadV2Result(status=answer.status, body=_text(answer))
 
 
 class StayingHook(WebhookClient):

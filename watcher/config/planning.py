@@ -85,6 +85,7 @@ def plan(
         switch=fill.switch(),
         promote=entry.promote,
         links=service.links,
+        tell=service.tell,
         zone=service.zone,
         excluded=(*service.unusual, *excluded),
     )

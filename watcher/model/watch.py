@@ -182,6 +182,8 @@ class Watch:
     accepted: Labels = ()
     """Rules whose harm a person accepted as intended, with the reason: they no longer count as regressed."""
     links: Labels = ()
+    tell: tuple[str, ...] = ()
+    """Channels of those who have to know that it began, and how it ended."""
 
     @property
     def design(self) -> Design:
