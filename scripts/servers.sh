@@ -19,6 +19,7 @@ missing_packages() {
     command -v kubectl >/dev/null || echo kubernetes-client
     command -v systemd-analyze >/dev/null || echo systemd
     [[ -x /usr/sbin/haproxy ]] || command -v haproxy >/dev/null || echo haproxy
+    command -v prometheus-alertmanager >/dev/null || echo prometheus-alertmanager
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
 }
 

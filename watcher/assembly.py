@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from watcher import following, intake, interlocks, recorded, tokens
+from watcher import following, intake, interlocks, recorded, sample, tokens
 from watcher.act import Alerter, Outbox
 from watcher.alerts import alerter
 from watcher.clock import Clock, wall_clock
@@ -27,13 +28,14 @@ from watcher.deeds import deeds, stamp
 from watcher.errors import ConfigError, Refused
 from watcher.following import Sight
 from watcher.journal import Journal
-from watcher.model import Exposure, Look
+from watcher.model import Alert, Exposure, Look
 from watcher.observer import Everybody, Observer
 from watcher.oneoff import Comparison
 from watcher.overview import overview
 from watcher.ping import Ping
 from watcher.preflight import Preflight, Said, asked, run
 from watcher.report.release_page import Beside
+from watcher.sample import Sent
 from watcher.secrets import secret
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
@@ -97,21 +99,41 @@ def prometheus(metrics: Metrics) -> PrometheusSource:
 
 
 def alerters(installation: Installation) -> dict[str, Alerter]:
-    """Return everybody who is told, by name, secrets read now."""
-    slack = installation.slack
-    if slack is None:
-        return {"console": alerter("console")}
-    return {
-        "slack": alerter(
+    """Return everybody who is told, by name, secrets read now; where nobody is named, it is the console."""
+    found: dict[str, Alerter] = {}
+    slack, manager = installation.slack, installation.alertmanager
+    if slack is not None:
+        found["slack"] = alerter(
             "slack",
-            token=secret(slack.token_file) if slack.token_file else None,
-            webhook_url=secret(slack.webhook_file) if slack.webhook_file else None,
+            token=_read(slack.token_file),
+            webhook_url=_read(slack.webhook_file),
             channel=slack.channel,
             mention=slack.mention,
             base_url=slack.base_url,
             clickable=slack.signing_secret_file is not None,
         )
-    }
+    if manager is not None:
+        found["alertmanager"] = alerter(
+            "alertmanager",
+            url=manager.url,
+            bearer=_read(manager.bearer_file),
+            username=manager.username,
+            password=_read(manager.password_file),
+            ca_file=None if manager.ca_file is None else str(manager.ca_file),
+        )
+    for each in installation.webhooks:
+        found[f"webhook {each.name}"] = alerter(
+            "webhook",
+            url=each.url or _read(each.url_file),
+            hidden=each.url is None,
+            secret=_read(each.secret_file),
+            ca_file=None if each.ca_file is None else str(each.ca_file),
+        )
+    return found or {"console": alerter("console")}
+
+
+def _read(path: Path | None) -> str | None:
+    return None if path is None else secret(path)
 
 
 def service_of(installation: Installation, name: str | None) -> Service:
@@ -301,6 +323,30 @@ def beside(config: str, look: Look) -> Beside:
     with _journal(config) as (_, journal):
         watched = journal.watched(look.release)
         return Beside() if watched is None else recorded.beside(journal, watched, look)
+
+
+def send_sample(config: str, *, now: float, by: str) -> list[Sent]:
+    """Send everybody a message that says that it is a test, and return what became of it."""
+    return sample.send(alerters(load_installation(config)), by, now)
+
+
+def rendered(config: str, release: str | None, state: str, *, now: float) -> tuple[Alert, dict[str, Any]]:
+    """Return what people would be told of a release, or as a sample of a state, and what everybody would be sent.
+
+    Raises:
+        Refused: nobody was told anything of such a release yet.
+    """
+    installation = load_installation(config)
+    alert: Alert | None = sample.sample(state, now)
+    if release is not None:
+        with _journal(config) as (_, journal):
+            watched = following.named(journal, release, ended=True)
+            page = None if installation.http is None else installation.http.url
+            message = release if watched is None else watched.watch.release.message
+            alert = sample.recorded(journal, message, page, now)
+    if alert is None:
+        raise Refused(f"nobody was told anything of {release!r} yet; `watcher release list` lists releases")
+    return alert, sample.rendered(alert, alerters(installation))
 
 
 def follow(config: str, release: str, rest: Callable[[], bool]) -> Iterator[Sight]:

@@ -154,6 +154,8 @@ def _secret_files(installation: Installation) -> Iterator[tuple[Path, Callable[[
     own = [metrics.bearer_file, metrics.password_file, *metrics.header_files.values()]
     own += [slack.token_file, slack.webhook_file, slack.signing_secret_file] if slack else []
     own += [http.github_secret_file] if http else []
+    own += [manager.bearer_file, manager.password_file] if (manager := installation.alertmanager) else []
+    own += [path for each in installation.webhooks for path in (each.url_file, each.secret_file)]
     own += [ping.url_file] if ping else []
     for service in installation.services.values():
         for entry in service.releases:

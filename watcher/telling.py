@@ -45,7 +45,7 @@ _STILL_ON = {
 }
 """The same of a release whose kill never took effect, as far as is known."""
 
-_OVER = {"recovered", "unrecovered", "ended"}
+ENDINGS = {"recovered", "unrecovered", "ended"}
 """States in which a watch is over."""
 
 _KINDS: tuple[Literal["headline", "detail"], Literal["headline", "detail"]] = ("headline", "detail")
@@ -86,7 +86,7 @@ def transition(
     told = _alerts(watch, state, lines, f"{state}|{seen.now:.0f}", seen.now, urgent, kinds, title)
     if not seen.before:
         told += stakeholders.begun(watch, seen.now)
-    if state in _OVER:
+    if state in ENDINGS:
         told += stakeholders.over(watch, state, verdict.outcome, seen.now, seen.turned_off)
     return told
 

@@ -308,7 +308,7 @@ def test_settings_that_make_no_alerter_are_refused_without_repeating_secrets(
 
 
 def test_an_unknown_alerter_lists_what_there_is() -> None:
-    with pytest.raises(ConfigError, match="no alerter 'pager'; there is: console, slack"):
+    with pytest.raises(ConfigError, match="no alerter 'pager'; there is: alertmanager, console, slack, webhook"):
         alerter("pager")
     assert isinstance(alerter("slack", token=f"xoxb-{MARK}-t", channel="#c"), SlackAlerter)
 

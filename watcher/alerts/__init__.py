@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
+from watcher.alerts.alertmanager import alertmanager_alerter
 from watcher.alerts.console import console_alerter
 from watcher.alerts.picture import Picture
 from watcher.alerts.slack import slack_alerter
+from watcher.alerts.webhook import webhook_alerter
 from watcher.errors import ConfigError
 from watcher.model import Alert, Reach
 
@@ -53,7 +55,18 @@ class Illustrated(Protocol):
         ...
 
 
+@runtime_checkable
+class Rendering(Protocol):
+    """What an alerter offers beside, if it can say what it would send."""
+
+    def rendered(self, alert: Alert) -> Any:
+        """Return what would be sent: text, or what JSON can hold."""
+        ...
+
+
 ALERTERS: dict[str, Callable[..., Alerter]] = {
+    "alertmanager": alertmanager_alerter,
+    "webhook": webhook_alerter,
     "slack": slack_alerter,
     "console": console_alerter,
 }

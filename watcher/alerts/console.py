@@ -45,6 +45,10 @@ class ConsoleAlerter:
             raise AlertError(f"the console cannot be written to: {error}", permanent=True) from error
         return {}
 
+    def rendered(self, alert: Alert) -> str:
+        """Return what would be printed where there is no terminal."""
+        return text(alert)
+
     def reach(self) -> Reach:
         """Return that only who reads this console is told."""
         return Reach(
@@ -74,6 +78,11 @@ class ConsoleAlerter:
 def console_alerter() -> ConsoleAlerter:
     """Return an alerter on standard error: standard output is for answers."""
     return ConsoleAlerter(sys.stderr)
+
+
+def text(alert: Alert) -> str:
+    """Return an alert as plain lines."""
+    return "\n".join(_lines(alert))
 
 
 def _lines(alert: Alert, indent: str = "    ") -> list[str]:

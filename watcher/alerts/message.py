@@ -29,7 +29,7 @@ _COLOURS = {
     **dict.fromkeys(("regressed", "killed", "kill_failed", "kill_delayed", "unrecovered", "turned_on"), "#d55e00"),
     **dict.fromkeys(("global_event", "invalid", "not_raised", "no_data", "latched", "not_recording"), "#e69f00"),
     **dict.fromkeys(("healthy", "recovered", "raised"), "#009e73"),
-    **dict.fromkeys(("watching", "preflight", "started"), "#0072b2"),
+    **dict.fromkeys(("watching", "preflight", "started", "test"), "#0072b2"),
 }
 """The bar beside a message, after Okabe and Ito (2008): harm, trouble, well, under way; grey is what is over."""
 _OVER = "#8c959f"

@@ -108,6 +108,11 @@ class SlackAlerter:
         with slack_errors("the question"):
             return reach(self.client, self.channel)
 
+    def rendered(self, alert: Alert) -> dict[str, Any]:
+        """Return the message that would be sent."""
+        mention = self.mention if alert.urgent and alert.kind == "detail" else None
+        return message(alert, mention, self.clickable and alert.kind == "headline")
+
     def _post_detail(self, alert: Alert, posted: Mapping[str, str] | None) -> dict[str, str]:
         body = message(alert, self.mention if alert.urgent else None)
         if posted is None:
@@ -154,6 +159,10 @@ class SlackWebhookAlerter:
             if response.status_code != 200 or response.body.strip() != "ok":
                 raise _refusal(response.status_code, response.body.strip(), response.headers)
         return {"state": alert.state}
+
+    def rendered(self, alert: Alert) -> dict[str, Any]:
+        """Return the message that would be sent; a detail is folded away."""
+        return {} if alert.kind == "detail" else message(alert, self.mention if alert.urgent else None)
 
     def reach(self) -> Reach:
         """Return that nothing can be proven: a webhook takes messages, and answers no question."""

@@ -9,7 +9,7 @@ import traceback
 import click
 
 from watcher import __version__
-from watcher.cli import doctor, flags, following, installation, judging, pausing, preflight, rules, tokens
+from watcher.cli import alerts, doctor, flags, following, installation, judging, pausing, preflight, rules, tokens
 from watcher.cli.answers import exit_code
 
 __all__ = ["cli", "exit_code", "main"]
@@ -38,6 +38,7 @@ for command in (
     following.explain,
     installation.history,
     flags.flags,
+    alerts.alerts,
     pausing.pause,
     pausing.resume,
     tokens.token,

@@ -77,6 +77,28 @@ class SlackSettings:
 
 
 @dataclass(frozen=True)
+class AlertmanagerSettings:
+    """An Alertmanager that is told. Files are read when they are needed."""
+
+    url: str
+    bearer_file: Path | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class WebhookSettings:
+    """A system of the user's own that is told: at `url`, or at what `url_file` holds."""
+
+    name: str
+    secret_file: Path
+    url: str | None = None
+    url_file: Path | None = None
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True)
 class HttpSettings:
     """Where watcher listens, and who may tell it of releases. Files are read when they are needed."""
 
@@ -214,6 +236,8 @@ class Installation:
     settle: float = 45.0
     alpha: Alpha = field(default_factory=Alpha)
     slack: SlackSettings | None = None
+    alertmanager: AlertmanagerSettings | None = None
+    webhooks: tuple[WebhookSettings, ...] = ()
     http: HttpSettings | None = None
     ping: PingSettings | None = None
     may_turn_off: frozenset[Target] = frozenset()

@@ -104,6 +104,46 @@ class SlackFile(Strict):
         return self
 
 
+class AlertmanagerFile(Strict):
+    """An Alertmanager that is told what every release is."""
+
+    instead: ClassVar[Mapping[str, str]] = {
+        **{key: in_a_file("bearer") for key in ("bearer", "token", "bearer_token", "token_file")},
+        "password": in_a_file("password"),
+    }
+    url: WebAddress = Field(description="URL of Alertmanager, without /api/v2.")
+    bearer_file: Text | None = Field(None, description="File that holds a bearer token.")
+    username: Text | None = Field(None, description="User of basic authentication; needs password_file.")
+    password_file: Text | None = None
+    ca_file: Text | None = Field(None, description="Certificates to trust, instead of the system's.")
+
+    @model_validator(mode="after")
+    def _credentials_are_whole(self) -> Self:
+        if (self.username is None) != (self.password_file is None):
+            lacks = "username" if self.username is None else "password_file"
+            raise located("is missing: basic authentication needs username and password_file", lacks)
+        if self.username and self.bearer_file:
+            raise located("give either bearer_file or username and password_file", "bearer_file")
+        return self
+
+
+class WebhookFile(Strict):
+    """A system of your own that is sent every message, signed as Standard Webhooks says."""
+
+    instead: ClassVar[Mapping[str, str]] = {"secret": in_a_file("secret")}
+    name: Name = Field(description="What it is called, in the log and in `watcher history --actions`.")
+    url: WebAddress | None = None
+    url_file: Text | None = Field(None, description="File that holds the URL, where whoever knows it may send.")
+    secret_file: Text = Field(description="File that holds the secret: whsec_ and base64.")
+    ca_file: Text | None = Field(None, description="Certificates to trust, instead of the system's.")
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if (self.url_file is None) == (self.url is None):
+            raise located("give exactly one of url and url_file", "url")
+        return self
+
+
 _LISTEN = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})"
 
 
@@ -215,6 +255,8 @@ class InstallationFile(Strict):
     settle: Duration = Field(45.0, description="How long samples of a block may still arrive.")
     alpha: AlphaFile = AlphaFile()
     slack: SlackFile | None = None
+    alertmanager: AlertmanagerFile | None = None
+    webhooks: list[WebhookFile] = Field([], description="Systems of your own that are told.")
     http: HttpFile | None = Field(None, description="Listen for releases: POST /v1/releases.")
     ping: PingFile | None = Field(None, description="Asked for (GET) once a minute, while watcher does all it is for.")
     may_turn_off: list[TargetFile] = Field([], description="What armed services may turn off, and nothing else.")
@@ -228,6 +270,14 @@ class InstallationFile(Strict):
             raise located("expected a URL such as sqlite:///watcher.db or postgresql+psycopg://host/name", "journal")
         if re.search(r"://[^/@]*:[^/@]+@|[?&](ssl)?password=", self.journal):
             raise located("a password does not belong into this file; set PGPASSWORD or PGPASSFILE", "journal")
+        return self
+
+    @model_validator(mode="after")
+    def _webhooks_have_names_of_their_own(self) -> Self:
+        names = [each.name for each in self.webhooks]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise located(f"{name} is the name of another webhook", "webhooks", index, "name")
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from typing import Any
 
 from watcher.config.installation import (
     LONG_PAST,
+    AlertmanagerSettings,
     HttpSettings,
     Installation,
     Metrics,
@@ -17,6 +18,7 @@ from watcher.config.installation import (
     ReleaseEntry,
     Service,
     SlackSettings,
+    WebhookSettings,
 )
 from watcher.config.installation_file import HttpFile, InstallationFile, MetricsFile, ServiceFile, SlackFile
 from watcher.config.quantities import DAY, parse_interval, parse_local_day
@@ -45,6 +47,10 @@ def load_installation(path: str | Path) -> Installation:
         settle=raw.settle,
         alpha=Alpha(**raw.alpha.model_dump()),
         slack=None if raw.slack is None else _slack(folder, raw.slack),
+        alertmanager=None
+        if raw.alertmanager is None
+        else AlertmanagerSettings(**_files_resolved(folder, raw.alertmanager.model_dump())),
+        webhooks=tuple(WebhookSettings(**_files_resolved(folder, each.model_dump())) for each in raw.webhooks),
         http=None if raw.http is None else _http(folder, raw.http),
         ping=None if raw.ping is None else PingSettings(**_files_resolved(folder, raw.ping.model_dump())),
         may_turn_off=frozenset(Target(**each.model_dump()) for each in raw.may_turn_off),
