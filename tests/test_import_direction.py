@@ -43,7 +43,8 @@ PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", 
 DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server", "deeds"}
 DRILL = INTAKE | {"act", "switches", "report"}
 DOCTOR = DAEMON | {"assembly", "drill", "clock"}
-ASSEMBLY = DAEMON | {"ping", "clock"}
+RECORDED = ONEOFF | {"oneoff", "journal", "following"}
+ASSEMBLY = DAEMON | {"ping", "clock", "recorded"}
 EVERYTHING = ASSEMBLY | {"notify", "logs", "assembly", "rehearsal", "running", "drill", "doctor", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
@@ -88,6 +89,7 @@ SEES: dict[str, set[str]] = {
     "surroundings": INTAKE | {"look"},
     "afterwards": NOUNS | {"journal", "telling"},
     "following": NOUNS | {"journal", "deeds"},
+    "recorded": RECORDED,
     "deeds": NOUNS | {"journal", "report"},
     "clearance": CLEARANCE,
     "preflight": PREFLIGHT,
@@ -103,7 +105,7 @@ SEES: dict[str, set[str]] = {
     "options": CONFIG,
     "cli": EVERYTHING | {"options", "secrets"},
     "__main__": {"cli"},
-    "__init__": {"oneoff"},
+    "__init__": {"oneoff", "recorded"},
 }
 EVERYBODY_SEES = {"__version__"}
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from watcher import following, intake, interlocks, tokens
+from watcher import following, intake, interlocks, recorded, tokens
 from watcher.act import Alerter, Outbox
 from watcher.alerts import alerter
 from watcher.clock import Clock, wall_clock
@@ -27,14 +27,12 @@ from watcher.deeds import deeds, stamp
 from watcher.errors import ConfigError, Refused
 from watcher.following import Sight
 from watcher.journal import Journal
-from watcher.look import closed
 from watcher.model import Exposure
 from watcher.observer import Everybody, Observer
 from watcher.oneoff import Comparison
 from watcher.overview import overview
 from watcher.ping import Ping
 from watcher.preflight import Preflight, Said, asked, run
-from watcher.report import Findings
 from watcher.secrets import secret
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
@@ -286,29 +284,7 @@ def comparison(config: str, release: str) -> Comparison:
         Refused: there is no such release, or it was not looked at yet.
     """
     with _journal(config) as (_, journal):
-        found = following.named(journal, release, ended=True)
-        if found is None:
-            raise Refused(f"there is no release {release!r}; `watcher release list` lists them")
-        watch = found.watch
-        last = journal.last_look(watch.release.id)
-        if last is None:
-            raise Refused(f"{watch.release.id} was not looked at yet: `watcher watch {release}` shows when it is")
-        calibrations, observations = journal.calibrations(last.release), journal.observations(last.release)
-    # What came after a kill tells of the recovery, not of the release.
-    end = last.through if last.killed_at is None else closed(watch, last.killed_at)
-    firsts = [float(each.ends[0]) - watch.block for each in observations.values() if each.ends.size]
-    findings = Findings(
-        watch=watch,
-        verdict=last.verdict,
-        calibrations=calibrations,
-        start=min(firsts, default=watch.release.exposed_at),
-        end=end,
-        blocks=last.blocks,
-        took_seconds=0.0,
-        exposed_at=watch.release.exposed_at,
-        observations=observations,
-    )
-    return Comparison(findings, last)
+        return recorded.comparison(journal, recorded.watched(journal, release).watch)
 
 
 def follow(config: str, release: str, rest: Callable[[], bool]) -> Iterator[Sight]:

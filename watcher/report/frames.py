@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from watcher.model import Look
 from watcher.report.findings import Findings
 from watcher.report.json_report import comparison
 
@@ -57,6 +58,26 @@ def streams(findings: Findings) -> pd.DataFrame:
     frame["decided_at"] = pd.to_datetime(frame["decided_at"], utc=True, format="ISO8601")
     frame["dormant"] = frame["dormant"].eq(True)
     return frame.astype(_TYPES)
+
+
+def look(look: Look) -> pd.DataFrame:
+    """Return one row per stream of a look, the worst first; every label is a column `label_NAME`."""
+    rows = [
+        {
+            "rule": each.rule,
+            **{f"label_{name}": value for name, value in each.labels},
+            "outcome": each.outcome.value,
+            "effect_estimate": each.effect.estimate,
+            "effect_lower": each.effect.lower,
+            "effect_upper": each.effect.upper,
+            "log_e_regressed": each.log_e_regressed,
+            "log_e_healthy": each.log_e_healthy,
+            "threshold": each.threshold,
+            "reason": each.reason,
+        }
+        for each in look.verdict.streams
+    ]
+    return pd.DataFrame(rows)
 
 
 def _flat(stream: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
