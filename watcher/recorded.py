@@ -98,7 +98,7 @@ def open_journal(journal: str | Path) -> Recorded:
         >>> from watcher.demo import tour
         >>> folder = tempfile.mkdtemp()
         >>> with contextlib.redirect_stdout(io.StringIO()):
-        ...     tour.run(Path(folder), seed=7)
+        ...     tour.run(folder, seed=7)
         >>> recorded = open_journal(f"{folder}/watcher.db")
         >>> recorded.to_frame()[["feature", "outcome", "phase"]].values.tolist()
         [['quick-pay', 'healthy', 'watching'], ['new-checkout', 'regressed', 'recovered']]
