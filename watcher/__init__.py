@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from watcher.recorded import Recorded, open_journal
 
 __version__ = "0.1.0"
+"""The version of watcher, by Semantic Versioning."""
+
 __all__ = [
     "Backtest",
     "Comparison",
