@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ from tests.timeline import EXPOSED, MINUTE, looks, ratio, watch
 from watcher.errors import JournalError, Refused
 from watcher.journal import Journal
 from watcher.look import prepare, read_history
+from watcher.model import Outcome
 from watcher.testing import MemorySource
 
 RELEASE, FEATURE = watch().release.id, watch().release.feature
@@ -37,6 +39,16 @@ def test_a_journal_lists_its_releases(journal: Path) -> None:
     assert row["exposed_at"] == pd.Timestamp(EXPOSED, unit="s", tz="UTC")
     assert RELEASE in recorded._repr_html_()
     assert repr(recorded).endswith("1 releases>")
+
+
+def test_a_release_that_was_not_looked_at_yet_is_listed_and_cannot_be_compared(tmp_path: Path) -> None:
+    with Journal.open(f"sqlite:///{tmp_path}/watcher.db") as opened:
+        opened.add_release(watch(), EXPOSED, "test")
+    recorded = watcher.open_journal(tmp_path / "watcher.db")
+    assert recorded.to_frame()[["outcome", "phase", "reason"]].to_numpy().tolist() == [["", "", ""]]
+    assert recorded.looks(FEATURE).empty
+    with pytest.raises(Refused, match="was not looked at yet"):
+        recorded.comparison(FEATURE)
 
 
 def test_the_looks_of_a_release_are_a_row_each(journal: Path) -> None:
@@ -69,9 +81,22 @@ def test_a_look_shows_what_it_did_and_what_it_refused(journal: Path) -> None:
     assert any("<strong>Told</strong>" in each for each in shown)
 
 
+def test_the_worst_stream_of_a_look_stands_first_and_its_labels_are_columns(journal: Path) -> None:
+    look = watcher.open_journal(journal).comparison(FEATURE).look
+    (bad,) = look.verdict.streams
+    good = replace(bad, outcome=Outcome.HEALTHY, labels=(("feature", "search"), ("rule", "x")), reason="fine")
+    both = replace(look, verdict=replace(look.verdict, streams=(good, bad)))
+    frame = both.to_frame()
+    assert frame["outcome"].tolist() == ["regressed", "healthy"]
+    assert frame.loc[1, ["feature", "label_rule"]].tolist() == ["search", "x"]
+    shown = both._repr_html_()
+    assert shown.index(">regressed</td>") < shown.index(">healthy</td>")
+    assert "feature=search, rule=x" in shown
+
+
 def test_labels_are_shown_as_text(journal: Path) -> None:
     look = watcher.open_journal(journal).comparison(FEATURE).look
-    hostile = watcher.Look.of(type(look)(**{**vars(look), "release": "<script>"}))
+    hostile = replace(look, release="<script>")
     assert "<script>" not in hostile._repr_html_()
 
 

@@ -25,7 +25,10 @@ class Recorded:
         self._journal = journal
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per release, oldest first: what it is, how it stands, and what its last look said."""
+        """Return one row per release, oldest first: what it is, how it stands, and what its last look said.
+
+        What no look has said yet is empty.
+        """
         return pd.DataFrame([self._row(each) for each in self._journal.watches()], columns=list(_TYPES)).astype(_TYPES)
 
     def comparison(self, release: str) -> Comparison:
@@ -60,7 +63,7 @@ class Recorded:
     def _row(self, each: Watched) -> tuple[object, ...]:
         release = each.watch.release
         last = self._journal.last_look(release.id, states=False)
-        said = (None, None, None) if last is None else (last.verdict.outcome.value, last.phase, last.verdict.reason)
+        said = ("", "", "") if last is None else (last.verdict.outcome.value, last.phase, last.verdict.reason)
         exposed = pd.Timestamp(release.exposed_at, unit="s", tz="UTC")
         return (release.id, release.feature, exposed, each.status, *said)
 

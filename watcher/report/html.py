@@ -10,7 +10,7 @@ from watcher.report import explanation
 from watcher.report.cells import MOST_ROWS, NOTHING, effect_cell, headings, headline, rows, stream_heading, word
 from watcher.report.charts import forest
 from watcher.report.drawing import COLOURS, to_svg
-from watcher.report.findings import Findings
+from watcher.report.findings import Findings, worst_first
 
 # Colours of text and lines follow the page, which may be dark; the chart brings its own light background.
 _ENVIRONMENT = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -82,7 +82,7 @@ def _chart(findings: Findings) -> str:
 
 def look_snippet(look: Look) -> str:
     """Return when a look was, what it said of every stream, what it decided and what it refused, without a chart."""
-    streams = look.verdict.streams
+    streams = worst_first(look.verdict.streams)
     return _SNIPPET.render(
         outcome=look.verdict.outcome,
         colours=COLOURS,
@@ -108,7 +108,8 @@ def _done(look: Look) -> list[tuple[str, str]]:
     """Return why the metrics could not be read, what was decided, and what was not done, as (kind, sentence)."""
     problem = [("Problem", look.problem)] if look.problem else []
     refused = [("Refused", f"{each.action}: {each.reason} {each.detail}".rstrip()) for each in look.refusals]
-    return problem + [_decided(action) for action in look.actions] + refused
+    # A message and what is added below it have one title.
+    return problem + list(dict.fromkeys(map(_decided, look.actions))) + refused
 
 
 def _decided(action: Action) -> tuple[str, str]:
