@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from watcher import model, reasons
-from watcher.report import frames, html
+from watcher.report import frames
 
 
 class Look(model.Look):
@@ -21,6 +21,9 @@ class Look(model.Look):
         return frames.look(self)
 
     def _repr_html_(self) -> str:
+        # Most looks are not shown, and jinja2 takes long to import.
+        from watcher.report import html
+
         return html.look_snippet(self)
 
     def __repr__(self) -> str:
