@@ -11,7 +11,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --no-input --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 STRUCTURE := tests/test_import_direction.py tests/test_packaging.py
-DOCS := tests/test_docs.py $(wildcard tests/test_notebooks.py)
+DOCS := tests/test_docs.py tests/test_api.py $(wildcard tests/test_notebooks.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
