@@ -11,12 +11,12 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --no-input --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 STRUCTURE := tests/test_import_direction.py tests/test_packaging.py
-DOCS := tests/test_docs.py $(wildcard tests/test_notebooks.py)
+DOCS := tests/test_docs.py tests/test_api.py $(wildcard tests/test_notebooks.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint types structure docs wheel bench bench-quality soak pictures mutants audit lowest servers clean
+.PHONY: help demo test check lint types structure docs wheel bench bench-quality soak pictures mutants audit lowest api servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ docs: .venv/.development
 
 wheel: .venv/.development
 	@bash scripts/wheel_check.sh $(BIN)/python
+
+api: .venv/.development ## Write the documentation of the Python API as HTML: build/api/index.html
+	@PYTHONPATH=. $(BIN)/python scripts/api.py build/api
 
 bench: .venv/.development ## Run the benchmarks, one after another
 	@set -e; for script in $(filter-out %/bench_quality.py,$(sort $(wildcard tests/benchmarks/$(BENCH).py))); do \

@@ -48,7 +48,8 @@ PREFLIGHT = ONEOFF | OUTSIDE | {"oneoff", "deployments", "intake", "clearance", 
 DAEMON = PREFLIGHT | STEPS | {"preflight", "daemon", "server", "deeds"}
 DRILL = INTAKE | {"act", "switches", "report"}
 DOCTOR = DAEMON | {"assembly", "drill", "clock"}
-ASSEMBLY = DAEMON | {"ping", "clock"}
+RECORDS = JOURNALLED | {"following", "recorded"}
+ASSEMBLY = DAEMON | {"ping", "clock", "records"}
 EVERYTHING = ASSEMBLY | {"notify", "logs", "assembly", "rehearsal", "running", "drill", "doctor", "demo", "testing"}
 
 SEES: dict[str, set[str]] = {
@@ -99,6 +100,7 @@ SEES: dict[str, set[str]] = {
     "afterwards": NOUNS | {"journal", "telling"},
     "following": NOUNS | {"journal", "deeds"},
     "recorded": JOURNALLED,
+    "records": RECORDS,
     "deeds": NOUNS | {"journal", "report"},
     "clearance": CLEARANCE,
     "preflight": PREFLIGHT,
@@ -114,7 +116,7 @@ SEES: dict[str, set[str]] = {
     "options": CONFIG,
     "cli": EVERYTHING | {"options", "secrets"},
     "__main__": {"cli"},
-    "__init__": {"oneoff"},
+    "__init__": {"oneoff", "records"},
 }
 EVERYBODY_SEES = {"__version__"}
 

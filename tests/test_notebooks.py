@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-IMPORTED = {"watcher", "pandas", "numpy"}
+IMPORTED = {"watcher", "pandas", "numpy", "contextlib", "io"}
 LONGEST_FUNCTION = 10
 
 SHOWN = {
@@ -31,7 +31,53 @@ SHOWN = {
         "before-warnings": ["the noise model alone decides"],
         "latency": ["REGRESSED", "typical latency is ", "p95 is ", "10 % slower"],
         "shift": ["image/png"],
-    }
+    },
+    "02-tune-rules-on-past-releases": {
+        "backtest": ["Found 10 of 10 bad releases", "false alarms on 0 of 20 fine ones", "watcher"],
+        "interval": ["1.0 0.0", "0.168"],
+        "frame": ["1.7      4.0  30.0  37.0  48.0", "4.0      3.0   2.0   4.0   4.0"],
+        "outcomes": ["1.0           13             1          0", "1.7            0             0          4"],
+        "delay": ["image/png"],
+        "alpha": ["image/png"],
+        "alternatives": ["0.0001      7             0", "0.2000     10             2"],
+        "strict": ["Found 7 of 10 bad releases", "false alarms on 0 of 20 fine ones"],
+        "missed": ["v1022 | 1.7 | inconclusive", "v1023 | 1.7", "v1024 | 1.7"],
+        "margin": ["0.2    healthy         1    0    0    0    0", "1.0    healthy        14    6    1    0    0"],
+        "trade-table": ["margin 100%      3.0           0.0     0.17          4.0"],
+        "placebo": ["False alarms on 0 of 30 placebo releases"],
+    },
+    "03-how-the-statistics-decide": {
+        "naive": ["at the end: 5.0%", "every minute: 22.0%"],
+        "anytime": ["False alarms on 1 of 100 fine releases", "healthy      99"],
+        "power": ["Found 20 of 20 bad releases"],
+        "effect": ["image/png"],
+        "burst": ["mean 4.04, variance 20.3; without bursts 3.9"],
+        "burst-textbook": ["at the end: 24.0%", "every minute: 74.0%"],
+        "dispersion": ["min  1.000   3.838"],
+        "bursty": ["False alarms on 0 of 100 fine releases", "healthy         81"],
+        "t-test": ["the hour before: 97%", "the day before: 72%"],
+        "placebos": ["proven within the margin", "placebos, the largest ", "4.5% of the placebos reached that"],
+        "real": ["regressed load_time: ", "image/png"],
+        "backtest": ["False alarms on 0 of 24 placebo releases"],
+    },
+    "04-investigate-an-incident": {
+        "whole": ["Comparison healthy", "15.6 % higher"],
+        "features": ["Comparison regressed: errors/requests on checkout: 1.4 times", "decided after 2.1 h", "<svg "],
+        "browsers": ["checkout  healthy  inconclusive  regressed", "search    healthy  inconclusive    healthy"],
+        "effects": ["checkout    0.94     1.11    2.25"],
+        "forest": ["image/png"],
+        "effect": ["image/png"],
+        "reason": ["safari, checkout: 2.3 times", "3.2 times since 11:20 UTC", "105 min", "no later block"],
+        "trace": ["needed: 6.8", "11:45:00+00:00      1.50   0.99   6.94"],
+        "arms": ["image/png"],
+        "quiet": ["search  firefox  inconclusive", "checkout   chrome       healthy"],
+        "latency": ["p50 1.06 times", "p95 is 1.90 times", "image/png"],
+        "journal": ["quick-pay", "regressed  recovered"],
+        "comparison": ["<strong", "REGRESSED", "<svg "],
+        "incident-effect": ["image/png"],
+        "looks": ["10:30:00+00:00      10     regressed   watching", "regressed     killed", "regressed  recovered"],
+        "look": ["REGRESSED", "Requests that failed", "log e of harm"],
+    },
 }
 """What the cells show, because the text around them says so: by notebook and cell."""
 

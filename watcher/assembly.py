@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from watcher import following, intake, interlocks, recorded, sample, tokens
+from watcher import following, intake, interlocks, recorded, records, sample, tokens
 from watcher.act import Alerter, Outbox
 from watcher.alerts import alerter
 from watcher.clock import Clock, wall_clock
@@ -309,13 +309,7 @@ def comparison(config: str, release: str) -> Comparison:
         Refused: there is no such release, or it was not looked at yet.
     """
     with _journal(config) as (_, journal):
-        found = following.named(journal, release, ended=True)
-        if found is None:
-            raise Refused(f"there is no release {release!r}; `watcher release list` lists them")
-        whole = recorded.comparison(journal, found.watch)
-    if whole is None:
-        raise Refused(f"{found.watch.release.id} was not looked at yet: `watcher watch {release}` shows when it is")
-    return whole
+        return records.comparison(journal, records.watched(journal, release))
 
 
 def beside(config: str, look: Look) -> Beside:

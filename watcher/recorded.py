@@ -11,6 +11,7 @@ from watcher.journal import Journal, Watched
 from watcher.look import closed
 from watcher.model import Labels, Look, Observations, Watch
 from watcher.oneoff import Comparison
+from watcher.oneoff import Look as ShownLook
 from watcher.report import Findings
 from watcher.report.preflight import CHECKS
 from watcher.report.release_page import Beside, Checked
@@ -52,7 +53,7 @@ def _comparison(journal: Journal, watch: Watch, last: Look, observations: dict[s
         killed_at=last.killed_at,
         observations=observations,
     )
-    return Comparison(findings, last)
+    return Comparison(findings, ShownLook.of(last))
 
 
 def beside(journal: Journal, watched: Watched, last: Look | None) -> Beside:

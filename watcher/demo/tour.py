@@ -15,7 +15,7 @@ WIDTH: Final = 100
 """Columns away from a terminal, and at most on one."""
 
 
-def run(folder: Path, seed: int) -> None:
+def run(folder: Path | str, seed: int) -> None:
     """Show a good release proven healthy and a bad one turned off, and leave everything in a folder.
 
     Args:
@@ -25,7 +25,7 @@ def run(folder: Path, seed: int) -> None:
     Raises:
         Refused: the folder holds something that no demo made.
     """
-    place = DemoFolder.fresh(folder)
+    place = DemoFolder.fresh(Path(folder))
     console = _console()
     console.print(Text("A shop opens two features to some of its users. watcher watches both.", style="bold"))
     console.print("Real: the daemon, its rules, its journal, and the kill switch on the flags file.")
@@ -38,7 +38,7 @@ def run(folder: Path, seed: int) -> None:
 
 def _console() -> Console:
     """Return where the tour is told: no wider than can be read, and without colour away from a terminal."""
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(file=sys.stdout, highlight=False, force_jupyter=False)
     if console.is_terminal and console.width <= WIDTH:
         return console
-    return Console(file=sys.stdout, highlight=False, width=WIDTH)
+    return Console(file=sys.stdout, highlight=False, width=WIDTH, force_jupyter=False)

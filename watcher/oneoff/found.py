@@ -19,7 +19,8 @@ from watcher.evidence.buckets import Buckets, BucketState
 from watcher.evidence.quantiles import Quantile
 from watcher.judge import ORDER, judge
 from watcher.look import Source, look
-from watcher.model import Calibration, Look, Observations, Outcome, Rule, Verdict, Watch
+from watcher.model import Calibration, Observations, Outcome, Rule, Verdict, Watch
+from watcher.oneoff.shown import Look
 from watcher.report import Findings, Trace, frames, json_report
 from watcher.report.cells import MOST_ROWS
 from watcher.report.findings import ratios
@@ -233,4 +234,4 @@ def compare_source(
         exposed_at=watch.release.exposed_at if said else None,
         observations=seen,
     )
-    return Comparison(findings, found)
+    return Comparison(findings, Look.of(found))

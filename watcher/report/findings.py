@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from watcher.model import (
@@ -48,12 +48,8 @@ class Findings:
 
     @property
     def streams(self) -> tuple[Verdict, ...]:
-        """The verdicts, worst first: by outcome, then by the evidence of harm; dormant streams come last."""
-
-        def place(verdict: Verdict) -> tuple[bool, int, bool, float]:
-            return verdict.dormant, SEVERITY[verdict.outcome], not verdict.alarms, -verdict.log_e_regressed
-
-        return tuple(sorted(self.verdict.streams, key=place))
+        """The verdicts, worst first."""
+        return worst_first(self.verdict.streams)
 
     def rule(self, name: str) -> Rule | None:
         """Return the rule of this name; None for a verdict on something that is no rule (the traffic split)."""
@@ -63,6 +59,15 @@ class Findings:
         """Return the relative margin in effect: calibrated where the rule's own is absolute."""
         calibration = self.calibrations.get(rule.name)
         return rule.margin if calibration is None else calibration.margin
+
+
+def worst_first(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    """Return verdicts by outcome, then by the evidence of harm; dormant streams come last."""
+
+    def place(verdict: Verdict) -> tuple[bool, int, bool, float]:
+        return verdict.dormant, SEVERITY[verdict.outcome], not verdict.alarms, -verdict.log_e_regressed
+
+    return tuple(sorted(verdicts, key=place))
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from watcher.report.findings import Findings
+from watcher.model import Look
+from watcher.report.findings import Findings, worst_first
 from watcher.report.json_report import comparison
 
 _TYPES = {
@@ -51,12 +52,37 @@ def streams(findings: Findings) -> pd.DataFrame:
     """
     said = comparison(findings)["streams"]
     names = sorted({name for stream in said for name in stream["labels"]})
-    columns = {name: f"label_{name}" if name in COLUMNS else name for name in names}
+    columns = {name: _column(name, _TYPES) for name in names}
     rows = [dict(_flat(stream)) | {columns[key]: text for key, text in stream["labels"].items()} for stream in said]
     frame = pd.DataFrame(rows, columns=[COLUMNS[0], *columns.values(), *COLUMNS[1:]])
     frame["decided_at"] = pd.to_datetime(frame["decided_at"], utc=True, format="ISO8601")
     frame["dormant"] = frame["dormant"].eq(True)
     return frame.astype(_TYPES)
+
+
+def look(found: Look) -> pd.DataFrame:
+    """Return one row per stream of a look, the worst first; labels are columns as in `streams`."""
+    rows = [
+        {
+            "rule": each.rule,
+            **{_column(name, {*COLUMNS, "threshold"}): value for name, value in each.labels},
+            "outcome": each.outcome.value,
+            "effect_estimate": each.effect.estimate,
+            "effect_lower": each.effect.lower,
+            "effect_upper": each.effect.upper,
+            "log_e_regressed": each.log_e_regressed,
+            "log_e_healthy": each.log_e_healthy,
+            "threshold": each.threshold,
+            "reason": each.reason,
+        }
+        for each in worst_first(found.verdict.streams)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _column(label: str, taken: Container[str]) -> str:
+    """Return the column of a label: its own name, unless that is taken."""
+    return f"label_{label}" if label in taken else label
 
 
 def _flat(stream: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
