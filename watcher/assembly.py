@@ -69,12 +69,33 @@ def daemon(installation: Installation, *observers: Observer, clock: Clock = wall
     # Holding comes first: a second daemon by mistake ends before it touches what the first one does.
     with Journal.open(installation.journal) as journal, journal.hold() as hold:
         metrics = Metrics(installation, journal, clock)
-        with serving(installation, journal, clock, metrics):
+        with serving(installation, journal, clock, metrics), _socket_mode(installation, journal, clock):
             source = prometheus(installation.metrics)
             page = None if installation.http is None else installation.http.url
             outbox = Outbox(journal, switch, alerters(installation), page=page)
             told = Everybody(metrics, *_pings(installation, journal, source, metrics), *observers)
             yield Daemon(installation, journal, source, outbox, observer=told, hold=hold)
+
+
+@contextmanager
+def _socket_mode(installation: Installation, journal: Journal, clock: Clock) -> Iterator[None]:
+    """Let clicks and commands come in through Slack's Socket Mode, where watcher.yaml says so."""
+    settings = installation.slack
+    token = None if settings is None else settings.app_token()
+    if settings is None or token is None:
+        yield
+        return
+    # Only the daemon serves, and few use this.
+    from watcher.server import socket_mode
+    from watcher.server.clicks import Clicks, dialogue
+    from watcher.server.heard import Heard
+    from watcher.server.slash import Slash
+
+    speaker = dialogue(settings)
+    assert speaker is not None, "Socket Mode takes a bot token"
+    slash = Slash(installation, settings, journal, clock, Heard(journal), Clicks(settings, journal, speaker))
+    with socket_mode.connected(token, speaker.client, socket_mode.Envelopes(slash)):
+        yield
 
 
 def _pings(
@@ -110,7 +131,7 @@ def alerters(installation: Installation) -> dict[str, Alerter]:
             channel=slack.channel,
             mention=slack.mention,
             base_url=slack.base_url,
-            clickable=slack.signing_secret_file is not None,
+            clickable=bool(slack.users),
         )
     if manager is not None:
         found["alertmanager"] = alerter(

@@ -152,7 +152,7 @@ def _secret_files(installation: Installation) -> Iterator[tuple[Path, Callable[[
     """Yield the files of secrets that watcher.yaml names, those of its kill switches too, and what reads each."""
     metrics, slack, http, ping = installation.metrics, installation.slack, installation.http, installation.ping
     own = [metrics.bearer_file, metrics.password_file, *metrics.header_files.values()]
-    own += [slack.token_file, slack.webhook_file, slack.signing_secret_file] if slack else []
+    own += [slack.token_file, slack.webhook_file, slack.signing_secret_file, slack.app_token_file] if slack else []
     own += [http.github_secret_file] if http else []
     own += [manager.bearer_file, manager.password_file] if (manager := installation.alertmanager) else []
     own += [path for each in installation.webhooks for path in (each.url_file, each.secret_file)]

@@ -26,6 +26,7 @@ from urllib.parse import parse_qsl
 from tests.planted import MARK
 
 TOKEN = f"xoxb-{MARK}"
+APP_TOKEN = f"xapp-1-{MARK}"
 HOOK = f"/services/T000/B000/{MARK}"
 
 
@@ -122,6 +123,8 @@ class SlackServer:
         self.files: list[File] = []
         """What was uploaded and shared."""
         self._uploads: dict[str, File] = {}
+        self.socket: str | None = None
+        """Where connections of Socket Mode go; None: there are none now."""
         self.requests: list[str] = []
         """Method of every request, also of those that were refused."""
         self._messages: list[Message] = []
@@ -202,6 +205,9 @@ class SlackServer:
         return _Answer(fault.status, fault.body, fault.retry_after)
 
     def _api(self, method: str, content: bytes, headers: dict[str, str]) -> _Answer:
+        if method == "apps.connections.open":
+            right = headers.get("authorization") == f"Bearer {APP_TOKEN}" and self.socket is not None
+            return _said({"ok": True, "url": self.socket}) if right else _refused("invalid_auth")
         if headers.get("authorization") != f"Bearer {self.token}":
             return _refused("invalid_auth")
         if method == "auth.test":

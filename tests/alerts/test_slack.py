@@ -146,7 +146,7 @@ def test_a_title_beyond_a_header_is_told_in_full_below_it() -> None:
     title = "errors of " + "new-checkout, " * 20
     sent = message(replace(REGRESSED, title=title))
     assert len(sent["blocks"][0]["text"]["text"]) == 150
-    assert title.strip() in sent["attachments"][0]["blocks"][0]["text"]["text"]
+    assert title.strip() in sent["blocks"][1]["text"]["text"]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -67,8 +67,8 @@ def first_words(alert: Alert) -> str:
 def message(alert: Alert, mention: str | None = None, clickable: bool = False) -> dict[str, Any]:
     """Return `text` (for notifications and screen readers), `blocks` and `attachments`, within every limit of Slack.
 
-    What does not fit is dropped by whole lines, and the last line says how many; a line beyond a section is cut. All
-    but the first line and the mention stands beside a bar in the colour of the state, which only attachments have.
+    What does not fit is dropped by whole lines, and the last line says how many; a line beyond a section is cut. The
+    last line stands beside a bar in the colour of the state: only attachments have one, and Slack folds long ones.
 
     Args:
         alert: what to say.
@@ -81,24 +81,20 @@ def message(alert: Alert, mention: str | None = None, clickable: bool = False) -
     lines = [escape(line, SECTION - 100) for line in alert.lines if line.strip()]
     if header != first:
         lines.insert(0, escape(first, SECTION - 100))
-    blocks: list[dict[str, Any]] = []
+    blocks: list[dict[str, Any]] = [{"type": "header", "text": {"type": "plain_text", "text": header, "emoji": False}}]
     links = _fit([_link(name, url) for name, url in alert.links], LINKS)
     done = _fit([_replied(each) for each in alert.replies], LINKS)
-    for text in (*_sections(_fit(lines, BODY)), "\n".join(done), " · ".join(links)):
+    for text in (mention, *_sections(_fit(lines, BODY)), "\n".join(done), " · ".join(links)):
         if text:
             blocks.append({"type": "section", "text": _mrkdwn(text)})
     if clickable and alert.buttons:
         elements = [_button(each, alert) for each in alert.buttons]
         blocks.append({"type": "actions", "block_id": f"{ACTION}{alert.state}", "elements": elements})
     footer = " · ".join(filter(None, (escape(alert.release, 500), _date(alert.at))))
-    if footer:
-        blocks.append({"type": "context", "elements": [_mrkdwn(footer)]})
-    top: list[dict[str, Any]] = [{"type": "header", "text": {"type": "plain_text", "text": header, "emoji": False}}]
-    if mention:
-        top.append({"type": "section", "text": _mrkdwn(mention)})
+    foot = [{"type": "context", "elements": [_mrkdwn(footer)]}] if footer else []
     text = "\n".join(_fit([escape(first, TEXT // 2), *lines], TEXT))
-    beside = [{"color": _COLOURS.get(alert.state, _OVER), "fallback": escape(first, TEXT // 2), "blocks": blocks}]
-    return {"text": text, "blocks": top, "attachments": beside if blocks else []}
+    bar = {"color": _COLOURS.get(alert.state, _OVER), "fallback": escape(first, TEXT // 2), "blocks": foot}
+    return {"text": text, "blocks": blocks, "attachments": [bar] if foot else []}
 
 
 def _button(what: Button, alert: Alert) -> dict[str, Any]:

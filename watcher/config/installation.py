@@ -68,8 +68,13 @@ class SlackSettings:
     mention: str | None = None
     base_url: str | None = None
     signing_secret_file: Path | None = None
+    app_token_file: Path | None = None
     users: tuple[str, ...] = ()
     """Who may use `/watcher` and buttons."""
+
+    def app_token(self) -> str | None:
+        """Return the token that Socket Mode takes, read now, where that is configured; errors as `secret`."""
+        return None if self.app_token_file is None else secret(self.app_token_file).strip()
 
     def signing_secret(self) -> str | None:
         """Return what Slack signs with, read now, where that is configured; errors as `secret`."""

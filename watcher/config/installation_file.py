@@ -79,7 +79,9 @@ class AlphaFile(Strict):
 class SlackFile(Strict):
     """Who is told on Slack."""
 
-    instead: ClassVar[Mapping[str, str]] = {key: in_a_file(key) for key in ("token", "webhook", "bearer", "password")}
+    instead: ClassVar[Mapping[str, str]] = {
+        key: in_a_file(key) for key in ("token", "webhook", "bearer", "password", "app_token", "signing_secret")
+    }
     token_file: Text | None = Field(None, description="File that holds a bot token.")
     webhook_file: Text | None = Field(None, description="File that holds the URL of an incoming webhook.")
     channel: Text | None = Field(None, description='Needed with token_file; in quotes: "#releases".')
@@ -87,6 +89,9 @@ class SlackFile(Strict):
     base_url: WebAddress | None = Field(None, description="Address of the API, where it is reached through a proxy.")
     signing_secret_file: Text | None = Field(
         None, description="File of the app's signing secret, for `/watcher` and buttons."
+    )
+    app_token_file: Text | None = Field(
+        None, description="File of an app token: Socket Mode, in place of signing_secret_file and an address."
     )
     users: list[Annotated[str, Field(pattern=r"^[UW][A-Z0-9]{2,20}$")]] = Field(
         [], description="Members, by their ids, who may use `/watcher` and buttons; nobody else may."
@@ -98,9 +103,14 @@ class SlackFile(Strict):
             raise located("Slack needs exactly one of token_file and webhook_file", "token_file")
         if self.token_file and not self.channel:
             raise located("is missing: a bot token needs a channel to write to", "channel")
-        if bool(self.users) != (self.signing_secret_file is not None):
-            key = "users" if self.signing_secret_file else "signing_secret_file"
-            raise located("is missing: `/watcher` in Slack takes signing_secret_file and users, both", key)
+        if self.signing_secret_file and self.app_token_file:
+            raise located("give one of the two: signing_secret_file (over HTTP) or app_token_file", "app_token_file")
+        if self.app_token_file and not self.token_file:
+            raise located("is missing: Socket Mode takes a bot token", "token_file")
+        if bool(self.users) != (self.signing_secret_file is not None or self.app_token_file is not None):
+            key = "signing_secret_file" if self.users else "users"
+            both = "signing_secret_file (or app_token_file) and users, both"
+            raise located(f"is missing: `/watcher` and buttons in Slack take {both}", key)
         return self
 
 

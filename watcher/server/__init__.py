@@ -10,6 +10,8 @@
 | `charts`      | their pictures                                                         |
 | `api`         | `GET /v1/releases`: the same for programs                              |
 | `openapi`     | `GET /openapi.json`: what there is to ask for                          |
+| `slash`, `clicks` | `POST /v1/slack`: commands and clicks, as Slack sends them            |
+| `socket_mode` | the same without an address: Slack's Socket Mode                       |
 | `releases`    | `POST /v1/releases`: from a request to the journal                     |
 | `credentials` | who may tell                                                           |
 | `incoming`    | a body read within its limits, JSON checked against a model            |

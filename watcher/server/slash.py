@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs
@@ -57,24 +57,28 @@ class Slash:
                 answer = self.clicks.answer(told["payload"], now)
             after = None if answer.after is None else BackgroundTask(answer.after)
             return Response(b"", 200, background=after) if answer.content is None else JSONResponse(answer.content)
+        with self.heard.once(signature, now):
+            return JSONResponse(self.command(told, now))
+
+    def command(self, told: Mapping[str, str], now: float) -> dict[str, str]:
+        """Do what a command asks for, and return the answer; for who is not named, nothing is done."""
         user = told.get("user_id", "")
         if user not in self.settings.users:
-            log.warning("POST /v1/slack: %s is not among slack.users of watcher.yaml", user[:30] or "nobody")
+            log.warning("Slack: %s is not among slack.users of watcher.yaml", user[:30] or "nobody")
             return _said(MAY_NOT)
-        with self.heard.once(signature, now):
-            return self._done(told.get("text", "").split(), f"{user} in Slack", now)
+        return self._done(told.get("text", "").split(), f"{user} in Slack", now)
 
-    def _done(self, words: list[str], by: str, now: float) -> Response:
+    def _done(self, words: list[str], by: str, now: float) -> dict[str, str]:
         try:
             if words == ["status"]:
                 return _said("\n".join(overview(self.installation, self.journal, now)))
             if words[:1] == ["pause"] and len(words) > 2:
                 made = interlocks.pause(self.journal, parse_duration(words[1]), " ".join(words[2:]), by, now)
-                log.warning("POST /v1/slack: %s", made)
+                log.warning("Slack: %s", made)
                 return _said(f"{made}", everybody=True)
             if words == ["resume"]:
                 ended = interlocks.resume(self.journal, by, now)
-                log.warning("POST /v1/slack by %s: %s", by, "no pause" if ended is None else "the pause is over")
+                log.warning("Slack, by %s: %s", by, "no pause" if ended is None else "the pause is over")
                 still = interlocks.held_back(self.journal, self.installation.file, now)
                 said = "There was no pause." if ended is None else f"The pause is over, by {by}."
                 return _said(said if still is None else f"{said} But {still}.", everybody=True)
@@ -83,6 +87,6 @@ class Slash:
         return _said(USAGE)
 
 
-def _said(text: str, everybody: bool = False) -> Response:
+def _said(text: str, everybody: bool = False) -> dict[str, str]:
     escaped = redacted(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return JSONResponse({"response_type": "in_channel" if everybody else "ephemeral", "text": escaped[:LONGEST]})
+    return {"response_type": "in_channel" if everybody else "ephemeral", "text": escaped[:LONGEST]}
