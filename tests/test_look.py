@@ -327,3 +327,14 @@ def test_a_look_costs_the_same_at_any_time_of_the_watch():
     assert np.diff(asked).tolist() == [1] * 599
     whole = list(sizes.values())
     assert max(whole[300:]) <= 1.1 * max(whole[30:300])
+
+
+@pytest.mark.parametrize("rule", [ERRORS, replace(ERRORS, kind=Kind.RATE)], ids=["ratio", "rate"])
+@pytest.mark.parametrize("beyond", [0.0, 0.49, 0.5])
+def test_harm_far_beyond_what_must_be_exceeded_is_found_even_where_that_is_the_whole_margin(
+    rule: Rule, beyond: float
+) -> None:
+    made = watch(replace(rule, margin=0.5, regress_margin=beyond))
+    *_, last = looks(made, MemorySource({"errors": ratio(treated={5: 0.05})}), range(1, 40))
+    assert last.verdict.outcome is Outcome.REGRESSED
+    assert last.killed_at is not None

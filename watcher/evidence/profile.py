@@ -128,7 +128,8 @@ class Profile(TwoArms[ProfileState]):
         state, regressed = self._bet(state, cells)
         wins = np.stack([cells.gain(point) - at_margin for point in self.proofs], axis=1)
         state, healthy = self._prove(state, wins, cells.information)
-        rise = (at_margin - cells.at_null) * self.dispersion
+        # Against no effect, whose gain is nil, whatever must be exceeded.
+        rise = at_margin * self.dispersion
         since, sums, onset = counting.follow(state.since.T, rise, counts, ends)
         folded = replace(
             state,

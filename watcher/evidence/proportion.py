@@ -158,8 +158,9 @@ class Proportion(TwoArms[ProportionState]):
         state, regressed = self._bet(state, cells)
         wins, lines, effects = self._each_block(state, cells)
         state, healthy = self._prove(state, wins, cells.information)
-        null, margin = (np.array([[x]]) for x in (self.null, self.margin))
-        rise = np.array([cells.against(b, margin, null)[0] for b in range(ends.size)]).reshape(cells.active.shape)
+        # Against no effect, whatever must be exceeded.
+        none, margin = (np.array([[x]]) for x in (0.0, self.margin))
+        rise = np.array([cells.against(b, margin, none)[0] for b in range(ends.size)]).reshape(cells.active.shape)
         since, sums, onset = counting.follow(state.since.T, rise * self.dispersion, counts, ends)
         folded = replace(
             state,
