@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment
+from playwright.sync_api import Browser
 from rich.console import Console
 from rich.text import Text
 
@@ -24,13 +26,16 @@ sys.path.insert(0, str(ROOT))
 
 import watcher  # noqa: E402
 from tests import showroom  # noqa: E402
+from tests.alerts.slack_server import readable  # noqa: E402
 from tests.servers import browser  # noqa: E402
 from tests.servers.shop import free_port  # noqa: E402
 from watcher import recorded  # noqa: E402
+from watcher.alerts.message import message  # noqa: E402
 from watcher.deeds import deeds  # noqa: E402
 from watcher.journal import Journal  # noqa: E402
 from watcher.oneoff import report  # noqa: E402
 from watcher.report import charts, live, terminal  # noqa: E402
+from watcher.sample import sample  # noqa: E402
 from watcher.server import serving  # noqa: E402
 
 DOCS, BUILT = ROOT / "docs", ROOT / "build" / "pictures"
@@ -99,6 +104,7 @@ def pages(journal: Journal, bad: str, url: str) -> None:
     views = {"list": f"{url}/", "release": f"{url}/releases/{bad}", "report": file.as_uri()}
     views["stream"] = f"{url}/streams/{bad}?rule=page-load&label=region%3Deu"
     with browser.running() as chromium:
+        slack(chromium)
         for name, address in views.items():
             for colours, size in (("light", WIDE), ("dark", WIDE), ("dark", NARROW)):
                 page = chromium.new_page(color_scheme=colours, viewport=size)
@@ -112,6 +118,34 @@ def pages(journal: Journal, bad: str, url: str) -> None:
                 if (name, colours, width) == ("release", "light", "wide"):
                     page.screenshot(path=DOCS / "page.png")
                 page.close()
+
+
+_SLACK = Environment(autoescape=True).from_string("""\
+<!doctype html><meta charset="utf-8"><style>
+body { margin: 1rem; font: 15px/1.46 Lato, "Helvetica Neue", sans-serif; color: #1d1c1d; max-width: 44rem; }
+h3 { font-size: 1.15rem; margin: .2rem 0; } p { white-space: pre-line; margin: .4rem 0; }
+button { font: inherit; font-size: .85rem; font-weight: 700; padding: .25rem .8rem;
+border-radius: 4px; background: #fff; border: 1px solid #bbb; margin-right: .4rem; } .danger { background: #e01e5a; color: #fff; border-color: #e01e5a; }
+.bar { border-left: 4px solid; padding-left: .7rem; color: #616061; font-size: .8rem; } article { margin: 1.6rem 0; }
+</style>{% for message in messages %}<article>{% for block in message.blocks %}
+{% if block.type == "header" %}<h3>{{ block.text.text }}</h3>
+{% elif block.type == "section" %}<p>{{ plain(block.text.text) }}</p>
+{% elif block.type == "actions" %}{% for each in block.elements %}
+<button class="{{ each.style }}">{{ each.text.text }}</button>{% endfor %}
+{% endif %}{% endfor %}{% for each in message.attachments %}
+<div class="bar" style="border-color: {{ each.color }}">{% for block in each.blocks %}{{ plain(block.elements[0].text) }}
+{% endfor %}</div>{% endfor %}</article>{% endfor %}
+""")
+
+
+def slack(chromium: Browser) -> None:
+    """Write what Slack would show of a few states, about: its blocks, without Slack's own looks."""
+    states = ("watching", "regressed", "killed", "recovered", "no_data")
+    shown = [message(sample(state, showroom.NOW), clickable=True) for state in states]
+    page = chromium.new_page(viewport={"width": 760, "height": 900})
+    page.set_content(_SLACK.render(messages=shown, plain=readable))
+    page.screenshot(path=BUILT / "slack.png", full_page=True)
+    page.close()
 
 
 def main() -> None:

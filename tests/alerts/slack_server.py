@@ -46,12 +46,12 @@ class Message:
     def shown(self) -> str:
         """What a person reads: the blocks as lines, or the text where there are no blocks."""
         blocks = all_blocks(self.body)
-        return "\n".join(filter(None, map(_block_text, blocks))) if blocks else _readable(self.body.get("text", ""))
+        return "\n".join(filter(None, map(_block_text, blocks))) if blocks else readable(self.body.get("text", ""))
 
     @property
     def notification(self) -> str:
         """What a telephone shows."""
-        return _readable(self.body.get("text", ""))
+        return readable(self.body.get("text", ""))
 
     @property
     def calls(self) -> list[str]:
@@ -233,7 +233,7 @@ class SlackServer:
         if problem := limits(body, longest_text=40_000 if method == "chat.postMessage" else 4_000):
             return _refused(problem)
         if method == "chat.postEphemeral":
-            self.whispers.append((body["user"], _readable(body["text"])))
+            self.whispers.append((body["user"], readable(body["text"])))
             return _said({"ok": True, "message_ts": "1"})
         return self._post(channel, body) if method == "chat.postMessage" else self._update(channel, body)
 
@@ -438,10 +438,10 @@ def _block_source(block: dict[str, Any]) -> str:
 
 def _block_text(block: dict[str, Any]) -> str:
     source = _block_source(block)
-    return source if block["type"] == "header" else _readable(source)
+    return source if block["type"] == "header" else readable(source)
 
 
-def _readable(markup: str) -> str:
+def readable(markup: str) -> str:
     """Show markup as people see it: links by their name, dates by their fallback, entities as characters."""
     return html.unescape(re.sub(r"<(?:[^<>|]*\|)?([^<>|]*)>", r"\1", markup))
 

@@ -29,11 +29,13 @@ class ConsoleAlerter:
         self.stream = stream
 
     def deliver(self, alert: Alert, headline: Mapping[str, str] | None) -> dict[str, str]:
-        """Print the alert.
+        """Print the alert; what is told elsewhere, to those who have to know of a release only, is left out.
 
         Raises:
             AlertError: nobody reads the stream any more.
         """
+        if alert.channel:
+            return {}
         try:
             if self.stream.isatty():
                 self._print_box(alert)
