@@ -125,7 +125,8 @@ _SLACK = Environment(autoescape=True).from_string("""\
 body { margin: 1rem; font: 15px/1.46 Lato, "Helvetica Neue", sans-serif; color: #1d1c1d; max-width: 44rem; }
 h3 { font-size: 1.15rem; margin: .2rem 0; } p { white-space: pre-line; margin: .4rem 0; }
 button { font: inherit; font-size: .85rem; font-weight: 700; padding: .25rem .8rem;
-border-radius: 4px; background: #fff; border: 1px solid #bbb; margin-right: .4rem; } .danger { background: #e01e5a; color: #fff; border-color: #e01e5a; }
+border-radius: 4px; background: #fff; border: 1px solid #bbb; margin-right: .4rem; }
+.danger { background: #e01e5a; color: #fff; border-color: #e01e5a; }
 .bar { border-left: 4px solid; padding-left: .7rem; color: #616061; font-size: .8rem; } article { margin: 1.6rem 0; }
 </style>{% for message in messages %}<article>{% for block in message.blocks %}
 {% if block.type == "header" %}<h3>{{ block.text.text }}</h3>
@@ -133,7 +134,8 @@ border-radius: 4px; background: #fff; border: 1px solid #bbb; margin-right: .4re
 {% elif block.type == "actions" %}{% for each in block.elements %}
 <button class="{{ each.style }}">{{ each.text.text }}</button>{% endfor %}
 {% endif %}{% endfor %}{% for each in message.attachments %}
-<div class="bar" style="border-color: {{ each.color }}">{% for block in each.blocks %}{{ plain(block.elements[0].text) }}
+<div class="bar" style="border-color: {{ each.color }}">{% for block in each.blocks %}
+{{ plain(block.elements[0].text) }}
 {% endfor %}</div>{% endfor %}</article>{% endfor %}
 """)
 
