@@ -77,6 +77,7 @@ def test_names_are_looked_for_as_they_are_written_whatever_the_case(client: Test
     assert set(re.findall(r'href="(/releases/[^"]*)"', client.get("/?q=NEW-check").text)) == {
         "/releases/shop/production/new-checkout%401.3.0"
     }
+    assert client.get("/", params={"before": "9" * 5000}).status_code == 200
     nothing = text(client.get("/", params={"q": "%"}).text)
     assert "None that is being watched is called that." in nothing
     assert "None is called that." in nothing
@@ -246,7 +247,7 @@ def test_releases_are_listed_a_hundred_at_a_time(client: TestClient) -> None:
     rest = checked(client, f"/v1/releases?active=false&before={first['next']}", "ReleaseList")
     assert (len(first["releases"]), len(rest["releases"]), rest["next"]) == (100, 21, None)
     assert first["releases"][0]["status"] == "recovered"
-    for query in ("active=maybe", "before=x"):
+    for query in ("active=maybe", "before=x", "before=", f"before={'9' * 30}"):
         assert client.get(f"/v1/releases?{query}").status_code == 422
 
 

@@ -63,6 +63,13 @@ def part(journal: Journal, release: str) -> Watched | None:
     return journal.watched(f"{release}+everyone") or journal.watched(release)
 
 
+def headline(journal: Journal, release: str) -> Alert | None:
+    """Return the latest headline of a release as it was decided; None where there is none."""
+    found = [entry.action for entry in journal.actions(release) if entry.alerter is None]
+    headlines = [each for each in found if isinstance(each, Alert) and each.kind == "headline"]
+    return headlines[-1] if headlines else None
+
+
 def replies(journal: Journal, release: str) -> list[Reply]:
     """Return what people did about a release, oldest first."""
     kept: list[dict[str, Any]] = journal.recall(memory(release)) or []

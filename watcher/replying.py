@@ -8,8 +8,8 @@ from typing import Final
 from watcher import intake, reasons
 from watcher.errors import Refused
 from watcher.journal import AuditLine, Journal, Watched
-from watcher.model import BY_HAND, Alert, Button, Kill, Outcome, Reply
-from watcher.replies import buttons, in_force, killed, memory, part, remembered, replies
+from watcher.model import BY_HAND, Button, Kill, Outcome, Reply
+from watcher.replies import buttons, headline, in_force, killed, memory, part, remembered, replies
 
 SILENCE: Final = 3600.0
 """Seconds of silence that somebody asks for with one click."""
@@ -50,7 +50,7 @@ def reply(journal: Journal, release: str, what: Button, by: str, reason: str, no
         return f"{release} is being turned off, or is off already: {kill.reason}"
     if what != "kill" and before is not None:
         return f"{release} was {SAID[what]} by {before.by} at {reasons.clock(before.at)} already"
-    latest = _headline(journal, release)
+    latest = headline(journal, release)
     if what not in buttons(journal, watched, "" if latest is None else latest.state, given, now):
         raise Refused(f"{release} cannot be {SAID[what]} any more: see what it is now with `watcher release show`")
     reason = " ".join(reason.split())[:LONGEST_REASON]
@@ -81,13 +81,6 @@ def _do(journal: Journal, watched: Watched, made: Reply) -> None:
         streams = () if last is None else last.verdict.streams
         for rule in sorted({each.rule for each in streams if each.outcome is Outcome.REGRESSED}):
             intake.accept(journal, watch.release.id, rule, made.reason, made.at, made.by)
-
-
-def _headline(journal: Journal, release: str) -> Alert | None:
-    """Return the latest headline of a release."""
-    found = [entry.action for entry in journal.actions(release) if entry.alerter is None]
-    headlines = [each for each in found if isinstance(each, Alert) and each.kind == "headline"]
-    return headlines[-1] if headlines else None
 
 
 def _audited(release: str, made: Reply) -> AuditLine:

@@ -12,10 +12,7 @@ from watcher.alerts import Reachable, Rendering
 from watcher.errors import AlertError
 from watcher.journal import Journal
 from watcher.model import Alert, Button
-from watcher.replies import HARMED, KILLS, TROUBLED, Replies
-
-STATES: Final = tuple(sorted(telling.TITLES))
-"""States there is a sample of."""
+from watcher.replies import HARMED, KILLS, TROUBLED, Replies, headline
 
 _WORST: Final = (
     "Requests that failed on checkout: 2.1 times the baseline's (1.4 to 3.2); more than the margin allows (50 % more); "
@@ -59,9 +56,8 @@ def sample(state: str, now: float) -> Alert:
 
 def recorded(journal: Journal, release: str, page: str | None, now: float) -> Alert | None:
     """Return the latest headline of a release as it would be sent now; None where people were told nothing yet."""
-    found = [entry.action for entry in journal.actions(release) if entry.alerter is None]
-    headlines = [each for each in found if isinstance(each, Alert) and each.kind == "headline"]
-    return Replies(journal, page).told(headlines[-1], now) if headlines else None
+    found = headline(journal, release)
+    return None if found is None else Replies(journal, page).told(found, now)
 
 
 def rendered(alert: Alert, alerters: Mapping[str, Alerter]) -> dict[str, Any]:

@@ -60,9 +60,12 @@ def _name(watch: Watch) -> str:
 
 
 def _told(watch: Watch, state: str, title: str, lines: tuple[str, ...], now: float) -> tuple[Alert, ...]:
-    return tuple(
-        # Each is a message of its own: nobody is told by an edit.
-        Alert(f"{about}|headline", about, "headline", state, title, lines, now, links=watch.links, channel=channel)
-        for channel in watch.tell
-        for about in [f"{watch.release.message} ({channel}, {state})"]
-    )
+    """Return a message for each channel, each of its own: nobody is told by an edit."""
+
+    def told(channel: str) -> Alert:
+        about = f"{watch.release.message} ({channel}, {state})"
+        return Alert(
+            f"{about}|headline", about, "headline", state, title, lines, now, links=watch.links, channel=channel
+        )
+
+    return tuple(map(told, watch.tell))

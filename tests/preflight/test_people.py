@@ -58,11 +58,17 @@ def test_an_alerter_that_offers_no_question_is_a_warning(world: World) -> None:
 
 
 def test_the_console_alone_tells_hardly_anybody(world: World) -> None:
-    world.without('slack: {webhook_file: hook, mention: "<!subteam^S012AB>"}\n').alerters = {
+    world.without('slack: {token_file: bot, channel: "#releases", mention: "<!subteam^S012AB>"}\n').alerters = {
         "console": alerter("console")
     }
-    [line] = world.missing("people")
-    assert line.said == "the console: only who reads the output of `watcher run` is told"
+    said = [line.said for line in world.missing("people")]
+    assert said == ["the console: only who reads the output of `watcher run` is told", "#support cannot be told"]
+
+
+def test_an_incoming_webhook_tells_those_who_have_to_know_nothing(world: World) -> None:
+    [line] = world.without('token_file: bot, channel: "#releases"', "webhook_file: hook").missing("people")
+    assert (line.status, line.said) == ("warn", "#support cannot be told")
+    assert "slack.token_file" in line.do
 
 
 def test_without_any_alerter_nobody_is_told(world: World) -> None:

@@ -35,7 +35,7 @@ TOP = """
 journal: sqlite:///watcher.db
 metrics: {prometheus: http://127.0.0.1:9090}
 settle: 0s
-slack: {webhook_file: hook, mention: "<!subteam^S012AB>"}
+slack: {token_file: bot, channel: "#releases", mention: "<!subteam^S012AB>"}
 may_turn_off:
   - {switch: yaml_flags, feature: new-checkout, environment: production}
   - {switch: yaml_flags, feature: shop, environment: production}

@@ -25,8 +25,8 @@ from watcher.switches.http import ask
 
 LASTS: Final = 7 * 86_400.0
 """Seconds an alert fires unless something changes: longer than a release is watched."""
-SAMPLE: Final = 300.0
-"""Seconds that a sample fires."""
+BRIEFLY: Final[Mapping[str, float]] = {"test": 300.0, "not_recording": 7200.0, "latched": 86_400.0}
+"""The same of what nothing ends: a sample, what is told again every hour, and what a person looks into."""
 NAME: Final = "WatcherRelease"
 
 _SEVERITIES: Final[Mapping[str, str]] = {
@@ -123,7 +123,7 @@ def _alert(alert: Alert, severity: str, resolved: bool) -> dict[str, Any]:
             **{f"{name}_url": address for name, address in links.items()},
         },
         "startsAt": _iso(alert.at),
-        "endsAt": _iso(alert.at if resolved else alert.at + (SAMPLE if alert.state == "test" else LASTS)),
+        "endsAt": _iso(alert.at if resolved else alert.at + BRIEFLY.get(alert.state, LASTS)),
     }
     page = next((address for name, address in alert.links if name == "page"), None)
     return made | ({"generatorURL": page} if page else {})

@@ -37,20 +37,17 @@ def _web_address(value: object) -> object:
 WebAddress = Annotated[str, BeforeValidator(_web_address)]
 
 
-class MetricsFile(Strict):
-    """Where metrics are read."""
+class ServerFile(Strict):
+    """How a server is spoken to that may ask who speaks."""
 
     instead: ClassVar[Mapping[str, str]] = {
         **{key: in_a_file("bearer") for key in ("bearer", "token", "bearer_token", "token_file")},
         "password": in_a_file("password"),
     }
-    prometheus: WebAddress = Field(description="URL of Prometheus or anything with its API.")
     bearer_file: Text | None = Field(None, description="File that holds a bearer token.")
     username: Text | None = Field(None, description="User of basic authentication; needs password_file.")
     password_file: Text | None = None
     ca_file: Text | None = Field(None, description="Certificates to trust, instead of the system's.")
-    headers: dict[str, Text] = Field({}, description="NAME: value (may hold ${VARIABLE}), or NAME_file: path.")
-    replica_label: LabelName | None = Field(None, description="Series that differ only in this label are one.")
 
     @model_validator(mode="after")
     def _credentials_are_whole(self) -> Self:
@@ -59,6 +56,18 @@ class MetricsFile(Strict):
             raise located("is missing: basic authentication needs username and password_file", lacks)
         if self.username and self.bearer_file:
             raise located("give either bearer_file or username and password_file", "bearer_file")
+        return self
+
+
+class MetricsFile(ServerFile):
+    """Where metrics are read."""
+
+    prometheus: WebAddress = Field(description="URL of Prometheus or anything with its API.")
+    headers: dict[str, Text] = Field({}, description="NAME: value (may hold ${VARIABLE}), or NAME_file: path.")
+    replica_label: LabelName | None = Field(None, description="Series that differ only in this label are one.")
+
+    @model_validator(mode="after")
+    def _headers_are_safe(self) -> Self:
         for name, value in self.headers.items():
             if not HEADER_NAME.fullmatch(name):
                 raise located("is not a name of a header", "headers", name)
@@ -114,27 +123,10 @@ class SlackFile(Strict):
         return self
 
 
-class AlertmanagerFile(Strict):
+class AlertmanagerFile(ServerFile):
     """An Alertmanager that is told what every release is."""
 
-    instead: ClassVar[Mapping[str, str]] = {
-        **{key: in_a_file("bearer") for key in ("bearer", "token", "bearer_token", "token_file")},
-        "password": in_a_file("password"),
-    }
     url: WebAddress = Field(description="URL of Alertmanager, without /api/v2.")
-    bearer_file: Text | None = Field(None, description="File that holds a bearer token.")
-    username: Text | None = Field(None, description="User of basic authentication; needs password_file.")
-    password_file: Text | None = None
-    ca_file: Text | None = Field(None, description="Certificates to trust, instead of the system's.")
-
-    @model_validator(mode="after")
-    def _credentials_are_whole(self) -> Self:
-        if (self.username is None) != (self.password_file is None):
-            lacks = "username" if self.username is None else "password_file"
-            raise located("is missing: basic authentication needs username and password_file", lacks)
-        if self.username and self.bearer_file:
-            raise located("give either bearer_file or username and password_file", "bearer_file")
-        return self
 
 
 class WebhookFile(Strict):

@@ -18,7 +18,11 @@ def people(installation: Installation, service: Service, alerters: Mapping[str, 
     for name, alerter in alerters.items():
         yield reached(name, alerter)
     where = f"services.{service.name}"
-    if service.tell:
+    bot = installation.slack is not None and installation.slack.token_file is not None
+    if service.tell and not bot:
+        fix = "give slack.token_file: an incoming webhook has one channel, and nothing else has any"
+        yield Line("people", "warn", f"{', '.join(service.tell)} cannot be told", fix)
+    elif service.tell:
         yield Line("people", "pass", f"stakeholders: {', '.join(service.tell)}")
     else:
         fix = f'name who has to know in {where}.tell, such as ["#support", "#docs"]'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -93,13 +94,13 @@ class Api:
 
     def _listing(self, request: Request) -> Response:
         asked = request.query_params
-        active, before = asked.get("active", "true"), asked.get("before")
+        active, before = asked.get("active", "true"), number(asked.get("before", ""))
         if active not in ("true", "false"):
             raise HTTPException(422, "active: is true (being watched) or false (the watch is over)")
-        if before is not None and not before.isdecimal():
+        if before is None and "before" in asked:
             raise HTTPException(422, "before: is the `next` of the answer before")
         named = asked.get("q", "")[:200]
-        found = self.journal.listed(active == "true", MOST + 1, None if before is None else int(before), named)
+        found = self.journal.listed(active == "true", MOST + 1, before, named)
         more = found[MOST - 1].n if len(found) > MOST else None
         return _json(ReleaseList(releases=[_listed(each) for each in found[:MOST]], next=more))
 
@@ -148,6 +149,15 @@ def _listed(each: Listed) -> ListedRelease:
         reason=each.reason,
         phase=each.phase,
     )
+
+
+def number(text: str) -> int | None:
+    """Return the number of a release as a request writes it; None where it is none.
+
+    >>> number("41"), number("-1"), number("9" * 99)
+    (41, None, None)
+    """
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
 
 
 def _json(answer: BaseModel) -> Response:

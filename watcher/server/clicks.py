@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final, get_args
+from dataclasses import dataclass
+from typing import Any, Final, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -81,7 +81,7 @@ class Clicks:
 
     settings: SlackSettings
     journal: Journal
-    dialogue: Dialogue | None = field(default=None)
+    dialogue: Dialogue | None = None
 
     def answer(self, raw: str, now: float) -> Answer:
         """Return the answer to what Slack sends, which was proven to be Slack's; what it names is proven here."""
@@ -105,8 +105,8 @@ class Clicks:
             return NOTHING
         if what == "accept":
             return Answer(after=lambda: self._said(lambda one: one.ask_why(given.trigger_id, release)))
-        button: Button = next(each for each in get_args(Button) if each == what)
-        return Answer(after=self._whisper(given, self._done(release, button, given.user.id, "", now)[1]))
+        _, said = self._done(release, cast(Button, what), given.user.id, "", now)
+        return Answer(after=self._whisper(given, said))
 
     def _accepted(self, given: Interaction, now: float) -> Answer:
         typed = given.view.state.values.get("reason", {}).get("reason", _Typed()).value or ""

@@ -17,11 +17,15 @@ WINDOW: Final = 300.0
 _KEY: Final = "heard"
 
 
+_TURN: Final = threading.Lock()
+"""One request after another, whichever way they come: what was heard is one memory."""
+
+
 class Heard:
     """Remembers the ids of signed requests for as long as their time would let them pass, over restarts."""
 
     def __init__(self, journal: Journal) -> None:
-        self._journal, self._lock = journal, threading.Lock()
+        self._journal = journal
 
     @contextmanager
     def once(self, message: str, now: float) -> Iterator[None]:
@@ -32,7 +36,7 @@ class Heard:
         Raises:
             HTTPException: 409 it was taken before.
         """
-        with self._lock:
+        with _TURN:
             known: dict[str, float] = self._journal.recall(_KEY) or {}
             if message in known:
                 raise HTTPException(409, "this request was taken before; a new one needs an id of its own")

@@ -26,6 +26,7 @@ from watcher.report.listing_page import Entry, Listing
 from watcher.report.pages import ENVIRONMENT
 from watcher.report.release_page import Drawn, Live
 from watcher.secrets import redacted
+from watcher.server.api import number
 from watcher.server.charts import Charts
 
 MOST: Final = 50
@@ -84,9 +85,9 @@ class Page:
         said = tuple(str(each) for each in held if each)
 
         def written(mark: str) -> str:
-            before = request.query_params.get("before", "")
+            before = number(request.query_params.get("before", ""))
             active = sorted(self.journal.listed(True, 10 * MOST, named=named), key=_worst_first)
-            over = self.journal.listed(False, MOST + 1, int(before) if before.isdecimal() else None, named)
+            over = self.journal.listed(False, MOST + 1, before, named)
             older = urlencode({"q": named, "before": over[MOST - 1].n}) if len(over) > MOST else ""
             listing = Listing(
                 [_entry(each) for each in active],
