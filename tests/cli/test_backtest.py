@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,25 @@ def test_a_bar_is_shown_on_a_terminal_once_it_takes_long(monkeypatch: pytest.Mon
     assert "3/194" in screen.file.getvalue()  # type: ignore[attr-defined]
     with progress.bar("releases", Console(file=io.StringIO())) as away:
         assert away is None
+
+
+def test_a_bar_that_nobody_tells_anything_moves_and_is_gone_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, threads = Console(file=io.StringIO(), force_terminal=True, width=80), threading.active_count()
+    with progress.bar("judging", screen):
+        pass
+    assert screen.file.getvalue() == ""  # type: ignore[attr-defined]
+    monkeypatch.setattr(progress, "PATIENCE", 0.05)
+    with progress.bar("judging", screen) as told:
+        time.sleep(0.6)
+        shown = screen.file.getvalue()  # type: ignore[attr-defined]
+        assert shown.count("judging") > 1
+        assert "0:00:00" in shown
+        assert told is not None
+        told(1, 4)
+        assert threading.active_count() == threads
+        assert "1/4" in screen.file.getvalue()  # type: ignore[attr-defined]
+    # The line is cleared, and the cursor is back.
+    assert screen.file.getvalue().endswith("\x1b[?25h\r\x1b[1A\x1b[2K")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

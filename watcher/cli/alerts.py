@@ -33,8 +33,10 @@ def test(config: str) -> None:
     It goes to Slack, Alertmanager and every webhook that watcher.yaml names, and is no part of any release.
     """
     from watcher import assembly
+    from watcher.report.progress import bar
 
-    sent = assembly.send_sample(config, now=time.time(), by=user())
+    with bar("telling"):
+        sent = assembly.send_sample(config, now=time.time(), by=user())
     for each in sent:
         click.echo(
             f"{each.alerter}: NOT told: {each.problem}" if each.problem else f"{each.alerter}: told {each.where}"

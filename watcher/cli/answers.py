@@ -45,13 +45,16 @@ def write_report(path: str, found: Comparison | Comparisons, beside: Beside | No
     """
     from watcher.errors import Refused
     from watcher.oneoff import report
+    from watcher.report.progress import bar
 
     parts = _parts(found)
     if len(parts) != 1:
         raise Refused(
             f"--report is of one release, and here are {len(parts)}: keep one, or use `watcher backtest --report`"
         )
-    write(path, report.report(parts[0], beside))
+    with bar("drawing"):
+        page = report.report(parts[0], beside)
+    write(path, page)
 
 
 def _tell_the_job(found: Comparison | Comparisons) -> None:

@@ -26,5 +26,8 @@ def doctor(config: str, form: str) -> None:
     Exit code: 0 passed (there may be warnings), 1 something failed, 2 error.
     """
     from watcher.doctor import examine
+    from watcher.report.progress import bar
 
-    show(examine(config, time.time()), form)
+    with bar("checking"):
+        found = examine(config, time.time())
+    show(found, form)

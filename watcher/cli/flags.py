@@ -37,8 +37,9 @@ def flags() -> None:
 def flags_list(config: str, form: str) -> None:
     """List the flags that watcher.yaml can turn off, and what their switches say now."""
     from watcher import drill
+    from watcher.report.progress import bar
 
-    with drill.opened(config) as (known, _):
+    with bar("asking"), drill.opened(config) as (known, _):
         found = drill.read_all(known)
     if form == "json":
         _print_json({"schema": "watcher/flags/1", "flags": [each.to_json() for each in found]})
@@ -68,8 +69,9 @@ def flags_status(config: str, flag: str, form: str, **which: str | None) -> None
     Exit code: 0, or 2 where its switch cannot be read.
     """
     from watcher import drill
+    from watcher.report.progress import bar
 
-    with drill.opened(config) as (known, journal):
+    with bar("asking"), drill.opened(config) as (known, journal):
         found = drill.status(drill.find(known, flag, **which), journal)
     if form == "json":
         _print_json(found.to_json())
@@ -150,20 +152,25 @@ def flags_kill(config: str, flag: str, confirm: str | None, dry_run: bool, reaso
     """
     from watcher import drill
     from watcher.errors import Refused
+    from watcher.report.progress import bar
 
     with drill.opened(config) as (known, journal):
         found = drill.find(known, flag, **which)
         if not found.reversible:
             click.echo(f"caution: {_IRREVERSIBLE}", err=True)
         if dry_run:
-            click.echo(_shown(drill.rehearse(found, journal, user(), time.time())))
+            with bar("rehearsing"):
+                would = drill.rehearse(found, journal, user(), time.time())
+            click.echo(_shown(would))
             click.echo("this was a drill: nothing was changed")
             return
         if confirm != flag:
             typed = {"config": config, "reason": reason, **which}
             why = "" if confirm is None else f"--confirm says {confirm}; "
             raise Refused(f"{why}nothing was turned off. To turn {flag} off, type: {_to_type(flag, typed)}")
-        for line in _done(drill.kill(found, journal, user(), reason, time.time())):
+        with bar("turning off"):
+            off = drill.kill(found, journal, user(), reason, time.time())
+        for line in _done(off):
             click.echo(_shown(line))
 
 

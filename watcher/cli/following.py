@@ -116,8 +116,10 @@ def explain(config: str, release: str, rule: str | None, report: str | None, **g
     """Show what the daemon found of RELEASE, of one RULE or of all, and everything that rests on, from the journal."""
     from watcher import assembly
     from watcher.errors import Refused
+    from watcher.report.progress import bar
 
-    found = assembly.comparison(config, release)
+    with bar("judging again"):
+        found = assembly.comparison(config, release)
     if rule is not None:
         own = tuple(each for each in found.findings.verdict.streams if each.rule == rule)
         if not own:

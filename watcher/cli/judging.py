@@ -53,11 +53,13 @@ def compare(context: click.Context, /, file: str | None, **given: Any) -> None:
         raise click.UsageError("give a FILE or --prometheus URL")
     refuse_unused(context)
     from watcher import oneoff
+    from watcher.report.progress import bar
 
-    if file is not None:
-        found = oneoff.compare(file, **_of_file(given), warm_up=given["warm_up"] or 0)
-    else:
-        found = _compare_prometheus(given)
+    with bar("judging") as progress:
+        if file is not None:
+            found = oneoff.compare(file, **_of_file(given), warm_up=given["warm_up"] or 0, progress=progress)
+        else:
+            found = _compare_prometheus(given, progress)
     answer(found, given)
 
 
@@ -69,13 +71,15 @@ def _of_file(given: dict[str, Any]) -> dict[str, Any]:
     return {**wanted, "worse": given["worse"] or None, "by": given["by"] or None}
 
 
-def _compare_prometheus(given: dict[str, Any]) -> Comparison:
+def _compare_prometheus(given: dict[str, Any], progress: Progress | None) -> Comparison:
     from watcher.oneoff import prometheus
 
     keys = ["prometheus", "rules", "baseline", "treatment", "select", "since", "at", "history", "alpha", "warm_up"]
     keys += ["timezone", "exclude"]
     return prometheus.compare(
-        **{key: given[key] for key in (*keys, "block", "bearer_file", "ca_file", "replica_label")}, now=time.time()
+        **{key: given[key] for key in (*keys, "block", "bearer_file", "ca_file", "replica_label")},
+        now=time.time(),
+        progress=progress,
     )
 
 
@@ -179,21 +183,23 @@ def plan(context: click.Context, /, rules: str, file: str | None, chart: str | N
         raise click.BadParameter("a chart is FILE.png or FILE.svg", param_hint="--chart")
     refuse_unused(context)
     from watcher.oneoff import plan as planning
+    from watcher.report.progress import bar
 
     asked = {key: given[key] for key in ("share", "watch_for", "alpha", "at", "block")}
-    if file is not None:
-        asked |= {key: given[key] for key in ("by", "unit_of_time", "drop_bad_rows")}
-        found = planning.plan_table(file, rules=rules, **asked)
-    else:
-        asked |= {key: given[key] for key in ON_SERVER - {"since"}}
-        found = planning.plan_prometheus(given["prometheus"], rules=rules, now=time.time(), **asked)
-    if chart is not None:
-        from watcher.report import plan_chart
+    with bar("planning"):
+        if file is not None:
+            asked |= {key: given[key] for key in ("by", "unit_of_time", "drop_bad_rows")}
+            found = planning.plan_table(file, rules=rules, **asked)
+        else:
+            asked |= {key: given[key] for key in ON_SERVER - {"since"}}
+            found = planning.plan_prometheus(given["prometheus"], rules=rules, now=time.time(), **asked)
+        if chart is not None:
+            from watcher.report import plan_chart
 
-        try:
-            Path(chart).write_bytes(plan_chart.image(found, Path(chart).suffix))
-        except OSError as error:
-            raise click.FileError(chart, error.strerror) from error
+            try:
+                Path(chart).write_bytes(plan_chart.image(found, Path(chart).suffix))
+            except OSError as error:
+                raise click.FileError(chart, error.strerror) from error
     if given["format"] == "json":
         import json
 

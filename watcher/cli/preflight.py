@@ -33,5 +33,8 @@ def preflight(config: str, release_id: str, form: str, **given: Any) -> None:
     Exit code: 0 passed (there may be warnings), 1 something failed, 2 error.
     """
     from watcher import assembly
+    from watcher.report.progress import bar
 
-    show(assembly.preflight(config, release_id, now=time.time(), **given), form)
+    with bar("checking"):
+        found = assembly.preflight(config, release_id, now=time.time(), **given)
+    show(found, form)

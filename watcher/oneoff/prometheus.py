@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import numpy as np
 from watcher.config import load_rules, parse_duration, parse_moment, rule_pack_path
 from watcher.errors import ConfigError
 from watcher.look import prepare, read_history
-from watcher.model import Labels, Release, Stage, Strategy, Watch, labels, parse_matchers
+from watcher.model import Labels, Observations, Release, Stage, Strategy, Watch, labels, parse_matchers
 from watcher.oneoff.asked import asked_alpha, asked_usual
 from watcher.oneoff.found import Comparison, compare_source
 from watcher.oneoff.prepared import HORIZON
+from watcher.oneoff.spread import Progress
 from watcher.secrets import secret
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
@@ -41,6 +43,7 @@ def compare(
     bearer_file: str | None = None,
     ca_file: str | None = None,
     replica_label: str | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Compare two arms of the last `since`, or everybody before and after `at`.
 
@@ -48,6 +51,7 @@ def compare(
         now: epoch seconds; blocks that have closed and settled by then count.
         baseline, treatment, select: label equalities, as inside a selector's braces.
         since, history, warm_up, block: durations such as "2h".
+        progress: called with how many rules' history is read, and of how many.
 
     Raises:
         ConfigError: an option is missing or wrong.
@@ -82,7 +86,11 @@ def compare(
     )
     client = PrometheusHTTP(prometheus, bearer=secret(Path(bearer_file)) if bearer_file else None, ca_bundle=ca_file)
     source = PrometheusSource(client, replica_label)
-    before = read_history(watch, source)
+    before: dict[str, Observations] = {}
+    for rule in watch.rules:
+        before |= read_history(replace(watch, rules=(rule,)), source)
+        if progress is not None:
+            progress(len(before), len(watch.rules))
     return compare_source(watch, source, now, before, prepare(watch, before), began=began, said=at is not None)
 
 

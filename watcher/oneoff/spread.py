@@ -132,8 +132,10 @@ def spread(
         cases: the releases.
         tasks: which of them.
         processes: None: the cores this process may use; 1: here.
-        progress: told whenever some are done.
+        progress: told at the beginning, and whenever some are done.
     """
+    if progress is not None:
+        progress(0, len(tasks))
     processes = min(processes or cores(), len(tasks))
     if processes <= 1:
         return _here(work, cases, tasks, progress)

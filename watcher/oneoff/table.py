@@ -15,6 +15,7 @@ from watcher.model import Alpha, Rule
 from watcher.oneoff.asked import Said, Usual, asked, asked_alpha, asked_usual, labels_named
 from watcher.oneoff.found import Comparison, Comparisons, compare_source
 from watcher.oneoff.prepared import UNNAMED, Prepared, Reading, table_options
+from watcher.oneoff.spread import Progress
 from watcher.sources.tidy import read_table, split_releases
 
 
@@ -40,6 +41,7 @@ def compare(
     drop_bad_rows: bool = False,
     timezone: str | None = None,
     exclude: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> Any:
     """Judge the release (or releases) in a tidy table, as the daemon would have.
 
@@ -66,6 +68,7 @@ def compare(
         timezone: IANA name of the time users live by; None: UTC.
         exclude: stretches of the past that were not usual, each "FROM/TO" in ISO 8601.
         drop_bad_rows: leave out rows with missing counts instead of refusing the table.
+        progress: called with how many of several releases are done, and of how many.
 
     Returns:
         A `Comparison`; for a table with several releases, `Comparisons`.
@@ -98,11 +101,11 @@ def compare(
     frame = data if isinstance(data, pd.DataFrame) else read_table(data, text=labels_named(wanted.rules, by))
     options = table_options(name, by, None if block is None else parse_duration(block), unit_of_time, drop_bad_rows)
     exposed, usual = None if at is None else parse_moment(at), asked_usual(timezone, exclude)
-    parts = split_releases(frame, name=name)
-    found = [
-        _compare_part(part, own, release, spent, parse_duration(warm_up), exposed, options, usual)
-        for (release, part), own in zip(parts, wanted.of_each([part for _, part in parts], name), strict=True)
-    ]
+    parts, found = split_releases(frame, name=name), []
+    for (release, part), own in zip(parts, wanted.of_each([part for _, part in parts], name), strict=True):
+        found.append(_compare_part(part, own, release, spent, parse_duration(warm_up), exposed, options, usual))
+        if progress is not None and len(parts) > 1:
+            progress(len(found), len(parts))
     return found[0] if len(found) == 1 else Comparisons(tuple(found))
 
 
