@@ -82,7 +82,7 @@ ALPHA = click.option(
     help="Chance of calling a good release regressed. [default: 0.01; 0.05 without a control]",
 )
 
-BY = click.option("--by", multiple=True, metavar="LABEL", help="Label that makes streams (repeatable).")
+BY = click.option("--by", multiple=True, metavar="LABEL", help="Label that makes streams (repeatable); '' for none.")
 
 GRID = options(
     quantity("--block", "duration", help="Grid of time. [default: as rows are spaced, at least 60s]"),
@@ -147,7 +147,13 @@ PAST = options(
     ALPHA,
     quantity("--warm-up", "duration", help="After exposure, not counted. [default: 0s; 5m on a Prometheus]"),
     quantity("--looks-every", "duration", default="60s", show_default=True, help="Time between looks."),
-    quantity("--horizon", "duration", default="2h", show_default=True, help="How long a release is looked at."),
+    quantity(
+        "--horizon",
+        "duration",
+        default="2h",
+        show_default=True,
+        help="How long it is watched: `watch_for` of watcher.yaml.",
+    ),
     GRID,
     click.option(
         "--processes", type=click.IntRange(min=1), metavar="N", help="To spread the work over. [default: all cores]"

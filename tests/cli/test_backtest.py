@@ -108,6 +108,8 @@ def test_a_bar_that_nobody_tells_anything_moves_and_is_gone_in_the_end(monkeypat
         assert "0:00:00" in shown
         assert told is not None
         told(1, 4)
+        for _ in range(200):
+            time.sleep(0.01 if threading.active_count() > threads else 0)
         assert threading.active_count() == threads
         assert "1/4" in screen.file.getvalue()  # type: ignore[attr-defined]
     # The line is cleared, and the cursor is back.

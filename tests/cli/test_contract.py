@@ -473,11 +473,11 @@ def test_the_warm_up_is_not_counted_and_is_none_for_files(watcher: Watcher, regr
 
 def test_by_makes_the_streams(watcher: Watcher, folder: Path) -> None:
     shop().rename(columns={"unit": "region"}).to_csv("shop.csv", index=False)
-    every, some = (
-        told(watcher("compare", "shop.csv", *RATIO, *more, "--format", "json")) for more in ((), ("--by", "feature"))
-    )
+    asked = ((), ("--by", "feature"), ("--by", ""))
+    every, some, none = (told(watcher("compare", "shop.csv", *RATIO, *by, "--format", "json")) for by in asked)
     assert len(every["streams"]) == 6
     assert [each["labels"] for each in some["streams"]] == [{"feature": "checkout"}, {"feature": "search"}]
+    assert [each["labels"] for each in none["streams"]] == [{}]
 
 
 def test_an_option_can_be_given_by_the_environment(

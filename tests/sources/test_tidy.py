@@ -275,6 +275,14 @@ def test_by_names_the_labels_and_the_rest_is_summed():
     np.testing.assert_array_equal(seen.treatment.total.sum(axis=(1, 2)), total.to_numpy())
 
 
+@pytest.mark.parametrize("rule", [RATIO, replace(RATIO, by=("feature",))])
+def test_by_nothing_sums_up_everything(rule):
+    frame = traffic()
+    seen = observed(TidyTable.of(frame, [rule], by=()), rule)
+    assert seen.streams == ((),)
+    assert seen.treatment.total.sum() == frame.query("arm == 'canary'")["requests"].sum()
+
+
 def test_by_may_name_a_column_of_numbers():
     assert len(observed(TidyTable.of(shop(code=[200, 200, 500, 500]), [RATIO], by=("code",)), RATIO).streams) == 2
 

@@ -68,7 +68,11 @@ def _of_file(given: dict[str, Any]) -> dict[str, Any]:
     wanted = {key: given[key] for key in ("ratio", "rate", "latency", "gauge", "rules", "margin", "at")}
     wanted |= {key: given[key] for key in ("regress_margin", "matures", "objective", "unit_of_time", "alpha")}
     wanted |= {key: given[key] for key in ("block", "drop_bad_rows", "timezone", "exclude")}
-    return {**wanted, "worse": given["worse"] or None, "by": given["by"] or None}
+    return {**wanted, "worse": given["worse"] or None, "by": _by(given)}
+
+
+def _by(given: dict[str, Any]) -> list[str] | None:
+    return [label for label in given["by"] if label] if given["by"] else None
 
 
 def _compare_prometheus(given: dict[str, Any], progress: Progress | None) -> Comparison:
@@ -188,7 +192,7 @@ def plan(context: click.Context, /, rules: str, file: str | None, chart: str | N
     asked = {key: given[key] for key in ("share", "watch_for", "alpha", "at", "block")}
     with bar("planning"):
         if file is not None:
-            asked |= {key: given[key] for key in ("by", "unit_of_time", "drop_bad_rows")}
+            asked |= {"by": _by(given), **{key: given[key] for key in ("unit_of_time", "drop_bad_rows")}}
             found = planning.plan_table(file, rules=rules, **asked)
         else:
             asked |= {key: given[key] for key in ON_SERVER - {"since"}}

@@ -64,7 +64,9 @@ def backtest(
         worse: as for `compare`; a gauge of which nobody says anything is worse either way.
         at: when users were exposed to the one release there is.
         looks_every: seconds (or "60s") between looks.
-        horizon: how long after exposure a release is looked at.
+        horizon: how long after exposure a release is looked at, as if it were watched no longer. Evidence of harm that
+            begins late is spread over it, so that a longer one may decide some minutes later; with a control `compare`
+            and the daemon watch for a day unless told otherwise.
         processes: to spread the work over; None: the cores this process may use; 1: none but this one.
         progress: called with how many releases are done, and of how many.
         report: an HTML file to write, too: figures, what other margins would have given, and charts.

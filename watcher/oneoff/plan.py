@@ -30,7 +30,7 @@ def plan_table(
     alpha: float | None = None,
     at: str | None = None,
     block: str | None = None,
-    by: Sequence[str] = (),
+    by: Sequence[str] | None = None,
     unit_of_time: str = "s",
     drop_bad_rows: bool = False,
 ) -> Plan:

@@ -200,7 +200,7 @@ def table_options(
 ) -> dict[str, Any]:
     """Return how the rows of a table are read, as `TidyTable.of` takes it."""
     return {
-        "by": () if by is None else (by,) if isinstance(by, str) else tuple(by),
+        "by": by,
         "block": block,
         "unit_of_time": unit_of_time,
         "drop_bad_rows": drop_bad_rows,

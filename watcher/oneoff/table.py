@@ -55,7 +55,7 @@ def compare(
         worse: "higher", "lower" or, of a gauge, "either"; ratio and latency default to higher, rate to lower, a gauge
             must say. Where a gauge is a column of several metrics (column `metric`), by metric: {"*_pct": "lower"}.
         at: time of exposure (aware; ISO 8601 or epoch seconds); before it is history.
-        by: label columns that make streams.
+        by: label columns that make streams; None: those of the rules, else all text columns; (): none, all is added up.
         margin: how much worse is tolerable: 0.5, "50%" or "0.5pp".
         regress_margin: how much worse must be proven before `regressed`.
         alpha: error rate of `regressed`, over all rules, streams and looks of a release; None: 0.01, and without

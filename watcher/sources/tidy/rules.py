@@ -42,7 +42,7 @@ class Reader:
     """What is the same for all rules of a table; `read` finds and checks what one rule counts."""
 
     table: CodedTable
-    by: tuple[str, ...]
+    by: tuple[str, ...] | None
     drop: bool
     per_second: float
     named: frozenset[str]
@@ -186,13 +186,13 @@ class Reader:
     def _split(self, rule: Rule, *, direct: bool) -> _Split:
         present = self.table.frame.columns
         unit = rule.unit if rule.unit and rule.unit in present else "unit"
-        wanted = self.by or rule.by
+        wanted = rule.by if self.by is None else self.by
         notes = tuple(
             f"rule {rule.name}: there is no column {c}, so streams are not told apart by it"
             for c in wanted
             if c not in present
         )
-        if wanted:
+        if wanted or self.by is not None:
             chosen = [c for c in wanted if c in present and c not in RESERVED]
         else:
             selectors = [s for s in (rule.events, rule.total) if s is not None]

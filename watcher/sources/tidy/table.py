@@ -60,7 +60,7 @@ class TidyTable:
         rules: Sequence[Rule],
         *,
         block: float | None = None,
-        by: Sequence[str] = (),
+        by: str | Sequence[str] | None = None,
         name: str = "<frame>",
         drop_bad_rows: bool = False,
         unit_of_time: str = "s",
@@ -73,8 +73,8 @@ class TidyTable:
             frame: the table; rows are named by its index where that counts rows, else by position.
             rules: what to read; only these can be asked for.
             block: length of a block in seconds; None: as the rows are spaced, at least 60.
-            by: label columns that make streams, in place of what the rules say; () leaves it to the rules, and where
-                they are silent to all other text columns.
+            by: label columns that make streams, in place of what the rules say; () adds them all up; None leaves it to
+                the rules, and where they are silent to all other text columns.
             name: the file, for messages.
             drop_bad_rows: leave out rows whose count or duration is missing, and say how many.
             unit_of_time: of durations and `le` in the table: s, ms, us or ns.
@@ -89,8 +89,8 @@ class TidyTable:
         if block is not None and not block > 0:
             raise DataError(f"a block lasts more than {block:g} s", file=name)
         table = CodedTable(of_release(flat(frame, name), release, name), name)
-        by = _checked_by((by,) if isinstance(by, str) else tuple(by), table)
-        reader = Reader(table, by, drop_bad_rows, _UNITS_OF_TIME[unit_of_time], _named_by(rules, by))
+        by = None if by is None else _checked_by((by,) if isinstance(by, str) else tuple(by), table)
+        reader = Reader(table, by, drop_bad_rows, _UNITS_OF_TIME[unit_of_time], _named_by(rules, by or ()))
         readings = {rule.name: reader.read(rule) for rule in rules}
         block = float(block or _spacing(table.moments))
         return cls(
