@@ -386,6 +386,66 @@ def test_harm_on_the_units_of_another_release_points_to_that_one() -> None:
     assert {each.release: each.standing for each in found.ranking}["cart@2"] is Standing.ELSEWHERE
 
 
+def armed(folder: Path, source: MemorySource, held: MemorySwitch, until: int) -> Journal:
+    """Return what is on record of two armed flags, from users' first minute on, after so many minutes."""
+    flags = [f"{{switch: yaml_flags, feature: {name}, environment: production}}" for name in ("checkout", "search")]
+    text = YAML.replace("releases:", "mode: armed\n    releases:") + "        kill: {yaml_flags: flags.yaml}\n"
+    (folder / "watcher.yaml").write_text(f"may_turn_off: [{', '.join(flags)}]\n{text}")
+    (folder / "flags.yaml").write_text("features:\n  checkout: {enabled: true}\n  search: {enabled: true}\n")
+    installation = load_installation(folder / "watcher.yaml")
+    journal = Journal.open(installation.journal)
+    running = Daemon(
+        installation,
+        journal,
+        source,
+        Outbox(journal, lambda _: held, {}, stopwatch=lambda: 0.0),
+        switches=lambda _: held,
+    )
+    for minute in range(until):
+        now = EXPOSED + minute * MINUTE
+        for name in ("search", "checkout"):
+            journal.add_release(replace(flag(name, 0), mode=Mode.ARMED), now, "test")
+        running.step(now)
+    return journal
+
+
+def refusals(journal: Journal, release: str) -> set[str]:
+    return {
+        line.detail["reason"] for line in journal.audit_trail(flag(release, 0).release.id) if line.what == "refused"
+    }
+
+
+def told(journal: Journal, release: str) -> str:
+    actions = [each.action for each in journal.actions(flag(release, 0).release.id)]
+    return "\n".join(line for each in actions if isinstance(each, Alert) for line in (each.title, *each.lines))
+
+
+def test_of_two_releases_that_explain_it_equally_none_is_killed_whichever_is_looked_at_first(tmp_path: Path) -> None:
+    held = MemorySwitch({"search": 1.0, "checkout": 1.0})
+    with armed(tmp_path, MemorySource({"errors": ratio(90, treated={30: 0.05})}), held, 80) as journal:
+        for release, other in (("search", "checkout"), ("checkout", "search")):
+            assert "cause_unclear" in refusals(journal, release)
+            names = (flag(each, 0).release.id for each in (release, other))
+            assert f"does not tell {' and '.join(names)} apart: please look" in told(journal, release)
+    assert held.kills == []
+
+
+def test_a_harm_that_went_with_another_release_turns_nothing_else_off(tmp_path: Path) -> None:
+    # Both show it from 30 min on, one of them more; and none does once that one is off.
+    held = MemorySwitch({"search": 1.0, "checkout": 1.0})
+    source = ByArms(
+        {
+            "checkout": MemorySource({"errors": ratio(120, treated={30: 0.2, 40: 0.01})}),
+            "search": MemorySource({"errors": ratio(120, treated={30: 0.03, 40: 0.01})}),
+        }
+    )
+    with armed(tmp_path, source, held, 110) as journal:
+        assert journal.watched(flag("checkout", 0).release.id).status == "recovered"
+        assert journal.last_look(flag("search", 0).release.id).verdict.outcome is Outcome.REGRESSED
+        assert "cause_unclear" in refusals(journal, "search")
+    assert held.kills == ["checkout"]
+
+
 def test_of_two_armed_releases_only_the_one_the_evidence_points_to_is_killed(tmp_path: Path) -> None:
     # A switch of everybody at 0 min shows the harm of the flag that came at 30 min.
     everybody = replace(flag("search", 0), baseline=None, treatment=None, mode=Mode.ARMED)

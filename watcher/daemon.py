@@ -20,7 +20,7 @@ from watcher.config import Installation, Service
 from watcher.errors import JournalError, Refused, SourceError, SourceRefused, WatcherError
 from watcher.illustrating import illustrate
 from watcher.journal import Hold, Journal, Sole, Watched
-from watcher.look import Source, look, prepare, read_history
+from watcher.look import Source, closed, look, prepare, read_history
 from watcher.model import Calibration, Kill, Kind, Look, Mode, Observations, Promote, Request, Watch
 from watcher.noticing import Noticing
 from watcher.observer import SILENCE, Observer
@@ -55,6 +55,8 @@ class Daemon:
     switches: Callable[[str], Switch] = switch
     frozen: dict[str, Mapping[str, Calibration]] = field(default_factory=dict)
     """What was learnt for the releases being watched, as the journal has it: read once."""
+    foreseen: dict[str, Look] = field(default_factory=dict)
+    """What looks of this step that are still to come would find, where another one asked."""
     observer: Observer = SILENCE
     hold: Hold = field(default_factory=Sole)
 
@@ -126,6 +128,7 @@ class Daemon:
         afterwards.turned_on_again(self.journal, self.noticing.read, now)
         watches, failed, unrecorded = self.journal.watches(active=True), 0, None
         self.observer.watching([watched.watch for watched in watches])
+        self.foreseen.clear()
         for watched in watches:
             try:
                 self.look(watched, now)
@@ -179,7 +182,7 @@ class Daemon:
         paused = interlocks.held_back(self.journal, self.installation.file, now)
         allowed = self.installation.allows(watch)
         standing = interlocks.standing(self.journal, watch, now, allowed=allowed, paused=paused)
-        beside = partial(surroundings.beside, self.journal, watch)
+        beside = partial(surroundings.beside, self.journal, watch, partial(self._ahead, now=now))
         elsewhere = partial(surroundings.elsewhere, self.installation, source, watch)
         seen = look(watch, source, calibrations, previous, now, beside, standing, elsewhere)
         self.journal.record_look(seen)
@@ -190,6 +193,19 @@ class Daemon:
         if self.on_look is not None:
             self.on_look(watch, seen)
         return seen
+
+    def _ahead(self, watch: Watch, now: float) -> Look | None:
+        """Return what a look at a release finds now, whether or not its turn has come; nothing is recorded."""
+        release = watch.release.id
+        last, calibrations = (
+            self.journal.last_look(release),
+            self.frozen.get(release) or self.journal.calibrations(release),
+        )
+        if last is None or not calibrations or last.through >= closed(watch, now):
+            return last
+        if release not in self.foreseen:
+            self.foreseen[release] = look(watch, self.source, calibrations, last, now)
+        return self.foreseen[release]
 
     def act(self, now: float, which: Callable[[Kill | Promote], bool] = lambda _: True) -> None:
         """Carry out what is due and still wanted; say so when something had to be given up."""

@@ -85,7 +85,8 @@ def look(
         calibrations: by rule, frozen at exposure.
         previous: the last look; None at the first.
         now: epoch seconds.
-        beside: returns the other releases that users of the service have; asked only once this one regressed.
+        beside: returns the other releases that users of the service have, or had until lately, as of now; asked only
+            once this one regressed.
         standing: what is on record of kills, and what a person ordered.
         elsewhere: returns what other services measured around the time since harm began, until the last block; asked
             only once this one regressed and has no control.
@@ -167,12 +168,16 @@ def _beside(
     """
     if verdict.outcome is not Outcome.REGRESSED:
         return "", True
-    own, besides = attribution.suspect(watch, verdict, calibrations, states), others()
+    own = attribution.suspect(watch, verdict, calibrations, states)
+    every = others()
+    gone = attribution.gone_since(every, attribution.harm_began(watch, verdict))
+    besides = [each for each in every if each.off_at is None or each in gone]
     if not besides:
         return "", True
     suspects = attribution.placed([own, *besides], attribution.harmed(watch, verdict, states))
     found = attribution.attribute(suspects)
-    return attribution.said(found, own.release), None if found.best is None else found.best == own.release
+    cause = None if gone or found.best is None else found.best == own.release
+    return attribution.said(found, own.release, gone), cause
 
 
 def _everywhere(

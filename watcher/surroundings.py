@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,24 +13,53 @@ from watcher.config import Installation
 from watcher.errors import SourceError
 from watcher.journal import Journal
 from watcher.look import Source
-from watcher.model import Design, Request, Watch
+from watcher.model import Design, Look, Outcome, Release, Request, Watch
 
 log = logging.getLogger("watcher")
 
 
-def beside(journal: Journal, watch: Watch) -> list[Suspect]:
-    """Return the other releases of the service that are being watched, as their last looks left them."""
+LATELY = 20
+"""How many releases that ended are asked whether the harm may have been theirs."""
+
+
+def beside(journal: Journal, watch: Watch, ahead: Callable[[Watch], Look | None]) -> list[Suspect]:
+    """Return the other releases that users of the service have, or had until lately and which regressed.
+
+    Args:
+        journal: which there are.
+        watch: of the release that is asked about.
+        ahead: returns what is known of another one now, not at its last look: who is looked at first must not seem the
+            worse for it. None: nothing yet.
+    """
+    active = [each.watch for each in journal.watches(active=True)]
+    # What was turned off without avail did not do the harm.
+    ended = [
+        each
+        for each in journal.listed(active=False, most=LATELY)
+        if each.outcome is Outcome.REGRESSED and each.status != "unrecovered" and each.ended_at is not None
+    ]
     own, found = watch.release, []
-    for other in journal.watches(active=True):
-        there = other.watch.release
-        if (there.service, there.environment) != (own.service, own.environment) or there.id == own.id:
-            continue
-        last = journal.last_look(there.id)
-        if last is None:
-            found.append(Suspect(there.id, there.exposed_at, concurrent=other.watch.design is Design.CONCURRENT))
-        else:
-            found.append(suspect(other.watch, last.verdict, journal.calibrations(there.id), last.states))
+    for other in active:
+        if _of_one_service(other.release, own) and other.release.id != own.id:
+            found.append(_suspect(journal, other, ahead(other), None))
+    for each in ended:
+        other = journal.watch(each.release)
+        # What came before a release of the same feature is what that replaced.
+        if _of_one_service(other.release, own) and other.release.feature != own.feature:
+            found.append(_suspect(journal, other, journal.last_look(each.release), each.ended_at))
     return found
+
+
+def _of_one_service(other: Release, own: Release) -> bool:
+    return (other.service, other.environment) == (own.service, own.environment)
+
+
+def _suspect(journal: Journal, watch: Watch, last: Look | None, ended_at: float | None) -> Suspect:
+    release = watch.release
+    if last is None:
+        return Suspect(release.id, release.exposed_at, concurrent=watch.design is Design.CONCURRENT)
+    found = suspect(watch, last.verdict, journal.calibrations(release.id), last.states)
+    return replace(found, off_at=ended_at if last.killed_at is None else last.killed_at)
 
 
 def elsewhere(installation: Installation, source: Source, watch: Watch, since: float, until: float) -> list[Elsewhere]:

@@ -54,8 +54,9 @@ class Suspect:
     it shows none), `evidence` how far that harm is proven: nats beyond the threshold of its worst stream. `harm` is the
     largest estimated harm of its streams, in standard deviations of their own past where that is known. `concurrent`
     tells that it is held against a control, `control_harmed` that the control got worse, too (None: nobody knows).
-    `units` serve its treatment, as far as units are told apart; `carried` is how far they are the units with harm
-    (`overlap`; None: nobody knows), `silent` that of its streams whose treatment sends nothing.
+    `off_at` is when users lost it again. `units` serve its treatment, as far as units are told apart; `carried` is how
+    far they are the units with harm (`overlap`; None: nobody knows), `silent` that of its streams whose treatment sends
+    nothing.
     """
 
     release: str
@@ -70,6 +71,7 @@ class Suspect:
     units: tuple[str, ...] = ()
     carried: float | None = None
     silent: float = 0.0
+    off_at: float | None = None
 
     def last_change(self, moment: float) -> float | None:
         """Return when exposure last grew before a moment (give or take `SLACK`); None where that was only later."""
@@ -212,17 +214,29 @@ def placed(suspects: Sequence[Suspect], units: Collection[str]) -> list[Suspect]
     return [replace(each, carried=overlap(each.units, units)) if units and each.units else each for each in suspects]
 
 
-def said(found: Attribution, release: str) -> str:
+def gone_since(suspects: Sequence[Suspect], began_at: float) -> list[Suspect]:
+    """Return the releases that users lost since some harm began: it may have gone with them; evidence outlives it."""
+    return [each for each in suspects if each.off_at is not None and each.off_at > began_at - SLACK]
+
+
+def said(found: Attribution, release: str, gone: Sequence[Suspect] = ()) -> str:
     """Return what people are told of a release that regressed while others could be the cause; empty without others.
+
+    Of those that are gone since (`gone`), nobody can know yet whether the harm went with them.
 
     >>> pair = [Suspect(name, 0.0, alarm="regressed", began_at=600.0) for name in "ab"]
     >>> said(attribute(pair), "a")
     'Also exposed then: b. The evidence does not tell a and b apart: please look before you act.'
+    >>> said(attribute(pair), "a", [replace(pair[1], off_at=660.0)])
+    'Also exposed then: b. The harm may have gone with b (off since 00:11 UTC): please look before you act.'
     """
     others = [each.release for each in found.ranking if each.release != release]
     if not others:
         return ""
     lead = f"Also exposed then: {', '.join(others)}."
+    if gone:
+        off = " and ".join(f"{each.release} (off since {reasons.clock(each.off_at or 0.0)})" for each in gone)
+        return f"{lead} The harm may have gone with {off}: please look before you act."
     if found.best is not None:
         # "exposed ..." follows "it was"; a raised share needs words of its own.
         because = found.ranking[0].reason.replace("share raised", "given more users", 1)
