@@ -262,6 +262,8 @@ def _judged(
         verdicts += judge_split(watch, found, [verdict for verdict in last if verdict.rule == SPLIT])
     elif watch.split is not None:
         said += ("the traffic split is not checked: nobody says what share the release should have",)
+    if watch.dilution < 1:
+        said += (reasons.diluted(watch)[:1].lower() + reasons.diluted(watch)[1:],)
     # The outcome does not rest on a rule that is not required, unless that is what regressed.
     worst = {verdict.rule for verdict in verdicts if verdict.outcome is Outcome.REGRESSED}
     bearing = [rule for rule in watch.rules if (rule.required or rule.name in worst) and rule.name in calibrations]

@@ -72,6 +72,18 @@ def regressed(watch: Watch, rule: Rule, verdict: Verdict, margin: str) -> str:
     return f"{said}; more than the margin allows ({margin}){sick}; decided after {span(minutes)}."
 
 
+def diluted(watch: Watch) -> str:
+    """Return what a watch cannot see where nothing tells apart who has the release."""
+    share, times = watch.dilution, 1 / watch.dilution
+    seen = f"an effect on {100 * share:.3g} % of the users is seen diluted {times:.3g} times, over everybody"
+    return f"Nothing tells apart who has it: {seen}"
+
+
+def hidden(watch: Watch) -> str:
+    """Return why health is never proven where nothing tells apart who has the release."""
+    return f"health cannot be proven: nothing tells apart the {100 * watch.dilution:.3g} % of the users who have it"
+
+
 def contaminated(rule: Rule, labels: Labels) -> str:
     """Return why a series has no baseline."""
     why = "the last hours before exposure were not usual themselves (an incident, or another release)"

@@ -167,7 +167,7 @@ def _raising(watch: Watch, refusals: Sequence[Refusal]) -> list[str]:
 
 def _watching(watch: Watch) -> list[str]:
     """Return how a release is watched, and what that cannot see; at a later stage, what share that is."""
-    share, alone = watch.release.share, watch.baseline is None
+    share = watch.release.share
     if len(watch.release.stages) > 1 and share is not None:
         return [f"{100 * share:.3g} % of the users have it now: health is proven anew at each share."]
     lines = [
@@ -179,11 +179,8 @@ def _watching(watch: Watch) -> list[str]:
     if watch.promote and share is not None:
         steps = [f"{100 * step:.3g} %" for step in watch.promote if step > share + SAME_SHARE]
         lines.append(f"{100 * share:.3g} % of the users have it; once it is proven healthy: {', then '.join(steps)}.")
-    if alone and share is not None and 0 < share < 1 - SAME_SHARE:
-        lines.append(
-            f"Nothing tells apart who has it: an effect on {100 * share:.3g} % of the users is seen diluted "
-            f"{1 / share:.3g} times, over everybody; count by variant, and name it in `arms`."
-        )
+    if watch.dilution < 1:
+        lines.append(f"{reasons.diluted(watch)}; count by variant, and name it in `arms`.")
     return lines
 
 

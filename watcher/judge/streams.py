@@ -133,7 +133,7 @@ class _Case:
                 }
                 return replace(verdict, **kept)
             if self.crossed[row]:
-                return _regressed(watch, rule, evidence, row, verdict, self.beyond[row])
+                return _regressed(watch, rule, evidence, row, verdict, self.beyond[row], self.margin_said(row))
         if verdict.labels in evidence.calibration.contaminated:
             return replace(verdict, outcome=Outcome.INVALID, reason=reasons.contaminated(rule, verdict.labels))
         if evidence.faults:
@@ -149,17 +149,20 @@ class _Case:
             why = "; ".join(evidence.calibration.notes) or "there is no history to judge it by"
             return replace(verdict, reason=f"{what}: {why}.", needs=Needs(None, None, "window"))
         worse, effect = verdict.log_e_regressed >= verdict.threshold, reasons.effect(rule, verdict)
-        since, margin = self.proven[row], _margin_said(evidence, rule, row)
-        if since is not None:
+        since, margin = self.proven[row], self.margin_said(row)
+        # What is proven of everybody says next to nothing of the few who have it.
+        hidden = watch.dilution < 1
+        if since is not None and not hidden:
             confidence = f"{100 * (1 - watch.alpha.healthy):g} %"
             said = f"{'worse, but ' if worse else ''}proven within the margin ({margin}; one-sided, {confidence})"
             return replace(verdict, outcome=Outcome.HEALTHY, decided_at=since, reason=f"{what}: {said}; {effect}.")
-        state, needs = "not decided yet", self.needs[row]
+        state, needs = "not decided yet", None if hidden else self.needs[row]
         if worse:
-            lies = "within the margin" if _estimated(rule, evidence, row) <= evidence.margin else "its size not settled"
+            lies = "within the margin" if _estimated(rule, evidence, row) <= self.margin else "its size not settled"
             state = f"worse, {lies} so far"
         state = state if self.accepted is None else f"accepted as intended ({self.accepted})"
-        return replace(verdict, needs=needs, reason=f"{what}: {state}; {effect}; {reasons.waiting(needs)}.")
+        waits = reasons.hidden(watch) if hidden else reasons.waiting(needs)
+        return replace(verdict, needs=needs, reason=f"{what}: {state}; {effect}; {waits}.")
 
     @cached_property
     def accepted(self) -> str | None:
@@ -170,7 +173,28 @@ class _Case:
     def beyond(self) -> Flags:
         """In which blocks the evidence of harm stood above its threshold, [stream, block]."""
         track = self.evidence.track
-        return np.asarray((track.regressed >= self.limits[:, None]) & (track.harm > self.evidence.margin))
+        return np.asarray((track.regressed >= self.limits[:, None]) & (track.harm > self.margin))
+
+    @cached_property
+    def margin(self) -> float:
+        """The harm that is allowed, as it shows in what is measured: less where few users have it."""
+        margin, share = self.evidence.margin, self._sharpened
+        if share == 1 or self.evidence.snapshot is None or self.evidence.snapshot.measure == "difference":
+            return margin * share
+        lower = self.rule.worse is Worse.LOWER
+        return float(-np.log1p(np.expm1(-margin) * share) if lower else np.log1p(np.expm1(margin) * share))
+
+    @property
+    def _sharpened(self) -> float:
+        """The dilution, where placebos say how far chance goes: no noise model is good enough for so little."""
+        return 1.0 if self.evidence.calibration.bar is None else self.watch.dilution
+
+    def margin_said(self, row: int) -> str:
+        """Return the margin in words; of a latency, whether it is on the latency or on the share over the objective."""
+        evidence, share = self.evidence, self._sharpened
+        on_scale = evidence.on_scale is not None and bool(evidence.on_scale[row])
+        said = reasons.tolerated(self.rule, evidence.calibration.margin, on_scale)
+        return said if share == 1 else f"{said} for the {100 * share:.3g} % of the users who have it"
 
     @cached_property
     def crossed(self) -> list[bool]:
@@ -232,13 +256,9 @@ def _estimated(rule: Rule, evidence: Evidence, row: int) -> float:
     return {Worse.HIGHER: effect, Worse.LOWER: -effect, Worse.EITHER: abs(effect)}[rule.worse]
 
 
-def _margin_said(evidence: Evidence, rule: Rule, row: int) -> str:
-    """Return the margin in words; of a latency, whether it is on the latency or on the share over the objective."""
-    on_scale = evidence.on_scale is not None and bool(evidence.on_scale[row])
-    return reasons.tolerated(rule, evidence.calibration.margin, on_scale)
-
-
-def _regressed(watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: Verdict, beyond: Flags) -> Verdict:
+def _regressed(
+    watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: Verdict, beyond: Flags, margin: str
+) -> Verdict:
     at = int(beyond.argmax())
     verdict = replace(verdict, outcome=Outcome.REGRESSED, decided_at=float(evidence.ends[at]))
     assert evidence.snapshot is not None
@@ -251,7 +271,7 @@ def _regressed(watch: Watch, rule: Rule, evidence: Evidence, row: int, verdict: 
         sign = {Worse.LOWER: -1.0, Worse.HIGHER: 1.0}.get(rule.worse, float(np.sign(evidence.snapshot.estimate[row])))
         since = float(sign * harm if evidence.snapshot.measure == "difference" else np.exp(sign * harm))
         verdict = replace(verdict, onset=onset, since_onset=since)
-    return replace(verdict, reason=reasons.regressed(watch, rule, verdict, _margin_said(evidence, rule, row)))
+    return replace(verdict, reason=reasons.regressed(watch, rule, verdict, margin))
 
 
 def _unheard(watch: Watch, rule: Rule, evidence: Evidence, row: int) -> bool | None:

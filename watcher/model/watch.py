@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from watcher.model.exposures import SAME_SHARE
 from watcher.model.selectors import Selector
 from watcher.model.words import Design, Floats, Kind, Labels, Mode, Strategy, Worse
 
@@ -189,6 +190,13 @@ class Watch:
     def design(self) -> Design:
         """Concurrent when there is a control, before_after otherwise."""
         return Design.BEFORE_AFTER if self.baseline is None else Design.CONCURRENT
+
+    @property
+    def dilution(self) -> float:
+        """The share of all users that a release's harm is seen in: below 1 where nothing tells apart who has it."""
+        share = self.release.share
+        hidden = self.design is Design.BEFORE_AFTER and share is not None and 0.0 < share < 1.0 - SAME_SHARE
+        return share if hidden and share is not None else 1.0
 
     @property
     def target(self) -> Target | None:
