@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 
@@ -220,6 +221,78 @@ def test_traffic_that_goes_back_to_the_previous_version_ends_the_watch(world):
     take(world, Exposure("new-checkout", "r2", NOW + 60, share=1.0, previous="green", serving="blue", named=False))
     (watched,) = world[1].watches()
     assert watched.end_reason == "traffic went back to the previous version (flags file)"
+
+
+OWN = "2026-11-20T10:00:00Z"
+"""What a flag that counts no revisions is called: the moment at which it was opened."""
+
+WAYS = {
+    "flags file": Exposure("new-checkout", OWN, NOW, share=0.05, named=False),
+    "switch": Exposure("new-checkout", "r42", NOW, share=0.05, named=False),
+    "label version": Exposure("new-checkout", "1.2.0", NOW, previous="1.1.0"),
+    "POST /v1/releases": Exposure("new-checkout", "1.2.0", NOW),
+    "release start by ana": Exposure("new-checkout", "v1.2.0", NOW, share=0.05, reversible=False),
+    "GitHub deployment": Exposure("new-checkout", "1.2.0", NOW, share=0.0),
+}
+
+
+def noticed(world, way: str, after: float):
+    installation, journal, service = world
+    exposure = replace(WAYS[way], at=NOW + after)
+    if way in ("flags file", "switch", "label version"):
+        return take(world, exposure, by=way)
+    return intake.told(installation, journal, service, exposure, "flag", way)
+
+
+@pytest.mark.parametrize("minutes", [0.0, 14.0])
+@pytest.mark.parametrize(("first", "second"), tuple(permutations(WAYS, 2)))
+def test_whoever_else_notices_a_release_notices_the_same(world, first: str, second: str, minutes: float):
+    one, other = noticed(world, first, 0.0), noticed(world, second, 60 * minutes)
+    journal = world[1]
+    if "GitHub deployment" in (first, second):
+        # A deployment is no release: what opens it takes its name, and one that comes later waits for the next.
+        assert len(journal.watches()) == 1
+        return
+    (watched,) = journal.watches()
+    assert (one.release, one.new) == (other.release, not other.new) == (watched.watch.release.id, True)
+    release = watched.watch.release
+    assert {release.version, *release.also} >= {WAYS[first].version}
+    assert release.is_called(WAYS[second].version)
+    assert release.share == (None if {first, second} == {"label version", "POST /v1/releases"} else 0.05)
+    assert release.reversible is ("release start by ana" not in (first, second))
+    # Whoever comes third and calls it by any of these names speaks of it, too, however late.
+    third = intake.told(*world, opened("1.2.0", at=NOW + 7200, share=0.25), "flag", "POST /v1/releases")
+    if release.is_called("1.2.0"):
+        assert (third.release, third.new) == (release.id, False)
+
+
+def test_what_was_told_before_it_was_opened_gets_a_stage_when_it_is(world):
+    noticed(world, "POST /v1/releases", 0.0)
+    opened_late = noticed(world, "flags file", 1200.0)
+    (watched,) = world[1].watches()
+    assert (opened_late.release, opened_late.new) == (watched.watch.release.id, False)
+    assert [(stage.at - NOW, stage.share) for stage in watched.watch.release.stages] == [(0.0, None), (1200.0, 0.05)]
+    # Opened again after that, it is another release.
+    assert noticed(world, "flags file", 7200.0).new
+
+
+def test_a_version_that_a_label_has_of_the_whole_service_is_that_of_its_feature(world):
+    journal = world[1]
+    whole = take(world, Exposure("shop", "1.2", NOW, previous="1.1"), "canary", by="label version")
+    part = intake.told(*world, Exposure("new-checkout", "1.2", NOW + 60, share=0.05), "canary", "POST /v1/releases")
+    assert part.release == whole.release
+    assert journal.watches()[0].watch.release.share == 0.05
+    flag = intake.told(*world, Exposure("new-checkout", "1.2", NOW + 60, share=0.05), "flag", "POST /v1/releases")
+    assert flag.new
+
+
+def test_a_share_that_two_ways_tell_differently_is_on_record(world):
+    noticed(world, "flags file", 0.0)
+    intake.told(*world, opened("1.2.0", at=NOW + 60, share=0.1), "flag", "POST /v1/releases")
+    (watched,) = world[1].watches()
+    assert watched.watch.release.share == 0.05
+    again = [line for line in world[1].audit_trail() if line.what == "release noticed again"]
+    assert [line.detail.get("share") for line in again] == [0.1]
 
 
 def test_a_deployment_waits_for_exposure_and_gives_it_its_name(world):

@@ -113,13 +113,17 @@ def _drilled(detail: Detail) -> str:
     return f"{detail['flag']} by {detail['by']}, {said}"
 
 
+def _said_share(detail: Detail) -> str:
+    return f", for {100 * detail['share']:.3g} % of the users, which is not what was known" if "share" in detail else ""
+
+
 def _everything(detail: Detail) -> str:
     return ", ".join(f"{name} {value}" for name, value in detail.items())
 
 
 _SAYS: Final[Mapping[str, Callable[[Detail], str]]] = {
     "release noticed": lambda detail: f"by {detail['by']}",
-    "release noticed again": lambda detail: f"by {detail['by']}, version {detail['version']}",
+    "release noticed again": lambda detail: f"by {detail['by']}, version {detail['version']}{_said_share(detail)}",
     "deployment noticed": lambda detail: f"{detail['deployment']} by {detail['by']}",
     "release ended": lambda detail: f"{detail['status']}: {detail['reason']}",
     "accepted": lambda detail: f"{detail['rule']} {_by(detail)}",

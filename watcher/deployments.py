@@ -25,7 +25,7 @@ def noted(journal: Journal, service: Service, deployment: Deployment, by: str) -
         over = each.ended_at is not None and each.ended_at < deployment.at
         release = each.watch.release
         ours = (release.service, release.environment) == (service.name, service.environment)
-        if ours and not over and name_of(service, release) == name:
+        if ours and not over and release.feature == deployment.feature and release.is_called(deployment.version):
             return False
     journal.remember(_key(service), [asdict(each) for each in (*waiting, deployment)[-KEPT:]])
     journal.audit(deployment.at, None, "deployment noticed", {"deployment": name, "by": by})

@@ -50,7 +50,7 @@ def told(
     entry = entry_for(service, strategy)
     for each in journal.watches(active=True):
         release, share = each.watch.release, each.watch.release.share
-        same = _same_feature(each, service, exposure) and release.version == exposure.version and not release.everyone
+        same = _same_feature(each, service, exposure) and release.is_called(exposure.version) and not release.everyone
         if same and share is not None and exposure.share not in (None, share):
             more = (exposure.share or 0.0) > share
             exposure = replace(exposure, more=more, fewer=not more)
@@ -79,9 +79,15 @@ def take(
         return _new_stage(installation, journal, service, entry, running[-1], exposure, by)
     if exposure.fewer:
         return Noticed(None)
-    again = _noticed_before(journal, service, exposure, by)
+    again = _noticed_before(journal, service, entry, exposure, by)
     if again is not None:
         return again
+    for each in running:
+        if each.watch.release.named and not exposure.named and each.noticed_by != by and not each.watch.release.also:
+            # It was told before it was opened: users get it now.
+            _join(journal, each, replace(exposure, share=None), by)
+            joined = replace(each, watch=journal.watch(each.watch.release.id))
+            return _new_stage(installation, journal, service, entry, joined, exposure, by, first=True)
     return _start(installation, journal, service, entry, exposure, by, running)
 
 
@@ -163,11 +169,16 @@ def _new_stage(
     running: Watched,
     exposure: Exposure,
     by: str,
+    first: bool = False,
 ) -> Noticed:
-    """Add a stage; where everybody has it now, close the watch and go on with one against the service's own past."""
+    """Add a stage; where everybody has it now, close the watch and go on with one against the service's own past.
+
+    `first`: users get it only now, so that the same share is a stage, too.
+    """
     watch = running.watch
     release = watch.release
-    if release.share is not None and exposure.share is not None and abs(release.share - exposure.share) < 1e-9:
+    alike = release.share is not None and exposure.share is not None and abs(release.share - exposure.share) < 1e-9
+    if alike and not first:
         return Noticed(release.id)
     last = journal.last_look(release.id)
     if last is not None and last.killed_at is not None:
@@ -191,21 +202,45 @@ def for_everyone(entry: ReleaseEntry) -> ReleaseEntry:
     return replace(entry, baseline=None, treatment=None, split=None, promote=(), share=None, history=history)
 
 
-def _noticed_before(journal: Journal, service: Service, exposure: Exposure, by: str) -> Noticed | None:
-    """Return the release that somebody else noticed already, where one of the two had no name for it."""
+def _noticed_before(
+    journal: Journal, service: Service, entry: ReleaseEntry, exposure: Exposure, by: str
+) -> Noticed | None:
+    """Return the release that somebody else noticed already, whatever they call it."""
     for each in journal.watches():
         known = each.watch.release
-        near = abs(known.exposed_at - exposure.at) <= SAME
         # Whoever is told of after a watch ended got something else: a mended version a few minutes after a kill.
-        while_watched = each.ended_at is None or exposure.at <= each.ended_at
-        same = _same_feature(each, service, exposure) and near and while_watched and not known.everyone
-        if same and each.noticed_by != by and not (known.named and exposure.named):
-            if each.status == "active" and not exposure.reversible:
-                journal.set_watch(replace(each.watch, release=replace(known, reversible=False)))
-            told_of = {"by": by, "version": exposure.version}
-            journal.audit(exposure.at, known.id, "release noticed again", told_of)
+        over = each.ended_at is not None and exposure.at > each.ended_at
+        if over or known.everyone or (known.service, known.environment) != (service.name, service.environment):
+            continue
+        near = abs(known.exposed_at - exposure.at) <= SAME
+        called = exposure.named and known.is_called(exposure.version)
+        if known.feature == exposure.feature:
+            unnamed = not (known.named and exposure.named)
+            same = (called and each.status == "active") or (near and each.noticed_by != by and (unnamed or called))
+        else:
+            # A version label that knows of no features has a release of the whole service.
+            whole = service.name in (known.feature, exposure.feature)
+            same = whole and called and near and known.strategy is entry.strategy and each.noticed_by != by
+        if same:
+            if each.status == "active":
+                _join(journal, each, exposure, by)
             return Noticed(known.id)
     return None
+
+
+def _join(journal: Journal, watched: Watched, exposure: Exposure, by: str) -> None:
+    """Note what another way of noticing knows of a release: how it calls it, and what nobody had said before."""
+    watch, known = watched.watch, watched.watch.release
+    also = known.also if known.is_called(exposure.version) else (*known.also, exposure.version)
+    present = known.stages[-1]
+    stages = (*known.stages[:-1], replace(present, share=exposure.share)) if present.share is None else known.stages
+    joined = replace(known, also=also, stages=stages, reversible=known.reversible and exposure.reversible)
+    if joined != known:
+        journal.set_watch(replace(watch, release=joined))
+    if joined != known or by != watched.noticed_by:
+        share = {} if exposure.share in (None, joined.share) else {"share": exposure.share}
+        told_of = {"by": by, "version": exposure.version, **share}
+        journal.audit(exposure.at, known.id, "release noticed again", told_of)
 
 
 def disturbed(journal: Journal, service: Service, release: Release) -> tuple[tuple[float, float], ...]:

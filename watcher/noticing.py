@@ -7,6 +7,7 @@ said last is in the journal. What it means is decided by `releases` (pure) and r
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from watcher import deployments, intake
+from watcher import deployments, intake, telling
 from watcher.config import Installation, ReleaseEntry, Service, switch_key
 from watcher.errors import ConfigError, Refused, SourceError, SwitchError, WatcherError
 from watcher.journal import Journal, Watched
@@ -99,9 +100,18 @@ class Noticing:
             noticed = intake.take(self.installation, self.journal, service, entry, exposure, by)
         except (ConfigError, Refused) as error:
             log.warning("cannot watch %s of %s: %s", exposure.feature, service.name, error, extra=about)
+            if not (exposure.off or exposure.fewer):
+                self._tell_of_unwatched(service, entry, exposure, error)
         else:
             about |= {"release": noticed.release} if noticed.release else {}
             log.info("noticed by %s: %s %s", by, noticed.release or exposure.feature, _what(exposure), extra=about)
+
+    def _tell_of_unwatched(self, service: Service, entry: ReleaseEntry, exposure: Exposure, error: Exception) -> None:
+        name = f"{exposure.feature} {exposure.version} on {service.name}/{service.environment}"
+        told = ["watcher", "release", "start", service.name, exposure.feature, "--version", "VERSION"]
+        told += ["--previous", "VERSION", "--strategy", entry.strategy.value]
+        alert = telling.unwatched(name, str(error).rstrip("."), shlex.join(told), exposure.at)
+        self.journal.intend([alert], exposure.at)
 
     def _exposures(self, service: Service, entry: ReleaseEntry, now: float) -> tuple[list[Exposure], dict[str, Any]]:
         """Return what became exposed since the last tick, and what to remember of it."""

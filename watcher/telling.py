@@ -34,6 +34,7 @@ TITLES = {
     "superseded": "Superseded",
     "stopped": "Stopped watching",
     "everyone": "Everyone has it",
+    "unwatched": "NOT watched: users have it, and nobody judges how they fare",
     "latched": "Latched: watcher turns nothing off any more",
     "not_recording": "Not recording, and therefore NOT acting: watcher cannot write its journal",
 }
@@ -274,6 +275,20 @@ def turned_on(watch: Watch, shown: str, minutes: float, now: float) -> tuple[Ale
         "it knows.",
     )
     return _alerts(watch, "turned_on", lines, "turned_on", now, True)
+
+
+def unwatched(name: str, problem: str, command: str, at: float) -> Alert:
+    """Return what to say of a release that users have and that cannot be watched: a headline of its own.
+
+    Args:
+        name: of what users have, and where.
+        problem: why it cannot be watched.
+        command: what begins a watch by hand.
+        at: when it was noticed, epoch seconds.
+    """
+    key = f"unwatched|{name}|{at:.0f}"
+    lines = (f"{problem}.", f"Watch it all the same: {command}")
+    return Alert(f"{key}|headline", key, "headline", "unwatched", f"{TITLES['unwatched']}: {name}", lines, at)
 
 
 def latched(nth: int, why: str, now: float) -> Alert:

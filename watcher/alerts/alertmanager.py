@@ -25,7 +25,12 @@ from watcher.switches.http import ask
 
 LASTS: Final = 7 * 86_400.0
 """Seconds an alert fires unless something changes: longer than a release is watched."""
-BRIEFLY: Final[Mapping[str, float]] = {"test": 300.0, "not_recording": 7200.0, "latched": 86_400.0}
+BRIEFLY: Final[Mapping[str, float]] = {
+    "test": 300.0,
+    "not_recording": 7200.0,
+    "latched": 86_400.0,
+    "unwatched": 86_400.0,
+}
 """The same of what nothing ends: a sample, what is told again every hour, and what a person looks into."""
 NAME: Final = "WatcherRelease"
 
@@ -34,7 +39,7 @@ _SEVERITIES: Final[Mapping[str, str]] = {
         ("regressed", "global_event", "killed", "kill_delayed", "kill_failed", "unrecovered", "turned_on"), "critical"
     ),
     **dict.fromkeys(("latched", "not_recording"), "critical"),
-    **dict.fromkeys(("no_data", "invalid", "not_raised"), "warning"),
+    **dict.fromkeys(("no_data", "invalid", "not_raised", "unwatched"), "warning"),
     "test": "none",
 }
 """States in which somebody should look, and how soon; in all others nobody need."""

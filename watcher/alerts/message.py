@@ -22,12 +22,14 @@ _EMOJI = {
     "watching": "👀", "healthy": "✅", "regressed": "🔴", "global_event": "🌐", "killed": "⛔",
     "kill_failed": "🚨", "recovered": "💚", "unrecovered": "🚨", "no_data": "⚪", "invalid": "🟠", "ended": "🏁",
     "kill_delayed": "🚨", "turned_on": "🚨", "turned_off": "⛔", "raised": "⏫", "not_raised": "🟠", "latched": "🚨",
-    "not_recording": "🚨",
+    "not_recording": "🚨", "unwatched": "🟠",
     "everyone": "🏁", "superseded": "🏁", "stopped": "🏁", "preflight": "📋",
 }  # fmt: skip
 _COLOURS = {
     **dict.fromkeys(("regressed", "killed", "kill_failed", "kill_delayed", "unrecovered", "turned_on"), "#d55e00"),
-    **dict.fromkeys(("global_event", "invalid", "not_raised", "no_data", "latched", "not_recording"), "#e69f00"),
+    **dict.fromkeys(
+        ("global_event", "invalid", "not_raised", "no_data", "latched", "not_recording", "unwatched"), "#e69f00"
+    ),
     **dict.fromkeys(("healthy", "recovered", "raised"), "#009e73"),
     **dict.fromkeys(("watching", "preflight", "started", "test"), "#0072b2"),
 }

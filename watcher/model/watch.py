@@ -67,7 +67,7 @@ class Release:
 
     `named` tells that somebody named the version, rather than that a moment stands for it. `everyone` is the part of a
     release from when everybody has it: there is no control any more. `earlier` is how often the same version was
-    released before, and its watch ended.
+    released before, and its watch ended. `also` are the versions that others call it by.
     """
 
     service: str
@@ -81,6 +81,11 @@ class Release:
     named: bool = True
     everyone: bool = False
     earlier: int = 0
+    also: tuple[str, ...] = ()
+
+    def is_called(self, version: str) -> bool:
+        """Tell whether a version is this one, by whichever of its names; `v1.2.0` is `1.2.0`."""
+        return version.removeprefix("v") in {name.removeprefix("v") for name in (self.version, *self.also)}
 
     @property
     def id(self) -> str:
