@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import timeline
 from tests.timeline import BEFORE, ERRORS, EXPOSED, MINUTE, looks, ratio, release, watch
 from watcher.look import look, prepare, read_history
 from watcher.model import Alert, Arm, Kill, Kind, Mode, Observations, Outcome, Rule, Selector, Stage, Worse, labels
@@ -338,3 +339,14 @@ def test_harm_far_beyond_what_must_be_exceeded_is_found_even_where_that_is_the_w
     *_, last = looks(made, MemorySource({"errors": ratio(treated={5: 0.05})}), range(1, 40))
     assert last.verdict.outcome is Outcome.REGRESSED
     assert last.killed_at is not None
+
+
+def test_harm_that_began_late_is_told_by_how_large_it_is_since_without_a_control_too(monkeypatch):
+    monkeypatch.setattr(timeline, "BEFORE", 2880)
+    made = watch(baseline=None, treatment=None, horizon=7200.0)
+    source = MemorySource({"errors": ratio(120, treated={60: 0.1}, traffic=4000, units=1, alone=True)})
+    *_, last = looks(made, source, range(10, 71, 10))
+    (found,) = last.verdict.streams
+    assert found.outcome is Outcome.REGRESSED
+    assert found.since_onset == pytest.approx(10, rel=0.15)
+    assert f"and {found.since_onset:.2g} times since 09:0" in found.reason

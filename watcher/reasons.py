@@ -48,7 +48,7 @@ def measured(rule: Rule, verdict: Verdict, named: bool = True) -> str:
     if verdict.onset is None or verdict.since_onset is None:
         return said
     points = verdict.effect.measure == "difference"
-    size = f"{100 * verdict.since_onset:+.2g} pp" if points else f"{verdict.since_onset:.2g} times"
+    size = f"{100 * verdict.since_onset:+.2g} pp" if points else f"{float(f'{verdict.since_onset:.2g}'):,g} times"
     return f"{said}, and {size} since {clock(verdict.onset)}"
 
 

@@ -179,10 +179,14 @@ class _Case:
     def margin(self) -> float:
         """The harm that is allowed, as it shows in what is measured: less where few users have it."""
         margin, share = self.evidence.margin, self._sharpened
-        if share == 1 or self.evidence.snapshot is None or self.evidence.snapshot.measure == "difference":
+        measure = "ratio" if self.evidence.snapshot is None else self.evidence.snapshot.measure
+        if measure == "difference":
             return margin * share
         lower = self.rule.worse is Worse.LOWER
-        return float(-np.log1p(np.expm1(-margin) * share) if lower else np.log1p(np.expm1(margin) * share))
+        relative = float(-np.expm1(-margin) if lower else np.expm1(margin)) * share
+        if measure == "relative":
+            return relative
+        return float(-np.log1p(-relative) if lower else np.log1p(relative))
 
     @property
     def _sharpened(self) -> float:
@@ -269,8 +273,9 @@ def _regressed(
     told = onset > first or (evidence.calibration.bar is not None and np.isfinite(onset))
     if told and harm < OPEN and rule.kind is not Kind.LATENCY:
         sign = {Worse.LOWER: -1.0, Worse.HIGHER: 1.0}.get(rule.worse, float(np.sign(evidence.snapshot.estimate[row])))
-        since = float(sign * harm if evidence.snapshot.measure == "difference" else np.exp(sign * harm))
-        verdict = replace(verdict, onset=onset, since_onset=since)
+        measure = evidence.snapshot.measure
+        times = max(0.0, 1.0 + sign * harm) if measure == "relative" else float(np.exp(sign * harm))
+        verdict = replace(verdict, onset=onset, since_onset=sign * harm if measure == "difference" else times)
     return replace(verdict, reason=reasons.regressed(watch, rule, verdict, margin))
 
 
