@@ -258,9 +258,8 @@ def test_a_share_that_somebody_else_moved_is_not_raised_by_an_older_decision(wor
     world.switch.on["shop"] = 0.01
     world.run(daemon, 1)
     assert world.switch.on == {"shop": 0.01}
-    assert world.said("not_raised") == [
-        "Not raised: healthy, but the share could not be changed: shop 1.2 on shop/production"
-    ]
+    told = "Not raised: healthy, but the share could not be changed: shop 1.2 on shop/production"
+    assert world.said("not_raised") == [told] * 2
 
 
 def test_what_somebody_turned_off_ends_and_is_told_and_nothing_turns_it_on(world: World) -> None:

@@ -39,19 +39,24 @@ from watcher.sample import Sent
 from watcher.secrets import secret
 from watcher.sources.prometheus import PrometheusSource
 from watcher.sources.prometheus_http import PrometheusHTTP
-from watcher.switches import switch
+from watcher.switches import Dial, switch
 
 
 def installed(config: str) -> Installation:
     """Read watcher.yaml, for a daemon.
 
     Raises:
-        ConfigError: it is wrong, or names a switch there is not.
+        ConfigError: it is wrong, names a switch there is not, or wants a share raised by one that can only turn off.
     """
     installation = load_installation(config)
     for service in installation.services.values():
-        for key in filter(None, map(switch_key, service.releases)):
-            switch(key)
+        for entry in service.releases:
+            key = switch_key(entry)
+            if key is not None and not isinstance(switch(key), Dial) and entry.promote:
+                problem = (
+                    f"{key.partition(':')[0]} can turn off, but not raise a share: leave this out, and raise it by hand"
+                )
+                raise ConfigError(problem, file=config, key=f"{entry.key}.promote")
     return installation
 
 

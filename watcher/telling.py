@@ -263,7 +263,7 @@ def kill_failed(kill: Kill, watch: Watch | None, problem: str, now: float) -> tu
 def promotion_failed(watch: Watch, problem: str, now: float) -> tuple[Alert, ...]:
     """Return what to say when a share could not be raised: it stays, and people may raise it."""
     lines = (f"{problem}.", "The share stays as it is; raise it by hand if it should be more: a new stage begins.")
-    return _alerts(watch, "not_raised", lines, f"not_raised|{now:.0f}", now, False, _KINDS[1:])
+    return _alerts(watch, "not_raised", lines, f"not_raised|{now:.0f}", now, False)
 
 
 def turned_on(watch: Watch, shown: str, minutes: float, now: float) -> tuple[Alert, ...]:

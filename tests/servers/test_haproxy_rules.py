@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import time
@@ -19,9 +20,14 @@ from tests.servers import haproxy_server, prometheus_server
 from tests.servers.conftest import require
 from tests.servers.haproxy_server import Upstream
 from tests.servers.load import visit
+from watcher.comparison import SPLIT
 from watcher.config import load_rules, rule_pack_path
+from watcher.look import look, prepare, read_history
+from watcher.model import Release, Selector, Split, Stage, Strategy, Watch, labels
 from watcher.oneoff.found import Comparison
 from watcher.oneoff.prometheus import SETTLE, compare
+from watcher.sources.prometheus import PrometheusSource
+from watcher.sources.prometheus_http import PrometheusHTTP
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("haproxy-rules")]
 
@@ -140,6 +146,30 @@ def test_a_canary_that_takes_no_connection_answers_nothing_and_is_called_regress
     assert found.outcome == "regressed", found.reason
     assert streams["failed-connections"]["outcome"] == "regressed"
     assert streams["server-errors"]["treatment"]["total"] == 0
+
+
+@pytest.mark.parametrize(("share", "outcome"), [(0.5, "fair"), (0.4, "invalid")])
+def test_what_haproxy_counts_by_server_tells_whether_the_canary_gets_its_share(
+    scraped: Scraped, share: float, outcome: str
+) -> None:
+    exposed = math.floor((scraped.until - SECONDS) / 2) * 2.0
+    made = Watch(
+        Release("shop", "production", "shop", "1.2", Strategy.CANARY, (Stage(exposed, share),)),
+        load_rules(rule_pack_path("haproxy", Path.cwd())),
+        select=labels({"proxy": "shop"}),
+        baseline=labels({"arm": "stable"}),
+        treatment=labels({"arm": "canary"}),
+        split=Split(Selector("haproxy_server_sessions_total"), "switch"),
+        block=2.0,
+        settle=0.0,
+        history=10.0,
+        warm_up=0.0,
+    )
+    source = PrometheusSource(PrometheusHTTP(scraped.url))
+    verdict = look(made, source, prepare(made, read_history(made, source)), None, scraped.until).verdict
+    found = [each for each in verdict.streams if each.rule == SPLIT]
+    assert [each.outcome for each in found] == (["invalid"] if outcome == "invalid" else []), verdict.assumptions
+    assert any("50" in said for said in verdict.assumptions if "split" in said or "users" in said), verdict.assumptions
 
 
 def test_every_counter_of_the_pack_is_one_that_haproxy_exports(scraped: Scraped) -> None:
