@@ -183,8 +183,13 @@ def test_what_is_noticed_again_after_a_crash_is_the_running_release(world):
 def test_releases_of_one_service_at_once_say_so(world):
     take(world, opened())
     take(world, Exposure("shop", "1.2", NOW + 720, previous="1.1"), strategy="canary", by="label version")
-    beside = "Also being watched on shop: shop/production/new-checkout@r1 (exposed 12 min earlier)."
-    assert told(world)["watching"] == [beside]
+    said = {entry.release: list(entry.action.lines) for entry in world[1].actions() if entry.action.state == "watching"}
+    assert said == {
+        "shop/production/new-checkout@r1": ["shop/production/shop@1.2 is exposed, too, from 08:12 UTC on."],
+        "shop/production/shop@1.2": [
+            "Also being watched on shop: shop/production/new-checkout@r1 (exposed 12 min earlier)."
+        ],
+    }
 
 
 def test_when_everybody_has_it_the_watch_goes_on_against_the_past(world):

@@ -284,7 +284,9 @@ def test_after_a_kill_recovery_is_told_when_it_comes_and_its_absence_after_ten_m
     came = decide(watch(), verdict(), replace(open_still, recovered=True))
     assert (came.phase, came.actions[0].state) == ("recovered", "recovered")
     late = decide(watch(), verdict(), replace(open_still, killed_at=NOW - AFTERMATH))
-    assert (late.phase, late.actions[0].lines) == ("unrecovered", ("at 4 %",))
+    again = "To re-open it, turn the flag on again: a new watch starts."
+    assert (late.phase, late.actions[0].lines) == ("unrecovered", ("at 4 %", again))
+    assert came.actions[0].lines == ("at 4 %", again)
     assert late.actions[0].urgent
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,10 +26,10 @@ from watcher.config import (
 )
 from watcher.daemon import Daemon
 from watcher.deeds import deeds, stamp
-from watcher.errors import ConfigError, Refused
+from watcher.errors import ConfigError, Refused, SwitchError
 from watcher.following import Sight
 from watcher.journal import Journal
-from watcher.model import Alert, Exposure, Look
+from watcher.model import Alert, Exposure, Look, Watch
 from watcher.observer import Everybody, Observer
 from watcher.oneoff import Comparison
 from watcher.overview import overview
@@ -184,13 +185,13 @@ def _journal(config: str) -> Iterator[tuple[Installation, Journal]]:
         yield installation, journal
 
 
-def start_release(config: str, service: str, feature: str, *, now: float, by: str, **given: Any) -> str:
+def start_release(config: str, service: str, feature: str, *, now: float, by: str, **given: Any) -> tuple[str, str]:
     """Record a release that somebody tells of; the daemon takes it up at its next tick.
 
     A share of 0 % is a version that nobody is exposed to yet: it is recorded, and waits.
 
     Returns:
-        The release, or what waits.
+        The release, or what waits; and what is odd about it, for people.
 
     Raises:
         Refused: no such service or strategy.
@@ -206,7 +207,21 @@ def start_release(config: str, service: str, feature: str, *, now: float, by: st
             reversible=not given["not_reversible"],
         )
         found = intake.told(installation, journal, owner, exposure, given["strategy"], f"release start by {by}")
-        return found.release or f"{owner.name}/{owner.environment}/{feature}@{exposure.version} waits for exposure"
+        if found.release is None:
+            return f"{owner.name}/{owner.environment}/{feature}@{exposure.version} waits for exposure", ""
+        return found.release, _unopened(journal.watch(found.release))
+
+
+def _unopened(watch: Watch) -> str:
+    """Return what its own switch has against users being exposed to a release."""
+    try:
+        state = None if watch.switch is None else switch(watch.switch).read(watch.release.feature)
+    except (SwitchError, ConfigError) as error:
+        return f"its switch cannot be read: {error}"
+    if state is None or state.on:
+        return ""
+    said = f"its switch says that nobody has it ({state.shown}), and it is watched as if users had"
+    return f"{said}; to end that, type: {shlex.join(['watcher', 'release', 'stop', watch.release.id])}"
 
 
 def preflight(config: str, release: str, *, now: float, **given: Any) -> Preflight:

@@ -123,7 +123,10 @@ def _start(
     beside = [x.watch for x in journal.watches(active=True) if x.watch.release.id != release.id]
     beside = [x for x in beside if (x.release.service, x.release.environment) == (service.name, service.environment)]
     older = [each.watch for each in running]
-    journal.intend(telling.started(watch, older, [x for x in beside if x not in older], exposure.at), exposure.at)
+    others = [each for each in beside if each not in older]
+    journal.intend(telling.started(watch, older, others, exposure.at), exposure.at)
+    for other in others:
+        journal.intend(telling.joined(other, watch, exposure.at), exposure.at)
     for each in running:
         _close(journal, each, "superseded", f"superseded by {release.id}", exposure.at)
     return Noticed(release.id, new=True)

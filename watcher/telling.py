@@ -118,7 +118,7 @@ def _name(watch: Watch) -> str:
 def _lines(watch: Watch, verdict: ReleaseVerdict, state: str, seen: Seen, refusals: Sequence[Refusal]) -> list[str]:
     """Return the body of a message: the worst first, then what watcher does about it."""
     if state in {"recovered", "unrecovered"}:
-        return [seen.aftermath]
+        return [seen.aftermath, *([wording(watch.release).again] if seen.turned_off else [])]
     lines = [verdict.reason]
     if state == "ended":
         minutes = (seen.now - watch.release.exposed_at) / 60
@@ -192,6 +192,13 @@ def started(watch: Watch, older: Sequence[Watch], beside: Sequence[Watch], now: 
         others = ", ".join(f"{each.release.id} ({_since(each, now)})" for each in beside)
         lines.append(f"Also being watched on {watch.release.service}: {others}.")
     return _alerts(watch, "watching", tuple(lines), "started", now, False, _KINDS[1:]) if lines else ()
+
+
+def joined(watch: Watch, newer: Watch, now: float) -> tuple[Alert, ...]:
+    """Return what to say below a release when another one of its service begins beside it."""
+    said = f"{newer.release.id} is exposed, too, from {reasons.clock(newer.release.exposed_at)} on."
+    title = f"Also released: {_name(newer)}, beside"
+    return _alerts(watch, "watching", (said,), f"beside|{newer.release.id}", now, False, _KINDS[1:], title)
 
 
 def _since(watch: Watch, now: float) -> str:

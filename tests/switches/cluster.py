@@ -21,6 +21,7 @@ import jsonpatch
 from tests.loopback import Loopback, answer
 
 KINDS = {
+    ("apps/v1", "Deployment"): "deployments",
     ("v1", "Service"): "services",
     ("argoproj.io/v1alpha1", "Rollout"): "rollouts",
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): "httproutes",

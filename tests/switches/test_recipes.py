@@ -168,6 +168,10 @@ def made(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> M
         monkeypatch.setenv("PATH", f"{plugin.parent}:{Path(kubectl).parent}:/usr/bin:/bin")
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        script = plugin.parent / "switch-back"
+        script.write_text(block(SERVICE, "sh"))
+        script.chmod(0o755)
+        answering(cluster, 2)
         path = cluster.put({**CASES[heading], "metadata": {"name": "shop", "namespace": "shop"}})
         return switch(documented(heading, tmp_path)[1]), path
 
@@ -190,6 +194,26 @@ def test_a_recipe_reads_the_share_and_turns_off(heading: str, made: Made, cluste
     assert found.dry_run("shop").startswith("shop is off already")
 
 
+def answering(cluster: Cluster, pods: int) -> None:
+    """Have so many pods of the previous version ready."""
+    status = {"readyReplicas": pods} if pods else {}
+    named = {"metadata": {"name": "shop-1.9", "namespace": "shop"}, "status": status}
+    cluster.put({"apiVersion": "apps/v1", "kind": "Deployment", **named})
+
+
+@pytest.mark.servers
+def test_a_service_is_not_switched_back_to_a_version_without_a_pod_that_is_ready(
+    made: Made, cluster: Cluster, tmp_path: Path
+) -> None:
+    found, _ = made(SERVICE)
+    answering(cluster, 0)
+    with pytest.raises(SwitchError, match=r"shop-1.9 has no pod that is ready: nobody would answer"):
+        found.dry_run("shop")
+    killing = kill(found, "shop", tmp_path / "j.db")
+    assert (killing.state, killing.pauses, cluster.changes) == ("failed", [], [])
+    assert found.read("shop").on
+
+
 @pytest.mark.servers
 @pytest.mark.parametrize("heading", RECIPES)
 def test_a_recipe_may_run_again(heading: str, made: Made, cluster: Cluster) -> None:
@@ -207,7 +231,7 @@ def test_a_recipe_whose_account_may_not_patch_fails_its_dry_run_and_its_kill(
 ) -> None:
     found, _ = made(heading)
     cluster.denied = True
-    with pytest.raises(SwitchError, match=r"kill\.command\.dry_run \(kubectl\): exit status 1: no"):
+    with pytest.raises(SwitchError, match=r"kill\.command\.dry_run \((kubectl|switch-back)\): exit status 1: no"):
         found.dry_run("shop")
     killing = kill(found, "shop", tmp_path / "j.db", tries=1)
     assert killing.state == "intended"

@@ -87,10 +87,9 @@ def _known(status: Status) -> Iterable[tuple[str, str]]:
     flag, state = status.reading.flag, status.reading.state
     yield "state", f"error: {status.reading.problem}" if state is None else _state(status.reading)
     if state is not None:
-        yield "serving", state.serving or "-"
-        yield "revision", state.revision or "-"
-        sticky = {True: "users who got it keep it", False: "users may lose it again", None: "-"}
-        yield "sticky", sticky[state.sticky]
+        sticky = {True: "users who got it keep it", False: "users may lose it again", None: ""}
+        told = {"serving": state.serving, "revision": state.revision, "sticky": sticky[state.sticky]}
+        yield from ((name, says) for name, says in told.items() if says)
     yield "switch", status.key or flag.switch
     yield "a kill", status.would or f"would fail: {status.would_not}"
     if not flag.reversible:

@@ -60,9 +60,12 @@ def release() -> None:
 def release_start(config: str, service: str, feature: str, **given: Any) -> None:
     """Start watching a release of FEATURE on SERVICE."""
     from watcher import assembly
+    from watcher.secrets import redacted
 
-    found = assembly.start_release(config, service, feature, now=time.time(), by=user(), **given)
+    found, odd = assembly.start_release(config, service, feature, now=time.time(), by=user(), **given)
     click.echo(found)
+    if odd:
+        click.echo(redacted(f"caution: {odd}"), err=True)
 
 
 @release.command("list")

@@ -9,6 +9,7 @@ from watcher.report.cells import MOST_ROWS, clipped, headings, headline, rows, s
 from watcher.report.findings import Findings
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]#|~!$])")
+_CODE = re.compile(r"(`[^`]+`)")
 _LONGEST = 1000
 
 
@@ -34,6 +35,16 @@ def escaped(text: str) -> str:
     """
     text = clipped(text, _LONGEST).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _ACTIVE.sub(r"\\\1", text).replace("@", "@<!-- -->")
+
+
+def to_copy(text: str) -> str:
+    """Return text as `escaped` does, but for what stands between backticks: that is code, to be copied.
+
+    >>> to_copy("write `split: {share: *}` to watcher.yaml, or [not]")
+    'write `split: {share: *}` to watcher.yaml, or \\\\[not\\\\]'
+    """
+    parts = _CODE.split(clipped(text, _LONGEST))
+    return "".join(part.replace("|", r"\|") if place % 2 else escaped(part) for place, part in enumerate(parts))
 
 
 def _table(findings: Findings) -> str:

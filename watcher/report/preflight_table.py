@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from watcher.report.cells import printable
-from watcher.report.markdown import escaped
+from watcher.report.markdown import escaped, to_copy
 from watcher.report.preflight import Checklist, Line
 
 MARKS = {"pass": "✓", "warn": "!", "fail": "✗"}
@@ -55,7 +55,7 @@ def markdown(found: Checklist) -> str:
     for check, lines in _by_check(found):
         for place, line in enumerate(lines):
             title = "" if place else found.titles.get(check, check)
-            cells = (escaped(title), f"{MARKS[line.status]} {line.status}", escaped(line.said), escaped(line.do))
+            cells = (escaped(title), f"{MARKS[line.status]} {line.status}", escaped(line.said), to_copy(line.do))
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join([f"**{_word(found)}** {escaped(found.answer)}", "", *rows]) + "\n"
 
