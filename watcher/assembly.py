@@ -209,10 +209,10 @@ def start_release(config: str, service: str, feature: str, *, now: float, by: st
         found = intake.told(installation, journal, owner, exposure, given["strategy"], f"release start by {by}")
         if found.release is None:
             return f"{owner.name}/{owner.environment}/{feature}@{exposure.version} waits for exposure", ""
-        return found.release, _unopened(journal.watch(found.release))
+        return found.release, _unopened(journal.watch(found.release), config)
 
 
-def _unopened(watch: Watch) -> str:
+def _unopened(watch: Watch, config: str) -> str:
     """Return what its own switch has against users being exposed to a release."""
     try:
         state = None if watch.switch is None else switch(watch.switch).read(watch.release.feature)
@@ -221,7 +221,8 @@ def _unopened(watch: Watch) -> str:
     if state is None or state.on:
         return ""
     said = f"its switch says that nobody has it ({state.shown}), and it is watched as if users had"
-    return f"{said}; to end that, type: {shlex.join(['watcher', 'release', 'stop', watch.release.id])}"
+    typed = ["watcher", "release", "stop", watch.release.id, "--reason", "not open yet", "--config", config]
+    return f"{said}; to end that, type: {shlex.join(typed)}"
 
 
 def preflight(config: str, release: str, *, now: float, **given: Any) -> Preflight:

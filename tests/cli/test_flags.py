@@ -37,6 +37,18 @@ def file(installation: Path) -> Path:
     return installation / "feature-flags.yaml"
 
 
+def test_a_release_that_its_own_switch_says_nobody_has_begins_with_a_caution(watcher: Watcher, file: Path) -> None:
+    file.write_text(OFF)
+    told = ("shop", "new-checkout", "--version", "1.2.0", "--strategy", "flag")
+    answer = watcher("release", "start", *told, *CONFIG)
+    assert (answer.exit, answer.out) == (0, "shop/production/new-checkout@1.2.0\n")
+    assert answer.err == (
+        "caution: its switch says that nobody has it (enabled: false, rollout_percentage: 5), and it is watched as if "
+        "users had; to end that, type: watcher release stop shop/production/new-checkout@1.2.0 --reason 'not open yet' "
+        "--config shop/watcher.yaml\n"
+    )
+
+
 def test_a_kill_turns_the_flag_off_and_says_what_it_was_and_how_to_undo_it(watcher: Watcher, file: Path) -> None:
     answer = flags(watcher, "kill new-checkout --confirm new-checkout")
     assert (answer.exit, answer.err, file.read_text()) == (0, "", OFF)

@@ -34,6 +34,22 @@ def test_what_is_turned_on_is_a_release_named_by_its_time(
     assert told(before, after) == [Exposure("checkout", REVISION, AT, share=share, named=False)]
 
 
+@pytest.mark.parametrize(
+    ("was", "now", "stage"),
+    [
+        (SwitchState(True, None, revision="7"), SwitchState(True, None, revision="9"), True),
+        (SwitchState(True, None, revision="7"), SwitchState(True, None, revision="7"), False),
+        (SwitchState(True, None), SwitchState(True, None, revision="7"), False),
+        (SwitchState(True, 0.05, revision="7"), SwitchState(True, 0.05, revision="9"), False),
+    ],
+)
+def test_where_nobody_can_say_the_share_a_change_that_its_system_counted_is_a_stage(
+    was: SwitchState, now: SwitchState, stage: bool
+) -> None:
+    found = exposures({"checkout": was}, {"checkout": now}, AT, ["checkout"])
+    assert [(each.more, each.share, each.off) for each in found] == ([(True, None, False)] if stage else [])
+
+
 @pytest.mark.parametrize(("was", "now", "version"), [("41", "42", "r42"), ("", "42", "r42"), ("42", "42", REVISION)])
 def test_what_its_system_counts_is_the_revision_and_the_time_where_that_stood_still(
     was: str, now: str, version: str

@@ -35,8 +35,8 @@ def exposures(
     A feature that nobody had and somebody has now is a release; its version is the revision of the flag, as its
     system counts its changes (`r42`), else the time: `2026-11-20T10:00:00Z`. So is one whose traffic goes to another
     version now. A share that moved while the feature stayed on is `more` or `fewer`: a new stage of the running
-    release. A feature that is off, at 0 % or gone has `off`. What is on already at the first start is adopted, not
-    released.
+    release; so is, where nobody can say the share, a change that its system counted. A feature that is off, at 0 % or
+    gone has `off`. What is on already at the first start is adopted, not released.
 
     >>> off, on = SwitchState(False, 0.0), SwitchState(True, 0.05)
     >>> [was] = exposures({"checkout": off}, {"checkout": on}, 1794909600.0, ["checkout"])
@@ -58,7 +58,9 @@ def exposures(
         had, has = share_of(was), share_of(now)
         known = now.share if now.on else 0.0
         switched = bool(was.serving and now.serving and was.serving != now.serving)
-        if had == has and not switched:
+        unseen = was.on and now.on and was.share is None and now.share is None and now.revision != was.revision
+        changed = unseen and bool(was.revision and now.revision)
+        if had == has and not switched and not changed:
             continue
         told.append(
             Exposure(
@@ -69,7 +71,7 @@ def exposures(
                 previous=was.serving or None,
                 serving=now.serving,
                 off=has == 0,
-                more=0 < had < has and not switched,
+                more=(0 < had < has or changed) and not switched,
                 fewer=0 < has < had and not switched,
                 named=False,
             )
