@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ import pytest
 
 from tests.cli.conftest import ROOT, Answer, Watcher, past_releases, shop
 from watcher import __version__, cli
+from watcher.demo import tour
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 REWRITE = os.environ.get("WATCHER_REWRITE_TRANSCRIPTS") == "1"
@@ -37,7 +39,13 @@ VOLATILE = (
     (re.compile(re.escape(str(ROOT / "rules"))), "<rules>"),
     (re.compile(rf"\b{re.escape(__version__)}\b"), "<version>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"), "<time>"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"), "<time>"),
+    (re.compile(r"\buntil \d\d:\d\d UTC by"), "until <time> by"),
+    (re.compile(r"\btest@\d+"), "test@<epoch>"),
+    (re.compile(r' time="[\d.]+"'), ' time="<seconds>"'),
     (re.compile(r"(\|kill by hand\|)[\d.]+"), r"\1<epoch>"),
+    (re.compile(r"\bwt_[\w-]+"), "<token>"),
+    (re.compile(r"\b[\d.]+ GiB are free"), "<size> are free"),
 )
 
 
@@ -55,10 +63,22 @@ def examples(files: Path, installation: Path) -> Path:
     past.to_csv("past.csv", index=False)
     past.assign(errors=past["errors"].where(past.index != 400, -3)).to_csv("past-broken.csv", index=False)
     past.drop(columns="label").to_csv("past-unlabelled.csv", index=False)
+    (files / "table.yaml").write_text(
+        "pack: shop\nby: [feature]\nunit: unit\nrules:\n"
+        "  - {name: errors, title: Requests that failed, kind: ratio, bad: errors, total: requests}\n"
+    )
     (files / "broken.yaml").write_text(
         "pack: shop\nrules:\n  - name: errors\n    kind: ratio\n    bad: errors_total\n    totla: requests_total\n"
     )
     return files
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `watcher demo` leaves behind: a release that is fine and still being watched, and one that was killed."""
+    folder = tmp_path_factory.mktemp("demo") / "watcher-demo"
+    tour.run(folder, 7)
+    return folder
 
 
 def commands(transcript: str) -> list[str]:
@@ -75,8 +95,12 @@ def played(line: str, answer: Answer) -> str:
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
-def test_the_command_line_prints_what_the_transcript_says(watcher: Watcher, examples: Path, path: Path) -> None:
+def test_the_command_line_prints_what_the_transcript_says(
+    watcher: Watcher, examples: Path, path: Path, request: pytest.FixtureRequest
+) -> None:
     golden = path.read_text(encoding="utf-8")
+    if "watcher-demo" in golden:
+        shutil.copytree(request.getfixturevalue("demo"), "watcher-demo")
     found = "\n".join(played(line, watcher(*shlex.split(line)[1:])) for line in commands(golden))
     if REWRITE:
         path.write_text(found, encoding="utf-8")
@@ -103,6 +127,25 @@ def every_command(group: click.Group, name: str) -> Iterator[str]:
 def test_the_help_of_every_command_is_in_a_transcript() -> None:
     shown = {line for path in TRANSCRIPTS for line in commands(path.read_text(encoding="utf-8"))}
     assert {f"{name} --help" for name in every_command(cli.cli, "watcher")} <= shown
+
+
+ELSEWHERE = {
+    "watcher run",  # a daemon: tests/servers/test_end_to_end.py
+    "watcher demo",  # tests/demo
+    "watcher doctor",  # lines break where the folder's name ends: tests/servers/test_doctor.py
+    "watcher preflight",  # likewise: test_preflight.py
+    "watcher completion",  # click's own: test_following.py
+}
+"""Commands whose output is asserted in another place."""
+
+
+def test_the_output_of_every_command_is_in_a_transcript() -> None:
+    shown = [
+        line for path in TRANSCRIPTS for line in commands(path.read_text(encoding="utf-8")) if "--help" not in line
+    ]
+    groups = {name.rpartition(" ")[0] for name in every_command(cli.cli, "watcher")}
+    wanted = {name for name in every_command(cli.cli, "watcher") if name not in groups} - ELSEWHERE
+    assert {name for name in wanted if not any(f"{line} ".startswith(f"{name} ") for line in shown)} == set()
 
 
 def test_every_command_and_option_says_what_it_is_for() -> None:
