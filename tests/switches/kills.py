@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tests.performing import perform
 from watcher.act import Outbox, Switch
+from watcher.afterwards import report
 from watcher.journal import Journal, Pending
-from watcher.model import Kill
+from watcher.model import Alert, Kill, Release, Stage, Strategy, Watch
 
 DECIDED = 1_000_000.0
 
@@ -20,6 +21,8 @@ class Killing:
 
     entry: Pending
     pauses: list[float]
+    told: set[str]
+    """States of what people were told."""
 
     @property
     def state(self) -> str:
@@ -38,16 +41,24 @@ def kill(
     `after` runs after each try. The clock is simulated: pauses between tries take no time.
     """
     now, pauses = DECIDED, []
+    release = Release("shop", "production", feature, "1", Strategy.FLAG, (Stage(DECIDED - 600.0),))
     with Journal.open(f"sqlite:///{journal}") as store:
-        store.intend([Kill("k", "shop/production/f@1", "any", feature, "errors tripled", now)], now)
+        store.add_release(Watch(release, ()), DECIDED - 600.0, "test")
+        store.intend([Kill("k", release.id, "any", feature, "errors tripled", now)], now)
         outbox = Outbox(store, lambda _: switch, {}, stopwatch=lambda: 0.0)
         for _ in range(tries):
             perform(outbox, now)
             after()
-            [entry] = store.actions()
+            [entry] = store.switched()
+            report(store, [entry], now)
             if entry.state != "intended":
                 break
             assert entry.not_before is not None
             pauses.append(entry.not_before - now)
             now = entry.not_before
-    return Killing(entry, pauses)
+        told = {each.action.state for each in store.actions() if isinstance(each.action, Alert)}
+    # Whatever went wrong, people hear of it: of the first failure at once, and of the end.
+    heard = {"kill_delayed"} if pauses else set()
+    heard |= {"done": {"turned_off"}, "failed": {"kill_failed"}}.get(entry.state, set())
+    assert told == heard, (entry.state, entry.error, told)
+    return Killing(entry, pauses, told)

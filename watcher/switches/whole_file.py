@@ -16,6 +16,9 @@ LARGEST = 1 << 20
 TRIES = 5
 """How often a file that others keep changing is read anew before giving up."""
 
+FOR_GOOD = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY))
+"""What the system refuses again however often it is asked: rights, and a file that is mounted alone."""
+
 _LATER = 10**9
 """Nanoseconds: a difference that every file system can express."""
 
@@ -143,7 +146,8 @@ def _replace(path: str, before: bytes, after: bytes) -> bool:
         fix = "mount its folder instead of the file" if error.errno == errno.EBUSY else (
             "watcher needs write access to its folder, and the right to keep the file's owner"
         )  # fmt: skip
-        raise SwitchError(f"{path}: the flags file cannot be replaced: {error.strerror}; {fix}") from error
+        problem = f"{path}: the flags file cannot be replaced: {error.strerror}; {fix}"
+        raise SwitchError(problem, permanent=error.errno in FOR_GOOD) from error
 
 
 def _sync_folder(folder: Path) -> None:

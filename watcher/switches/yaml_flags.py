@@ -94,9 +94,11 @@ class YamlFlags:
         """
         if not whole_file.edit(self.path, lambda before: self._off(before, feature)):
             times = whole_file.TRIES
-            raise _wrong(self.path, feature, f"could not be set: the file was changed by somebody else {times} times")
+            problem = f"could not be set: the file was changed by somebody else {times} times"
+            raise _wrong(self.path, feature, problem, permanent=False)
         if self.read(feature).on:
-            raise _wrong(self.path, feature, "was set to false, but reads true again: somebody else writes this file")
+            problem = "was set to false, but reads true again: somebody else writes this file"
+            raise _wrong(self.path, feature, problem, permanent=False)
 
     def _off(self, before: bytes, feature: str) -> bytes | None:
         """Return the file with the feature off, None when it is."""
@@ -130,8 +132,8 @@ def _check_own(path: str, feature: str, flag: _Enabled) -> None:
         )  # fmt: skip
 
 
-def _wrong(path: str, feature: str, problem: str) -> SwitchError:
-    return SwitchError(f"{path}: features.{feature}.enabled {problem}", permanent=True)
+def _wrong(path: str, feature: str, problem: str, permanent: bool = True) -> SwitchError:
+    return SwitchError(f"{path}: features.{feature}.enabled {problem}", permanent=permanent)
 
 
 def _values(events: Iterable[Event]) -> Iterator[tuple[Keys, NodeEvent]]:
