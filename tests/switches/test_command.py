@@ -486,11 +486,14 @@ def test_a_kill_that_failed_is_tried_again_while_it_reads_as_on(tmp_path: Path, 
     assert tries.read_text() == "xxx"
 
 
-def test_a_kill_that_says_that_it_never_can_is_told_at_once(tmp_path: Path, script: Script, flag: Path) -> None:
-    program = script("refuses", "print('token expired', file=sys.stderr)\nsys.exit(77)")
+@pytest.mark.parametrize(("status", "why"), [(77, "token expired"), (78, "no such flag")])
+def test_a_kill_that_says_that_it_never_can_is_told_at_once(
+    tmp_path: Path, script: Script, flag: Path, status: int, why: str
+) -> None:
+    program = script("refuses", f"print({why!r}, file=sys.stderr)\nsys.exit({status})")
     killing = kill(flags(flag, kill=[program]), "pay", tmp_path / "j.db")
     assert killing.state == "failed"
-    assert killing.error.endswith("exit status 77: token expired")
+    assert killing.error.endswith(f"exit status {status}: {why}")
     assert changes(flag) == []
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -213,6 +214,26 @@ def test_the_journal_says_what_the_flag_was_before(file: Path, tmp_path: Path) -
     assert killing.entry.receipt is not None
     assert '{"if": [{"in": ["@shop.example", {"var": "email"}]}' in killing.entry.receipt["before"]
     assert killing.entry.receipt["after"] == 'defaultVariant "off", no targeting'
+
+
+def test_what_the_system_refuses_is_given_up_and_told_at_once(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    killing = kill(Flagd(str(file)), "new-checkout", tmp_path / "journal.db")
+    assert (killing.state, killing.pauses, file.read_text()) == ("failed", [], SHOP)
+
+
+def test_a_flag_that_somebody_turns_on_again_at_once_is_turned_off_again(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turning_back(monkeypatch, SHOP)
+    killing = kill(Flagd(str(file)), "new-checkout", tmp_path / "journal.db", after=monkeypatch.undo)
+    assert (killing.state, len(killing.pauses)) == ("done", 1)
+    assert not Flagd(str(file)).read("new-checkout").on
 
 
 def test_a_dry_run_says_what_a_kill_writes_and_writes_nothing(file: Path) -> None:

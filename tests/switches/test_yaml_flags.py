@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from tests.switches.kills import kill
 from tests.switches.other_editors import before_replacing, turning_back
 from watcher.errors import ConfigError, SwitchError
 from watcher.switches import switch
@@ -216,6 +218,59 @@ def test_a_flag_turned_on_again_at_once_is_an_error(file: Path, monkeypatch: pyt
     turning_back(monkeypatch, SHOP)
     with pytest.raises(SwitchError, match="reads true again"):
         YamlFlags(str(file)).kill("new-checkout", "")
+
+
+# --- the same as the daemon does it: retried where that is harmless, and told -----------------------------------------
+
+OFF = SHOP.replace("enabled:   true     # since", "enabled:   false     # since")
+
+
+def test_a_file_that_others_keep_changing_is_tried_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before_replacing(monkeypatch, lambda time: file.write_text(f"# {time}\n{SHOP}"), times=TRIES)
+    killing = kill(YamlFlags(str(file)), "new-checkout", file.parent / "j.db")
+    assert (killing.state, len(killing.pauses)) == ("done", 1)
+    assert file.read_text() == f"# {TRIES}\n{OFF}"
+
+
+def test_a_flag_that_somebody_turns_on_again_at_once_is_turned_off_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turning_back(monkeypatch, SHOP)
+    killing = kill(YamlFlags(str(file)), "new-checkout", file.parent / "j.db", after=monkeypatch.undo)
+    assert (killing.state, len(killing.pauses), file.read_text()) == ("done", 1, OFF)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY])
+def test_what_the_system_refuses_is_given_up_and_told_at_once(
+    file: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    killing = kill(YamlFlags(str(file)), "new-checkout", file.parent / "j.db")
+    assert (killing.state, killing.pauses, file.read_text()) == ("failed", [], SHOP)
+    assert ("mount its folder" if number == errno.EBUSY else "needs write access") in killing.error
+
+
+def test_a_disk_that_is_full_for_a_moment_is_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    killing = kill(YamlFlags(str(file)), "new-checkout", file.parent / "j.db", after=monkeypatch.undo)
+    assert (killing.state, len(killing.pauses), file.read_text()) == ("done", 1, OFF)
+
+
+def test_a_file_that_is_gone_for_a_moment_is_waited_for(file: Path) -> None:
+    away = file.rename(file.with_suffix(".away"))
+    killing = kill(YamlFlags(str(file)), "new-checkout", file.parent / "j.db", after=lambda: away.exists() and away.rename(file))
+    assert (killing.state, len(killing.pauses), file.read_text()) == ("done", 1, OFF)
+
+
+def test_a_feature_that_the_file_does_not_have_is_told_at_once(file: Path) -> None:
+    killing = kill(YamlFlags(str(file)), "new-chekout", file.parent / "j.db")
+    assert (killing.state, killing.pauses, file.read_text()) == ("failed", [], SHOP)
 
 
 @dataclass(frozen=True)
