@@ -586,6 +586,38 @@ def test_a_socket_with_too_few_rights_is_a_clear_error_that_is_not_retried(
     assert haproxy.weights("shop")["canary"] == 5
 
 
+MAP = {"map": "live", "to": "blue"}
+
+
+@pytest.mark.parametrize("level", ["operator", "user"])
+def test_a_map_is_set_whatever_the_level_of_the_socket(haproxy: HAProxyServer, level: str, tmp_path: Path) -> None:
+    done = kill(made({"socket": f"{haproxy.directory}/{level}.sock", **MAP}), "shop", tmp_path / "journal.db")
+    assert (done.state, done.pauses) == ("done", []), done.error
+    assert haproxy.answers("/", 20) == {"blue": 20}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"), [({"map": "lief"}, "lief"), ({"key": "nobody"}, "nobody"), ({"to": "purple"}, "purple")]
+)
+def test_a_map_an_entry_or_a_backend_that_is_not_there_is_told_at_once(
+    haproxy: HAProxyServer, wrong: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    done = kill(made({"socket": haproxy.socket, **MAP, **wrong}), "shop", tmp_path / "journal.db")
+    assert (done.state, done.pauses) == ("failed", [])
+    assert words in done.error
+
+
+def test_a_haproxy_that_comes_back_has_its_map_set_by_the_next_try(
+    haproxy: HAProxyServer, proxy: SocketProxy, tmp_path: Path
+) -> None:
+    proxy.twist(Twist("show map", answer=b""), Twist("show map", answer=b""))
+    done = kill(made({"socket": proxy.socket, **MAP}), "shop", tmp_path / "journal.db")
+    assert done.state == "done", done.error
+    assert done.pauses
+    assert blue_green(haproxy).read("shop").serving == "blue"
+    assert len(proxy.changes) == 1
+
+
 def test_rights_that_are_refused_only_when_it_matters_are_a_clear_error(
     haproxy: HAProxyServer, proxy: SocketProxy, tmp_path: Path
 ) -> None:

@@ -264,7 +264,9 @@ def test_a_disk_that_is_full_for_a_moment_is_waited_for(file: Path, monkeypatch:
 
 def test_a_file_that_is_gone_for_a_moment_is_waited_for(file: Path) -> None:
     away = file.rename(file.with_suffix(".away"))
-    killing = kill(YamlFlags(str(file)), "new-checkout", file.parent / "j.db", after=lambda: away.exists() and away.rename(file))
+    killing = kill(
+        YamlFlags(str(file)), "new-checkout", file.parent / "j.db", after=lambda: away.exists() and away.rename(file)
+    )
     assert (killing.state, len(killing.pauses), file.read_text()) == ("done", 1, OFF)
 
 
