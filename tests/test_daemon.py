@@ -292,6 +292,95 @@ def test_a_release_turned_on_again_within_minutes_of_its_kill_is_told_at_once_an
     assert world.switch.kills == ["shop"]
 
 
+def test_what_a_person_turned_off_while_nobody_watched_it_is_told_too_where_it_is_on_again(world: World) -> None:
+    daemon = world.daemon()
+    world.switch.on["shop"] = 0.05
+    by_hand = f"shop/production/shop{BY_HAND}1"
+    kill = Kill(by_hand, "shop/production/shop", "yaml_flags:x", "shop", "by hand by ana: slow", world.now)
+    world.journal.intend([kill], world.now)
+    world.run(daemon, 1)
+    assert world.switch.kills == ["shop"]
+    world.switch.on["shop"] = 0.05
+    world.run(daemon, 12)
+    [told] = [alert for alert in world.alerter.delivered if alert.state == "turned_on"]
+    assert (told.kind, told.urgent) == ("headline", True)
+    assert told.title == "Turned ON AGAIN after the kill: shop/production/shop"
+    assert told.lines[0].startswith("shop is on again (5 % in memory), ")
+    assert world.switch.kills == ["shop"]
+
+
+def test_the_checklist_is_gone_through_once_a_release_and_posted_with_what_is_missing(world: World) -> None:
+    world.expose()
+    world.run(world.daemon(), 2)
+    world.run(world.daemon(), 2)
+    while len(world.journal.watches()) < 2:
+        assert world.minute < 200
+        world.run(world.daemon(), 1)
+    world.run(world.daemon(), 3)
+    [posted] = [alert for alert in world.alerter.delivered if alert.state == "preflight"]
+    assert posted.kind == "detail"
+    assert posted.title.startswith("Preflight: ")
+    assert any("no message will link to a runbook → write it to services.shop.links" in line for line in posted.lines)
+
+
+def test_users_who_have_what_cannot_be_watched_are_told_of_once_with_the_command_that_helps(world: World) -> None:
+    world.notice = "switch: true, features: [shop]"
+    world.run(world.daemon(), 2)
+    world.switch.on["shop"] = 0.05
+    for _ in range(3):
+        world.run(world.daemon(), 2)
+    assert world.journal.watches() == []
+    [told] = [alert for alert in world.alerter.delivered if alert.state == "unwatched"]
+    assert told.kind == "headline"
+    assert "has no {previous}" in told.lines[0]
+    assert told.lines[1].endswith(
+        "watcher release start shop shop --version VERSION --previous VERSION --strategy canary"
+    )
+
+
+@dataclass
+class Late(Metrics):
+    """What everybody has is held against the service's own past, and goes bad at a minute."""
+
+    bad_from: float = np.inf
+
+    def observe(self, request: Request) -> dict[str, Observations]:
+        if request.treatment is not None:
+            return super().observe(request)
+        minutes = np.round((request.ends - EXPOSED) / MINUTE)
+        rng, total = np.random.default_rng(abs(int(minutes[0]))), np.full((1, minutes.size), 4000)
+        errors = rng.binomial(total, np.where(minutes > self.bad_from, 0.1, 0.01))
+        return {"errors": counts(request.ends, None, (errors, total))}
+
+    history = observe
+
+
+@pytest.mark.parametrize("bad_from", [150.0, np.inf])
+def test_what_everybody_has_is_watched_on_and_turned_off_if_it_goes_bad_late(world: World, bad_from: float) -> None:
+    world.source = Late({"errors": measured()}, bad_from=bad_from)
+    daemon = world.daemon()
+    release = world.expose()
+    while len(world.journal.watches()) < 2:
+        assert world.minute < 149
+        world.run(daemon, 1)
+    while world.active():
+        assert world.minute < 700
+        world.run(daemon, 5)
+    part, whole = world.journal.watches()
+    assert (part.status, whole.watch.release.id) == ("everyone", f"{release}+everyone")
+    if np.isfinite(bad_from):
+        assert world.switch.kills == ["shop"]
+        # Nothing is better after it in this story: what it does not get better by was not it.
+        assert whole.status == "unrecovered"
+        headline = world.said("killed")[0]
+        assert headline == "Killed: REGRESSED, turning it off: shop 1.2 on shop/production, for everyone"
+    else:
+        assert (whole.status, world.switch.kills) == ("ended", [])
+        [ended] = [each for each in world.alerter.delivered if (each.state, each.kind) == ("ended", "headline")]
+        assert "healthy" in ended.lines[0]
+        assert world.heard("#support")[-1].startswith("Over: shop 1.2 ")
+
+
 def test_a_kill_that_does_not_work_at_once_is_told_at_once_and_again_when_it_is_given_up(world: World) -> None:
     world.source = Metrics({"errors": measured(bad_from=3)})
     daemon = world.daemon()

@@ -62,10 +62,10 @@ def turned_on_again(journal: Journal, read: Callable[[str, str, float], SwitchSt
             continue
         state = read(kill.switch, kill.feature, now)
         watch = _watch(journal, entry)
-        if state is None or not state.on or watch is None:
+        if state is None or not state.on:
             continue
         minutes = (now - (entry.finished_at or now)) / 60
-        if journal.intend(telling.turned_on(watch, state.shown, minutes, now), now):
+        if journal.intend(telling.turned_on(kill, watch, state.shown, minutes, now), now):
             journal.audit(now, entry.release, "turned on again", {"feature": kill.feature, "shown": state.shown})
 
 

@@ -273,14 +273,26 @@ def promotion_failed(watch: Watch, problem: str, now: float) -> tuple[Alert, ...
     return _alerts(watch, "not_raised", lines, f"not_raised|{now:.0f}", now, False)
 
 
-def turned_on(watch: Watch, shown: str, minutes: float, now: float) -> tuple[Alert, ...]:
-    """Return what to say when somebody, or a tool, turned a release on again that watcher had turned off."""
+def turned_on(kill: Kill, watch: Watch | None, shown: str, minutes: float, now: float) -> tuple[Alert, ...]:
+    """Return what to say when somebody, or a tool, turned a release on again that watcher had turned off.
+
+    Args:
+        kill: what turned it off.
+        watch: of the release; None where a person decided to, and no release was being watched.
+        shown: what its switch says now.
+        minutes: since it was turned off.
+        now: epoch seconds.
+    """
     said = f" ({shown})" if shown else ""
+    undone = f"{kill.feature} is on again" if watch is None else wording(watch.release).undone
     lines = (
-        f"{wording(watch.release).undone}{said}, {reasons.span(minutes)} after it was turned off.",
+        f"{undone}{said}, {reasons.span(minutes)} after it was turned off.",
         "Not by watcher, which never turns anything on. If nobody meant to, look for a deploy tool that restores what "
         "it knows.",
     )
+    if watch is None:
+        key, title = f"{kill.key}|turned_on", f"{TITLES['turned_on']}: {kill.release}"
+        return (Alert(f"{key}|headline", key, "headline", "turned_on", title, lines, now, True),)
     return _alerts(watch, "turned_on", lines, "turned_on", now, True)
 
 
