@@ -4,8 +4,9 @@
 
 makes RUNS (3) bad releases by each strategy in installations like those of the end-to-end tests: a real Prometheus,
 shops with visitors, a real Unleash or HAProxy, the daemon as a process of its own; a stand-in for Slack. A release is
-bad from its first user on. Flags are opened one after another; behind HAProxy each has an installation of its own, and
-begins at another moment between two ticks. Nothing here asserts: figures depend on the machine.
+bad from its first user on, but for those by a flags file, which go bad once they were proven healthy. Flags in Unleash
+are opened one after another; the others have an installation each, and behind HAProxy begin at another moment between
+two ticks. Nothing here asserts: figures depend on the machine.
 """
 
 from __future__ import annotations
@@ -55,6 +56,15 @@ def flags(folder: Path, runs: int) -> Iterator[Withdrawal]:
             here.eventually(lambda: here.releases()[-1].status == "recovered", "it recovered")
 
 
+def flags_in_a_file(folder: Path, runs: int) -> Iterator[Withdrawal]:
+    for number in range(runs):
+        own = folder / str(number)
+        own.mkdir()
+        with flagged.in_a_file(own) as here:
+            here.begin()
+            yield here.go_bad_and_be_withdrawn()
+
+
 def each_on_its_own(
     running: Callable[[Path], AbstractContextManager[Canary] | AbstractContextManager[Colours]],
 ) -> Callable[[Path, int], Iterator[Withdrawal]]:
@@ -73,6 +83,11 @@ def each_on_its_own(
 
 
 STRATEGIES: Mapping[str, Strategy] = {
+    "flags file": Strategy(
+        lambda: None,
+        f"errors {100 * flagged.USUAL:g} % -> {100 * flagged.BAD:g} % for half of the users, once it was healthy",
+        flags_in_a_file,
+    ),
     "flag": Strategy(
         unleash_server.missing,
         f"errors {100 * flagged.USUAL:g} % -> {100 * flagged.BAD:g} % for half of the users",

@@ -8,6 +8,7 @@ with flagged.running(tmp_path, unleash) as here:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from tests.planted import plant
 from tests.servers import installation
-from tests.servers.installation import Served
+from tests.servers.installation import FileWrites, Served
 from tests.servers.unleash_server import ENVIRONMENT, UnleashServer
 from tests.servers.withdrawal import Sightings, Withdrawal
 
@@ -82,11 +83,19 @@ services:
 """
 
 
-@dataclass
-class Flagged(Served):
-    """An installation whose users get the feature by a flag in Unleash, half of them while it is on."""
+IN_A_FILE = (
+    CONFIG.replace("{{switch: unleash,", "{{switch: yaml_flags,")
+    .replace("{{switch: true, features:", "{{flags_file: feature-flags.yaml, features:")
+    .replace(
+        '{{unleash: {{url: "{unleash}", environment: {environment}, token_file: unleash-token}}}}',
+        "{{yaml_flags: feature-flags.yaml}}",
+    )
+)
+"""The same of a flag in a file."""
 
-    unleash: UnleashServer
+
+class Observed(Served):
+    """An installation whose users are counted, half of them with the feature while it is on."""
 
     def fail(self, released: float = USUAL) -> None:
         """Let so many requests of the released variant fail, and of the other as many as ever."""
@@ -100,6 +109,40 @@ class Flagged(Served):
     def served(self, variant: str) -> float:
         """Return how many requests a variant has answered, by the shops' own count."""
         return sum(shop.count("http_requests_total", feature=FEATURE, variant=variant) for shop in self.shops)
+
+
+@dataclass
+class Filed(Observed):
+    """Its users get the feature by a flag in a file."""
+
+    def go_bad_and_be_withdrawn(self) -> Withdrawal:
+        """Let what users have fail; return once watcher turned it off and no user has it."""
+        killed = len(self.kills())
+        with FileWrites(self.flags) as file, self.sightings() as seen:
+            bad = time.time()
+            self.fail(BAD)
+            self.eventually(lambda: file.writes, "the flag was turned off", seconds=120)
+            self.eventually(seen.are_over, "nobody was served by it any more")
+        off = time.time() - (time.monotonic() - file.writes[0][0])
+        [kill] = self.kills()[killed:]
+        assert kill.action.decided_at is not None
+        assert seen.last is not None
+        return Withdrawal(bad, kill.action.decided_at, off, seen.last)
+
+    def begin(self) -> None:
+        """Learn, open the feature for half of the users, and wait until it is proven fine."""
+        self.daemon.start()
+        self.gather_history(HISTORY)
+        self.open_release()
+        self.eventually(self.is_watched, "the release was noticed")
+        self.eventually(lambda: self.last_look().verdict.outcome == "healthy", "it was proven healthy", seconds=180)
+
+
+@dataclass
+class Flagged(Observed):
+    """Its users get the feature by a flag in Unleash."""
+
+    unleash: UnleashServer
 
     def release_badly(self) -> Withdrawal:
         """Turn the flag on with a variant that fails; return once watcher turned it off and no user has it."""
@@ -115,6 +158,15 @@ class Flagged(Served):
         assert seen.first is not None
         assert seen.last is not None
         return Withdrawal(seen.first, kill.action.decided_at, off, seen.last)
+
+
+@contextmanager
+def in_a_file(directory: Path) -> Iterator[Filed]:
+    """Start everything but the daemon, with the flag in a file and off; stop everything at the end."""
+    with installation.running(directory, None, IN_A_FILE, RULES) as here:
+        filed = Filed(here.directory, here.config, here.slack, here.daemon, here.shops, here.metrics)
+        filed.fail()
+        yield filed
 
 
 @contextmanager

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from tests.alerts.slack_server import Fault, SlackServer
-from tests.servers import installation, prometheus_server
+from tests.servers import flagged, installation, prometheus_server
 from tests.servers.conftest import Say, require
+from tests.servers.flagged import Filed
 from tests.servers.installation import Daemon, FileWrites, Installation, Served, says, write_configuration
 from tests.servers.prometheus_server import PrometheusServer
 from watcher.act import Outbox
@@ -53,29 +54,35 @@ def shows(here: Installation, state: str) -> bool:
     return says(here.parents()[0].shown, state)
 
 
+@pytest.fixture
+def filed(tmp_path: Path) -> Iterator[Filed]:
+    require(prometheus_server.missing())
+    with flagged.in_a_file(tmp_path) as running:
+        yield running
+
+
 @pytest.mark.xdist_group("installation-1")
-def test_a_release_that_goes_bad_is_turned_off_told_and_seen_to_recover(here: Served, say: Say) -> None:
-    here.daemon.start()
-    here.gather_history()
-    here.open_release()
+def test_a_good_release_is_proven_healthy_and_one_that_goes_bad_is_turned_off_told_and_seen_to_recover(
+    filed: Filed, say: Say
+) -> None:
+    here = filed
     with FileWrites(here.flags) as flag:
-        here.eventually(here.is_watched, "the release was noticed")
-        for _ in range(120):
-            here.daemon.check()
-            time.sleep(1)
+        here.begin()
+        here.eventually(lambda: shows(here, "healthy"), "that it is healthy was told")
         assert here.alarms() == []
         # Users of the features that were not released are all in one arm, which alarms nobody.
         assert here.last_look().verdict.alarms == ()
-        assert here.last_look().blocks > 50
-        assert flag.writes == []
+        assert len(flag.writes) == 1  # by who opened it
 
-        bad = here.go_bad()
-        here.eventually(lambda: flag.writes, "the flag was turned off", seconds=120)
-        off, content = flag.writes[0]
-        say(f"from bad (errors 1 % -> 5 %) to flag off: {off - bad:.1f} s")
-        assert content == here.turned_off
+        withdrawal = here.go_bad_and_be_withdrawn()
+        say(f"healthy, then errors 4 % -> 16 %: {withdrawal}")
+        assert withdrawal.bad < withdrawal.decided < withdrawal.off < withdrawal.last + 1
+        new, old = here.served("on"), here.served("off")
+        here.eventually(lambda: here.served("off") > old + 500, "all users get the old variant")
+        assert here.served("on") == new
+        assert here.flags.read_bytes() == here.turned_off
         here.eventually(lambda: shows(here, "recovered"), "the recovery was told")
-        assert len(flag.writes) == 1
+        assert len(flag.writes) == 2
 
     [message] = here.parents()
     assert any(says(text, "killed") for text in message.before)
