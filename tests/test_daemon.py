@@ -15,6 +15,7 @@ from watcher.act import DECISION_TTL, Outbox
 from watcher.comparison import SPLIT
 from watcher.config import load_installation
 from watcher.daemon import HOUR, Daemon
+from watcher.deeds import deeds
 from watcher.journal import Journal, Pending, Watched
 from watcher.model import BY_HAND, Deployment, Exposure, Kill, Observations, Outcome, Promote, Request
 from watcher.testing import MemoryAlerter, MemorySource, MemorySwitch, counts
@@ -374,6 +375,9 @@ def test_what_everybody_has_is_watched_on_and_turned_off_if_it_goes_bad_late(wor
         assert whole.status == "unrecovered"
         headline = world.said("killed")[0]
         assert headline == "Killed: REGRESSED, turning it off: shop 1.2 on shop/production, for everyone"
+        own = [deed.said for deed in deeds(world.journal, whole.watch.release.id)]
+        assert any(line.endswith(headline + " [urgent]") for line in own), own
+        assert not any("Watching: shop 1.2 on shop/production" in line and "everyone" not in line for line in own)
     else:
         assert (whole.status, world.switch.kills) == ("ended", [])
         [ended] = [each for each in world.alerter.delivered if (each.state, each.kind) == ("ended", "headline")]

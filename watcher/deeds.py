@@ -51,11 +51,15 @@ class Deed:
 def deeds(journal: Journal, release: str | None) -> list[Deed]:
     """Return everything that was done, refused and told, of one release or (None) of all, oldest first.
 
-    The audit keeps the order in which it was written, whatever the clock said meanwhile.
+    The audit keeps the order in which it was written, whatever the clock said meanwhile. Both parts of a release share
+    one message: of the part from when everybody has it, what was told from then on is its own.
     """
+    watched = None if release is None else journal.watched(release)
+    message = release if watched is None else watched.watch.release.message
+    since = watched.watch.release.exposed_at if watched is not None and message != release else 0.0
     audited = [Deed(line.at, line.release, line.what, line.detail) for line in journal.audit_trail(release)]
-    told = sorted((deed for entry in journal.actions(release) for deed in _told(entry)), key=lambda deed: deed.at)
-    return list(heapq.merge(audited, told, key=lambda deed: deed.at))
+    told = [deed for entry in journal.actions(message) for deed in _told(entry) if deed.at >= since]
+    return list(heapq.merge(audited, sorted(told, key=lambda deed: deed.at), key=lambda deed: deed.at))
 
 
 def stamp(at: float) -> str:

@@ -173,9 +173,11 @@ class Journal:
         acted = select(func.count(), func.sum(ACTIONS.c.attempts), func.max(ACTIONS.c.finished_at))
         with self._reading() as connection:
             if release_id is not None:
-                looks = looks.where(LOOKS.c.release == self._release(connection, release_id).n)
+                row = self._release(connection, release_id)
+                looks = looks.where(LOOKS.c.release == row.n)
                 audit = audit.where(AUDIT.c.release == release_id)
-                acted = acted.where(ACTIONS.c.release == release_id)
+                both = (release_id, read(WATCH, row.watch).release.message)
+                acted = acted.where(ACTIONS.c.release.in_(both))
             parts = (connection.scalar(looks), connection.scalar(audit), *connection.execute(acted).one())
         return "-".join("0" if part is None else f"{part:.3f}".rstrip("0").rstrip(".") for part in parts)
 
