@@ -54,7 +54,7 @@ def test_taking_users_off_is_called_what_it_is_and_never_sounds_as_if_the_servic
     assert f"Recommended: {do}. Not done automatically: the release is marked as not reversible." in said(
         observed.actions
     )
-    assert "again (5 %), 2 min after" in said(turned_on(made, "5 %", 2.0, NOW))
+    assert "again (5 %), 2 min after" in said(turned_on(kill, made, "5 %", 2.0, NOW))
 
 
 def test_what_was_before_a_release_and_the_shares_it_goes_through_are_told_when_it_starts() -> None:
