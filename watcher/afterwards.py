@@ -56,10 +56,12 @@ def _told(entry: Pending, watch: Watch | None, at: float) -> tuple[Alert, ...]:
 
 def turned_on_again(journal: Journal, read: Callable[[str, str, float], SwitchState | None], now: float) -> None:
     """Read the switch of everything killed in the last minutes again; tell people at once where it is on."""
-    for entry in journal.switched(finished_since=now - REREAD):
+    done = [each for each in journal.switched(finished_since=now - REREAD) if each.state == "done"]
+    # What was turned off twice is told once.
+    latest = {(each.release, each.action.feature): each for each in done if isinstance(each.action, Kill)}
+    for entry in latest.values():
         kill = entry.action
-        if not isinstance(kill, Kill) or entry.state != "done":
-            continue
+        assert isinstance(kill, Kill)
         state = read(kill.switch, kill.feature, now)
         watch = _watch(journal, entry)
         if state is None or not state.on:

@@ -196,15 +196,17 @@ class Daemon:
 
     def _ahead(self, watch: Watch, now: float) -> Look | None:
         """Return what a look at a release finds now, whether or not its turn has come; nothing is recorded."""
-        release = watch.release.id
-        last, calibrations = (
-            self.journal.last_look(release),
-            self.frozen.get(release) or self.journal.calibrations(release),
-        )
+        release, last = watch.release.id, self.journal.last_look(watch.release.id)
+        calibrations = self.frozen.get(release) or self.journal.calibrations(release)
         if last is None or not calibrations or last.through >= closed(watch, now):
             return last
         if release not in self.foreseen:
-            self.foreseen[release] = look(watch, self.source, calibrations, last, now)
+            try:
+                self.foreseen[release] = look(watch, self.source, calibrations, last, now)
+            except Exception:
+                # Its own turn says what is wrong with it: here it must not silence who asks.
+                log.exception("cannot look ahead: %s", release, extra={"release": release})
+                self.foreseen[release] = last
         return self.foreseen[release]
 
     def act(self, now: float, which: Callable[[Kill | Promote], bool] = lambda _: True) -> None:

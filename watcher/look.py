@@ -117,7 +117,7 @@ def look(
     missing = (latest - end) / watch.block
     if problem is not None and missing >= FIRST_BLOCKS and verdict.outcome is not Outcome.REGRESSED:
         verdict = _unreadable(verdict, end, problem)
-    said_beside, cause = _beside(watch, verdict, calibrations, states, beside)
+    said_beside, cause = _beside(watch, verdict, calibrations, states, previous, beside)
     everywhere = _everywhere(
         watch, verdict, calibrations, previous, lambda since: elsewhere(since, end) if seen else ()
     )
@@ -159,6 +159,7 @@ def _beside(
     verdict: ReleaseVerdict,
     calibrations: Mapping[str, Calibration],
     states: Mapping[str, Any],
+    previous: Look | None,
     others: Callable[[], Sequence[attribution.Suspect]],
 ) -> tuple[str, bool | None]:
     """Return which of the releases the evidence points to, where one regressed beside others.
@@ -166,7 +167,7 @@ def _beside(
     Returns:
         What people are told of it, and whether it is this one (None: the evidence does not say which).
     """
-    if verdict.outcome is not Outcome.REGRESSED:
+    if verdict.outcome is not Outcome.REGRESSED or (previous is not None and previous.killed_at is not None):
         return "", True
     own = attribution.suspect(watch, verdict, calibrations, states)
     every = others()

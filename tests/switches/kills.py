@@ -53,12 +53,17 @@ def kill(
             report(store, [entry], now)
             if entry.state != "intended":
                 break
+            assert "kill_delayed" in _told(store), "people hear of the first failure at once"
             assert entry.not_before is not None
             pauses.append(entry.not_before - now)
             now = entry.not_before
-        told = {each.action.state for each in store.actions() if isinstance(each.action, Alert)}
+        told = _told(store)
     # Whatever went wrong, people hear of it: of the first failure at once, and of the end.
     heard = {"kill_delayed"} if pauses else set()
     heard |= {"done": {"turned_off"}, "failed": {"kill_failed"}}.get(entry.state, set())
     assert told == heard, (entry.state, entry.error, told)
     return Killing(entry, pauses, told)
+
+
+def _told(store: Journal) -> set[str]:
+    return {each.action.state for each in store.actions() if isinstance(each.action, Alert)}

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from tests.switches.kills import kill
 from tests.switches.other_editors import before_replacing, turning_back
 from watcher.errors import ConfigError, SwitchError
-from watcher.switches import switch
+from watcher.switches import switch, whole_file
 from watcher.switches.whole_file import TRIES
 from watcher.switches.yaml_flags import YamlFlags
 
@@ -112,7 +112,7 @@ def test_odd_but_valid_files_keep_their_bytes(tmp_path: Path, before: str, after
         ("x: &x {enabled: true}\nfeatures: {new-checkout: *x}", "expected a mapping of its own"),
         ("features: [new-checkout]", "features: expected a mapping of features"),
         ("flags: {}", "features: expected a mapping of features"),
-        ("", "features: expected a mapping of features"),
+        ("", "the flags file is empty"),
         ("features: {new-checkout: {enabled: true, enabled: true}}", "enabled is written 2 times; keep one"),
         ("features: {new-checkout: {enabled: true}, new-checkout: {enabled: false}}", "written 2 times"),
         ("features:\n  new-checkout: {enabled: tr", "flags.yaml:2: not YAML: expected"),
@@ -250,7 +250,8 @@ def test_what_the_system_refuses_is_given_up_and_told_at_once(
     monkeypatch.setattr(os, "replace", refuse)
     killing = kill(YamlFlags(str(file)), "new-checkout", file.parent / "j.db")
     assert (killing.state, killing.pauses, file.read_text()) == ("failed", [], SHOP)
-    assert ("mount its folder" if number == errno.EBUSY else "needs write access") in killing.error
+    fix = {errno.EBUSY: "mount its folder", errno.EROFS: "a folder that it may write in"}
+    assert fix.get(number, "needs write access") in killing.error
 
 
 def test_a_disk_that_is_full_for_a_moment_is_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +269,33 @@ def test_a_file_that_is_gone_for_a_moment_is_waited_for(file: Path) -> None:
         YamlFlags(str(file)), "new-checkout", file.parent / "j.db", after=lambda: away.exists() and away.rename(file)
     )
     assert (killing.state, len(killing.pauses), file.read_text()) == ("done", 1, OFF)
+
+
+def test_a_file_that_is_empty_while_somebody_writes_it_is_waited_for(file: Path) -> None:
+    file.write_text("")
+    killing = kill(
+        YamlFlags(str(file)),
+        "new-checkout",
+        file.parent / "j.db",
+        after=lambda: file.read_text() or file.write_text(SHOP),
+    )
+    assert (killing.state, len(killing.pauses), file.read_text()) == ("done", 1, OFF)
+
+
+def test_a_dry_run_finds_a_file_that_is_mounted_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = file.parent / "mount info"
+    monkeypatch.setattr(whole_file, "MOUNTS", mounts)
+    spaced = file.rename(file.with_name("feature flags.yaml"))
+    point = str(spaced.resolve()).replace(" ", r"\040")
+    for mounted in (True, False):
+        mounts.write_text(
+            f"23 1 0:21 / /proc rw - proc proc rw\n24 1 8:1 /x {point if mounted else '/else'} rw - ext4 /dev/x rw\n"
+        )
+        if mounted:
+            with pytest.raises(SwitchError, match="mounted alone, so that nothing can take its place"):
+                YamlFlags(str(spaced)).dry_run("new-checkout")
+        else:
+            assert "true -> false" in YamlFlags(str(spaced)).dry_run("new-checkout")
 
 
 def test_a_feature_that_the_file_does_not_have_is_told_at_once(file: Path) -> None:

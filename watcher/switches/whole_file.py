@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from watcher.errors import SwitchError
 
@@ -16,8 +18,17 @@ LARGEST = 1 << 20
 TRIES = 5
 """How often a file that others keep changing is read anew before giving up."""
 
-FOR_GOOD = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY))
-"""What the system refuses again however often it is asked: rights, and a file that is mounted alone."""
+MOUNTS = Path("/proc/self/mountinfo")
+"""Where Linux lists what is mounted."""
+
+_RIGHTS: Final = "watcher needs write access to its folder, and the right to keep the file's owner"
+_FOR_GOOD: Final = {
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: "give watcher a folder that it may write in",
+    errno.EBUSY: "the file is mounted alone: mount its folder instead",
+}
+"""What the system refuses again however often it is asked, and what a person can do; all else may pass."""
 
 _LATER = 10**9
 """Nanoseconds: a difference that every file system can express."""
@@ -33,7 +44,8 @@ def read(path: str) -> bytes:
         with open(path, "rb") as file:
             content = file.read(LARGEST + 1)
     except OSError as error:
-        raise SwitchError(f"{path}: the flags file cannot be read: {error.strerror}") from error
+        problem = f"{path}: the flags file cannot be read: {error.strerror}"
+        raise SwitchError(problem, permanent=error.errno in _FOR_GOOD) from error
     if len(content) > LARGEST:
         raise SwitchError(f"{path}: more than {LARGEST >> 20} MiB is not a flags file; check the path")
     return content
@@ -86,7 +98,20 @@ def unwritable(path: str) -> str | None:
         return f"{path}: its folder cannot be written"
     if os.path.exists(target) and not _may_keep_owner(os.stat(target)):
         return f"{path}: it belongs to another user, and watcher could not leave it to them"
+    if _is_mounted(target):
+        return f"{path}: it is mounted alone, so that nothing can take its place: mount its folder instead"
     return None
+
+
+def _is_mounted(target: str) -> bool:
+    """Tell whether a file is a mount of its own; `os.path.ismount` knows of folders alone."""
+    try:
+        mounts = MOUNTS.read_bytes().splitlines()
+    except OSError:
+        return False  # not Linux
+    # Blanks and backslashes stand there as octal numbers.
+    points = (re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), each.split()[4]) for each in mounts)
+    return os.fsencode(target) in points
 
 
 def _may_keep_owner(found: os.stat_result) -> bool:
@@ -143,11 +168,9 @@ def _replace(path: str, before: bytes, after: bytes) -> bool:
     try:
         return replaced(path, before, after)
     except OSError as error:
-        fix = "mount its folder instead of the file" if error.errno == errno.EBUSY else (
-            "watcher needs write access to its folder, and the right to keep the file's owner"
-        )  # fmt: skip
-        problem = f"{path}: the flags file cannot be replaced: {error.strerror}; {fix}"
-        raise SwitchError(problem, permanent=error.errno in FOR_GOOD) from error
+        fix = _FOR_GOOD.get(error.errno or 0, "")
+        problem = f"{path}: the flags file cannot be replaced: {error.strerror}{fix and f'; {fix}'}"
+        raise SwitchError(problem, permanent=bool(fix)) from error
 
 
 def _sync_folder(folder: Path) -> None:

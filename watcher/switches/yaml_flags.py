@@ -183,6 +183,8 @@ def _parse(path: str, content: bytes) -> tuple[str, list[tuple[Keys, NodeEvent]]
 
 def _find(path: str, content: bytes, feature: str) -> _Enabled:
     """Find `features.<feature>.enabled`."""
+    if not content.strip():
+        raise SwitchError(f"{path}: the flags file is empty: is somebody writing it?")
     text, values = _parse(path, content)
     target: Keys = ("features", feature, "enabled")
     found = [event for keys, event in values if keys == target]
