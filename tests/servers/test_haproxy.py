@@ -20,12 +20,15 @@ from tests.servers.haproxy_proxy import SocketProxy, Twist
 from tests.servers.haproxy_server import HAProxyServer, Upstream
 from tests.switches.kills import kill
 from watcher.act import Dial, Outbox
+from watcher.config import load_installation
 from watcher.errors import SwitchError
 from watcher.journal import Journal
 from watcher.model import Promote
+from watcher.noticing import Noticing
 from watcher.switches import Switch, switch
 from watcher.switches.haproxy import runtime
 from watcher.switches.haproxy.canary import Canary
+from watcher.testing import MemorySource
 
 pytestmark = pytest.mark.servers
 
@@ -798,6 +801,42 @@ def test_a_map_that_was_set_without_an_answer_is_found_set_and_a_lie_is_not_beli
         proxy.twist(garbage)
         with pytest.raises(SwitchError, match="the answer to `show map` is not HAProxy's"):
             back.read("checkout")
+
+
+NOTICED = """
+journal: sqlite:///watcher.db
+metrics: {{prometheus: http://127.0.0.1:9090}}
+services:
+  shop:
+    rules: [haproxy]
+    releases:
+      - strategy: canary
+        notice: {{switch: true, features: [shop]}}
+        arms: {{baseline: {{arm: stable}}, treatment: {{arm: canary}}}}
+        kill: {{haproxy: {{socket: {socket}, backend: shop, server: canary}}}}
+"""
+
+
+def test_weights_that_people_change_are_a_release_its_stages_and_its_end(
+    haproxy: HAProxyServer, tmp_path: Path
+) -> None:
+    (tmp_path / "watcher.yaml").write_text(NOTICED.format(socket=haproxy.socket))
+    installation, at = load_installation(tmp_path / "watcher.yaml"), 1_800_000_000.0
+    with Journal.open(installation.journal) as journal:
+
+        def weighed(weight: int) -> list[tuple[str, list[float | None]]]:
+            nonlocal at
+            haproxy.ask(f"set server shop/canary weight {weight}")
+            for _ in range(2):
+                at += 15.0
+                Noticing(installation, journal, MemorySource({}), switch).notice(at)
+            found = [(each.status, each.watch.release) for each in journal.watches()]
+            return [(status, [stage.share for stage in release.stages]) for status, release in found]
+
+        assert weighed(0) == []
+        assert weighed(5) == [("active", [0.05])]
+        assert weighed(95) == [("active", [0.05, 0.5])]
+        assert weighed(0) == [("ended", [0.05, 0.5])]
 
 
 def test_haproxy_accepts_the_configurations_that_are_documented(tmp_path: Path) -> None:
