@@ -283,12 +283,13 @@ def show_release(config: str, release: str) -> list[str]:
         last = journal.last_look(release)
         watch = journal.watch(release)
         head = [release, f"exposed {stamp(watch.release.exposed_at)}, {watch.design.value}, mode {watch.mode.value}"]
+        head += [f"also called {', '.join(watch.release.also)}"] if watch.release.also else []
         if last is None:
             return [*head, "not looked at yet"]
         said = [f"{last.verdict.outcome.value.upper()}: {last.verdict.reason}", f"phase {last.phase}"]
         streams = [f"  {each.outcome.value:<13} {each.reason}" for each in last.verdict.streams if not each.dormant]
-        done = [f"  {stamp(each.created_at)} {each.kind} {each.state} {each.key}" for each in journal.actions(release)]
-        return [*head, *said, *streams, "actions:", *done]
+        done = [f"  {stamp(each.at)}  {each.said}" for each in deeds(journal, release)]
+        return [*head, *said, *streams, "done, refused and told:", *done]
 
 
 def new_token(config: str, name: str, may: Sequence[str]) -> tuple[str, str]:
