@@ -197,8 +197,8 @@ def started(watch: Watch, older: Sequence[Watch], beside: Sequence[Watch], now: 
 def joined(watch: Watch, newer: Watch, now: float) -> tuple[Alert, ...]:
     """Return what to say below a release when another one of its service begins beside it."""
     said = f"{newer.release.id} is exposed, too, from {reasons.clock(newer.release.exposed_at)} on."
-    title = f"Also released: {_name(newer)}, beside"
-    return _alerts(watch, "watching", (said,), f"beside|{newer.release.id}", now, False, _KINDS[1:], title)
+    key, title = f"{watch.release.id}|beside|{newer.release.id}|detail", f"Also released: {_name(newer)}"
+    return (Alert(key, watch.release.message, "detail", "watching", title, (said,), now, links=watch.links),)
 
 
 def _since(watch: Watch, now: float) -> str:
