@@ -310,6 +310,46 @@ def test_what_a_person_turned_off_while_nobody_watched_it_is_told_too_where_it_i
     assert world.switch.kills == ["shop"]
 
 
+def test_what_a_person_turned_off_twice_is_told_once_where_it_is_on_again(world: World) -> None:
+    daemon = world.daemon()
+    world.switch.on["search"] = 0.05
+    for nth in (1, 2):
+        place = "shop/production/search"
+        made = Kill(f"{place}{BY_HAND}{nth}", place, "yaml_flags:x", "search", "by hand by ana", world.now)
+        world.journal.intend([made], world.now)
+        world.run(daemon, 2)
+    assert (world.switch.kills, world.said("turned_on")) == (["search"], [])
+    world.switch.on["search"] = 0.05
+    for _ in range(5):
+        world.run(world.daemon(), 1)
+    assert world.said("turned_on") == ["Turned ON AGAIN after the kill: shop/production/search"]
+
+
+def test_a_flag_that_stays_good_says_how_it_ended_at_its_horizon_and_is_closed(world: World) -> None:
+    daemon, file = world.daemon(), world.folder / "watcher.yaml"
+    written = file.read_text()
+    as_a_flag = {
+        "strategy: canary": "strategy: flag",
+        "watch_for: 5h": "watch_for: 1h",
+        "promote: [5%, 25%": "# [5%, 25%",
+    }
+    for old, new in as_a_flag.items():
+        assert old in written
+        written = written.replace(old, new)
+    file.write_text(written)
+    daemon = replace(daemon, installation=load_installation(file))
+    world.expose(share=0.2)
+    world.run(daemon, 59)
+    assert ([each.status for each in world.journal.watches()], world.said("ended")) == (["active"], [])
+    world.run(daemon, 5)
+    [watched] = world.journal.watches()
+    assert (watched.status, world.active(), watched.watch.release.strategy.value) == ("ended", [], "flag")
+    [ended] = [each for each in world.alerter.delivered if (each.state, each.kind) == ("ended", "headline")]
+    assert ended.lines[0] == "Last outcome after 60 min: healthy."
+    assert world.said("ended") == ["Ended watching: shop 1.2 on shop/production"] * 2
+    assert (world.switch.kills, world.switch.on) == ([], {"shop": 0.2})
+
+
 def test_the_checklist_is_gone_through_once_a_release_and_posted_with_what_is_missing(world: World) -> None:
     world.expose()
     world.run(world.daemon(), 2)
