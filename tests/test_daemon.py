@@ -54,11 +54,11 @@ services:
 """
 
 
-def measured(*, bad_from: float = np.inf) -> Observations:
-    """Requests and errors of three units an arm; the treatment fails five times as often from a minute on."""
+def measured(*, bad_from: float = np.inf, bad_until: float = np.inf) -> Observations:
+    """Requests and errors of three units an arm; the treatment fails five times as often between two minutes."""
     rng = np.random.default_rng(5)
     minutes = np.arange(-BEFORE + 1, AFTER + 1)
-    rate = np.where(minutes > bad_from, 0.05, 0.01)
+    rate = np.where((minutes > bad_from) & (minutes <= bad_until), 0.05, 0.01)
     total = np.full((3, minutes.size), 4000)
     on = np.where(minutes > 0, total, 0)
     ends = EXPOSED + MINUTE * minutes
@@ -441,6 +441,39 @@ def test_a_kill_that_does_not_work_at_once_is_told_at_once_and_again_when_it_is_
     assert world.said("unrecovered") == ["Unrecovered: NOT turned off, and NOT better: shop 1.2 on shop/production"] * 2
     told = next(alert for alert in world.alerter.delivered if alert.state == "unrecovered")
     assert told.lines[0].endswith("not back within the margin 10 min after the kill was decided.")
+
+
+@dataclass
+class Deadly(MemorySwitch):
+    """A switch that ends the process as soon as it has turned something off."""
+
+    deadly: bool = True
+
+    def kill(self, feature: str, reason: str) -> None:
+        super().kill(feature, reason)
+        if self.deadly:
+            raise SystemExit(f"dead, with {feature} off")
+
+
+def test_who_comes_back_after_dying_in_a_kill_does_not_say_that_it_failed(world: World) -> None:
+    world.source = Metrics({"errors": measured(bad_from=3)})
+    world.switch = switch = Deadly()
+    daemon = world.daemon()
+    world.expose()
+    with pytest.raises(SystemExit):
+        world.run(daemon, 30)
+    assert (switch.kills, [each.status for each in world.active()]) == (["shop"], ["active"])
+    # Users are better off from that moment on, and by the time somebody starts it again there are blocks that say so.
+    world.source = Metrics({"errors": measured(bad_from=3, bad_until=world.minute)})
+    switch.deadly = False
+    world.minute += 8
+    daemon = world.daemon()
+    while world.active():
+        assert world.minute < 60
+        world.run(daemon, 1)
+    assert world.said("recovered") == ["Recovered, turned off: shop 1.2 on shop/production"] * 2
+    assert world.said("kill_failed") == []
+    assert [each.status for each in world.journal.watches()] == ["recovered"]
 
 
 def test_a_file_beside_watcher_yaml_pauses_for_as_long_as_it_is_there(world: World) -> None:

@@ -290,6 +290,19 @@ def test_after_a_kill_recovery_is_told_when_it_comes_and_its_absence_after_ten_m
     assert late.actions[0].urgent
 
 
+def test_how_it_ended_is_told_once_it_is_known_whether_it_was_turned_off_and_at_the_latest_after_ten_minutes():
+    trying = Situation(
+        NOW, phase="killed", told="killed", killed_at=NOW - 60, recovered=True, standing=Standing(turned_off=None)
+    )
+    waiting = decide(watch(), verdict(), trying)
+    assert (waiting.phase, waiting.told, waiting.actions) == ("killed", "killed", ())
+    late = decide(watch(), verdict(), replace(trying, killed_at=NOW - AFTERMATH))
+    assert (late.phase, late.actions[0].title.partition(":")[0]) == (
+        "recovered",
+        "Recovered, though it could not be turned off",
+    )
+
+
 def test_a_watch_ends_at_its_horizon_and_says_how():
     done = decide(
         watch(horizon=3600.0),

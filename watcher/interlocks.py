@@ -132,10 +132,17 @@ def standing(journal: Journal, watch: Watch, now: float, *, allowed: bool, pause
     return policy.Standing(
         allowed=allowed,
         paused=paused,
-        turned_off=not own or any(each.state == "done" for each in own),
+        turned_off=_took_effect(own),
         kills=_since_opened(journal, found),
         flag_killed_at=_killed_last(found, watch),
     )
+
+
+def _took_effect(own: Sequence[Pending]) -> bool | None:
+    """Tell whether the kill of a release took effect; True where there is none, None while it is still being tried."""
+    if not own or any(each.state == "done" for each in own):
+        return True
+    return False if all(each.state == "failed" for each in own) else None
 
 
 def _killed_last(found: Sequence[Pending], watch: Watch) -> float | None:

@@ -107,7 +107,7 @@ def look(
         seen, end = {}, start
     if previous is not None and previous.phase == "killed":
         verdict, states = previous.verdict, dict(previous.states)
-        recovered, said = _aftermath(watch, source, previous, end, now, standing.turned_off)
+        recovered, said = _aftermath(watch, source, previous, end, now, bool(standing.turned_off))
     else:
         doubles = doubles_in(seen, calibrations, previous.states.get(DOUBLES, {}) if previous else {})
         seen = without(seen, doubles)

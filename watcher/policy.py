@@ -67,7 +67,8 @@ class Standing:
     """What is on record of kills, and what people ordered: all that policy is told and no look can see.
 
     `allowed` tells whether people named the flag of this release among those that watcher may turn. `paused` is why
-    kills are paused. `turned_off` tells whether the kill of this release took effect (True where none was decided).
+    kills are paused. `turned_off` tells whether the kill of this release took effect (True where none was decided, None
+    while it is still being tried).
     `kills` are the times of watcher's own kills, of any release, since a person last opened the latch, in the order in
     which they were decided. `flag_killed_at` is when the flag of this release was turned off last, by watcher or by a
     person, whichever release had it then.
@@ -75,7 +76,7 @@ class Standing:
 
     allowed: bool = True
     paused: str | None = None
-    turned_off: bool = True
+    turned_off: bool | None = True
     kills: tuple[float, ...] = ()
     flag_killed_at: float | None = None
 
@@ -312,9 +313,10 @@ def _after_kill(watch: Watch, verdict: ReleaseVerdict, situation: Situation) -> 
     """Return what to say of the time after a kill."""
     assert situation.killed_at is not None
     late = situation.now >= situation.killed_at + AFTERMATH
-    if situation.recovered is None and not late:
+    off = situation.standing.turned_off
+    # How it ended says whether it was turned off: a process that comes back after a crash may not know that yet.
+    if (situation.recovered is None or off is None) and not late:
         return Decision("killed", situation.told)
     state = "recovered" if situation.recovered else "unrecovered"
-    off = situation.standing.turned_off
-    seen = Seen(situation.now, bool(situation.told), situation.beside, situation.aftermath, off)
+    seen = Seen(situation.now, bool(situation.told), situation.beside, situation.aftermath, bool(off))
     return Decision(state, state, transition(watch, verdict, state, seen, ()))

@@ -266,9 +266,9 @@ class Installation:
         replies = [reply for parent in parents for reply in self.slack.thread(parent)]
         return [text for message in (*parents, *replies) for text in (*message.before, message.shown)]
 
-    def alarms(self) -> list[str]:
-        """Return what of it was bad news."""
-        return [text for text in self.told() if any(tells(text, state) for state in ALARMS)]
+    def alarms(self, but: str = "") -> list[str]:
+        """Return what of it was bad news, but for news of one state."""
+        return [text for text in self.told() if any(tells(text, state) for state in ALARMS if state != but)]
 
     def journal(self) -> Journal:
         return Journal.open(f"sqlite:///{self.directory / 'watcher.db'}", check=False)

@@ -127,7 +127,7 @@ def test_metrics_that_stop_are_no_data_and_an_alert_and_never_a_kill(here: Serve
         assert here.last_look().verdict.outcome in (Outcome.INCONCLUSIVE, Outcome.HEALTHY)
         assert flag.writes == []
     assert here.kills() == []
-    assert [text for text in here.alarms() if not says(text, "no_data")] == []
+    assert here.alarms(but="no_data") == []
     assert len(here.parents()) == 1
 
 
@@ -269,7 +269,8 @@ def test_a_person_turns_a_release_off_beside_the_running_daemon_which_then_ends_
     assert [content for _, content in flag.writes] == [idle.turned_off]
     [kill] = idle.kills()
     assert (kill.state, kill.attempts) == ("done", 1)
-    assert idle.alarms() == []
+    # Nobody visits: on a slow machine that is told, too.
+    assert idle.alarms(but="no_data") == []
 
 
 @pytest.mark.xdist_group("idle")
@@ -289,7 +290,8 @@ def test_the_daemon_finishes_a_kill_by_hand_that_failed_for_the_moment_even_whil
     away.rename(idle.flags)
     idle.eventually(lambda: idle.flags.read_bytes() == idle.turned_off, "the daemon turned the flag off")
     idle.eventually(lambda: [kill.state for kill in idle.kills()] == ["done"], "the kill was recorded")
-    assert idle.alarms() == []
+    # Nobody visits: on a slow machine that is told, too.
+    assert idle.alarms(but="no_data") == []
 
 
 VERSIONS = """\
