@@ -166,7 +166,7 @@ def test_an_unexpected_error_shows_no_secret_and_does_not_read_as_regressed(
 def test_json_can_be_asked_for_by_the_environment() -> None:
     refused = subprocess.run(
         [sys.executable, "-m", "watcher", "run"],
-        env={"WATCHER_RUN_LOG_FORMAT": "xml"}, capture_output=True, text=True, timeout=60, check=False,
+        env={"WATCHER_RUN_LOG_FORMAT": "xml"}, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert refused.returncode == 2
     assert "'xml' is not one of 'text', 'json'" in refused.stderr

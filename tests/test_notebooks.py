@@ -110,7 +110,7 @@ def run(notebook: NotebookNode, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("IPYTHONDIR", str(folder / ".ipython"))
     monkeypatch.delenv("MPLBACKEND", raising=False)
     resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    NotebookClient(notebook, timeout=600, startup_timeout=300, kernel_name="python3", resources=resources).execute()
 
 
 def test_there_are_notebooks_and_what_each_shows_is_checked() -> None:

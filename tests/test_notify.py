@@ -49,7 +49,7 @@ class Systemd:
     def until(self, happened: Callable[[list[str]], bool]) -> list[str]:
         """Return what came until something had happened, within a minute."""
         found: list[str] = []
-        for _ in range(600):
+        for _ in range(2400):
             found += self.hear(0.1)
             if happened(found):
                 return found

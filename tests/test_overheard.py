@@ -126,7 +126,7 @@ def test_each_way_out_is_an_error_of_the_test_that_leaves_it_open() -> None:
         command += [str(folder / "test_leaking.py")]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         with (folder / "said").open("wb") as said:
-            subprocess.run(command, cwd=place, env=environment, stdout=said, stderr=said, check=False, timeout=120)
+            subprocess.run(command, cwd=place, env=environment, stdout=said, stderr=said, check=False, timeout=240)
         ran = list(ET.parse(folder / "found.xml").iter("testcase"))
     assert len(ran) == LEAKING.count("def test_")
     told = {str(case.get("name")): "".join(each.text or "" for each in case.iter("error")) for case in ran}
@@ -191,7 +191,7 @@ def test_a_secret_in_a_database_is_found_where_it_was_not_moved_from_its_log_and
     database = aside / "watcher.db"
     # A text this long has its first 2000 bytes in the row's page, and the next 4092 in each page after it.
     text = ("x" * before + SECRET).ljust(2_000 + 3 * 4_092, "x")
-    subprocess.run([sys.executable, "-c", WRITE, database, text], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", WRITE, database, text], check=True, timeout=240)
     assert MARK.encode() not in database.read_bytes()
     assert (MARK.encode() not in Path(f"{database}-wal").read_bytes()) is is_cut
     assert any(str(database) in found for found in left_in(aside))

@@ -122,7 +122,7 @@ class Here:
         return "".join(server.heard for server in self.servers)
 
     def until(self, happened: Callable[[], bool], what: str) -> None:
-        for _ in range(600):
+        for _ in range(2400):
             if happened():
                 return
             assert self.process.poll() is None, self.said
@@ -130,7 +130,7 @@ class Here:
         raise AssertionError(f"not within a minute: {what}\n{self.said[-6000:]}")
 
     def ask(self, method: str, path: str, **more: Any) -> None:
-        found = requests.request(method, self.address + path, timeout=20, **more)
+        found = requests.request(method, self.address + path, timeout=60, **more)
         self.read[f"{method} {path}, question {len(self.read)}"] = f"{found.status_code} {found.headers} {found.text}"
 
     def kept(self) -> str:

@@ -58,7 +58,7 @@ class Process:
 
     def until(self, happened: Callable[[], bool], what: str) -> None:
         """Wait until something happened, for a minute."""
-        for _ in range(1200):
+        for _ in range(2400):
             if happened():
                 return
             assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.said}"

@@ -822,7 +822,7 @@ def test_more_clients_than_the_daemon_can_spare_files_for_are_sent_away(listenin
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
-    return any(holds() or time.sleep(0.05) for _ in range(100))
+    return any(holds() or time.sleep(0.05) for _ in range(1200))
 
 
 def test_a_release_that_many_tell_at_once_is_new_once(listening: Listening) -> None:

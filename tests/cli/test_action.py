@@ -29,7 +29,7 @@ def judged(folder: Path, arguments: str, fail_on: str = "inconclusive") -> tuple
     # As GitHub runs `shell: bash`.
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(folder / "step.sh")]
     ended = subprocess.run(
-        command, env=given | told, cwd=Path.cwd(), capture_output=True, text=True, timeout=120, check=False
+        command, env=given | told, cwd=Path.cwd(), capture_output=True, text=True, timeout=240, check=False
     )
     output = folder / "output"
     return ended.returncode, ended.stdout + ended.stderr, output.read_text() if output.exists() else ""

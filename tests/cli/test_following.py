@@ -114,7 +114,7 @@ def test_watch_shows_the_present_state_on_a_terminal_until_somebody_looks_away(j
     journal.add_release(a_watch(), 10.0, "http")
     journal.record_look(a_look(760.0, verdict=verdict(Outcome.REGRESSED)))
     command = [sys.executable, "-c", TERMINAL, sys.executable, "-m", "watcher", "watch", "new-checkout"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, stdin=subprocess.DEVNULL)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "REGRESSED" in ended.stdout
     assert "\x1b[" in ended.stdout
@@ -131,7 +131,7 @@ def test_bash_completes_commands_options_and_releases(watcher: Watcher, journal:
             '_watcher_completion watcher; printf "%s\\n" "${COMPREPLY[@]}"'
         )
         return subprocess.run(
-            ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=True
+            ["bash", "-c", script], capture_output=True, text=True, timeout=240, check=True
         ).stdout.split()
 
     assert completed("watcher", "sta") == ["status"]

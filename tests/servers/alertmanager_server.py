@@ -49,7 +49,7 @@ def running(directory: Path) -> Iterator[str]:
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + 30.0
+    until = time.monotonic() + 120.0
     while time.monotonic() < until and process.poll() is None:
         try:
             if requests.get(f"{url}/-/ready", timeout=5).ok:

@@ -121,7 +121,7 @@ class Filed(Observed):
         with FileWrites(self.flags) as file, self.sightings() as seen:
             bad = time.time()
             self.fail(BAD)
-            self.eventually(lambda: file.writes, "the flag was turned off", seconds=120)
+            self.eventually(lambda: file.writes, "the flag was turned off")
             self.eventually(seen.are_over, "nobody was served by it any more")
         off = time.time() - (time.monotonic() - file.writes[0][0])
         [kill] = self.kills()[killed:]
@@ -135,7 +135,7 @@ class Filed(Observed):
         self.gather_history(HISTORY)
         self.open_release()
         self.eventually(self.is_watched, "the release was noticed")
-        self.eventually(lambda: self.last_look().verdict.outcome == "healthy", "it was proven healthy", seconds=180)
+        self.eventually(lambda: self.last_look().verdict.outcome == "healthy", "it was proven healthy")
 
 
 @dataclass
@@ -150,7 +150,7 @@ class Flagged(Observed):
         self.fail(BAD)
         with self.sightings() as seen:
             self.unleash.turn_on(FEATURE)
-            self.eventually(lambda: len(self.kills()) > killed, "watcher decided to turn it off", seconds=120)
+            self.eventually(lambda: len(self.kills()) > killed, "watcher decided to turn it off")
             self.eventually(seen.are_over, "nobody was served by it any more")
         [off] = self.unleash.turned_off(FEATURE)[turned_off:]
         [kill] = self.kills()[killed:]

@@ -169,7 +169,7 @@ class HAProxyServer:
 
     def eventually(self, holds: Callable[[], object], what: str) -> None:
         """Wait until something holds, at most 10 seconds."""
-        for _ in range(500):
+        for _ in range(2400):
             if holds():
                 return
             time.sleep(0.02)

@@ -125,7 +125,7 @@ class Daemon:
             process = self._process = subprocess.Popen(
                 [sys.executable, "-m", "watcher", "run", "--config", str(self._config)], stdout=log, stderr=log
             )
-        for _ in range(600):
+        for _ in range(2400):
             if self.talk.count("watching shop") > said or self._process is not process:
                 return
             if process.poll() is not None:
@@ -220,7 +220,7 @@ class Metrics:
 
     def ask(self, query: str) -> dict[str, float]:
         """Return the value of an instant query by instance."""
-        answer = requests.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=10).json()
+        answer = requests.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=60).json()
         return {each["metric"].get("instance", ""): float(each["value"][1]) for each in answer["data"]["result"]}
 
 
@@ -295,7 +295,7 @@ class Installation:
         with self.journal() as journal:
             return [entry for entry in journal.actions() if isinstance(entry.action, Kill)]
 
-    def eventually(self, holds: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+    def eventually(self, holds: Callable[[], object], what: str, seconds: float = 300.0) -> None:
         """Wait until something holds; how long it takes decides nothing, that it never does fails."""
         for _ in range(int(seconds / 0.1)):
             if holds():

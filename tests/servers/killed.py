@@ -316,7 +316,7 @@ class Pair:
         """Let the victim live until it has said and done everything."""
         self.victim.start()
         last = self.began + self.every * self.releases + 15
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while time.time() < last or not all(self._is_done(each) for each in (self.victim, self.twin)):
             assert time.monotonic() < deadline, [each.verdicts() for each in (self.victim, self.twin)]
             self._begin_releases()

@@ -42,7 +42,7 @@ def running() -> Iterator[str]:
         pid_file = folder / "d" / "postmaster.pid"
         if pid_file.exists():
             os.kill(int(pid_file.read_text().split()[0]), signal.SIGINT)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120.0
             while pid_file.exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
         shutil.rmtree(folder, ignore_errors=True)

@@ -121,7 +121,7 @@ def _free_port() -> int:
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
+    for _ in range(2400):
         if process.poll() is not None:
             raise RuntimeError(f"prometheus ended with {process.returncode}: {log.read_text()[-2000:]}")
         try:

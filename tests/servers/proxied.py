@@ -175,8 +175,8 @@ class Proxied(Installation):
 
     def withdrawn(self, bad: float, turned: Changes[Any], requests: Changes[float]) -> Withdrawal:
         """Return how a bad release was taken back, once watcher did so and its last user was served."""
-        self.eventually(self.kills, "watcher decided to take it back", seconds=120)
-        self.eventually(requests.are_over, "nobody was served by it any more", seconds=120)
+        self.eventually(self.kills, "watcher decided to take it back")
+        self.eventually(requests.are_over, "nobody was served by it any more")
         [kill] = self.kills()
         assert kill.action.decided_at is not None
         return Withdrawal(bad, kill.action.decided_at, turned.seen[-1][0], requests.seen[-1][0])

@@ -339,7 +339,7 @@ class Shop:
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        for _ in range(600):
+        for _ in range(2400):
             if process.poll() is not None:
                 break
             try:

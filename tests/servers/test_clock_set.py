@@ -47,7 +47,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[
 
 
 def until(happened: Callable[[], bool]) -> None:
-    for _ in range(600):
+    for _ in range(2400):
         if happened():
             return
         time.sleep(0.1)

@@ -96,7 +96,7 @@ def compare(past: Past, job: str, *more: str) -> tuple[int, dict[str, Any]]:
     at = dt.datetime.fromtimestamp(past.exposed_at, dt.UTC).isoformat()
     command = [sys.executable, "-m", "watcher", "compare", "--prometheus", past.url, "--rules", "http-prometheus"]
     command += ["--select", f'job="{job}"', "--at", at, "--format", "json", *more]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 

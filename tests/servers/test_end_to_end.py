@@ -150,7 +150,7 @@ def test_a_daemon_killed_at_any_moment_turns_the_release_off_once_and_tells_it_i
             if killed == 2:
                 here.go_bad()
         # The daemon dies within milliseconds of turning the flag off, before it can tell anybody.
-        here.eventually(lambda: flag.writes, "the flag was turned off", seconds=120)
+        here.eventually(lambda: flag.writes, "the flag was turned off")
         killed += 1
         here.daemon.start()
         here.eventually(lambda: shows(here, "recovered"), "the recovery was told")
@@ -228,7 +228,7 @@ def test_a_release_told_on_the_command_line_is_taken_up_by_the_running_daemon(id
     def start(version: str) -> str:
         command = [sys.executable, "-m", "watcher", "release", "start", "shop", "new-checkout", "--version", version]
         command += ["--share", "5%", "--config", str(idle.config)]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=240).stdout.strip()
 
     assert start("1.2.0") == "shop/production/new-checkout@1.2.0"
     idle.eventually(idle.is_watched, "the daemon took the release up")
@@ -246,7 +246,7 @@ def test_a_release_told_on_the_command_line_is_taken_up_by_the_running_daemon(id
 def by_hand(here: Installation, *more: str) -> subprocess.CompletedProcess[str]:
     """Run `watcher flags kill new-checkout ...` beside the daemon."""
     command = [sys.executable, "-m", "watcher", "flags", "kill", "new-checkout", "--config", str(here.config), *more]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
 
 
 @pytest.mark.xdist_group("idle")

@@ -27,6 +27,8 @@ STREAMS = 500
 MOST_BYTES = 300_000
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
+expect.set_options(timeout=60_000)
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -65,6 +67,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
 def opened(browser: Browser, url: str, **given: object) -> Iterator[Page]:
     """Open a page that must not complain, and ask nobody but whoever served it."""
     context = browser.new_context(**given)  # type: ignore[arg-type]
+    context.set_default_timeout(120_000)
     page, wrong = context.new_page(), list[str]()
     page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -88,7 +91,7 @@ def look_over(page: Page) -> None:
     for picture in page.query_selector_all("img"):
         picture.scroll_into_view_if_needed()
     drawn = "[...document.images].every((each) => each.complete && each.naturalWidth > 0)"
-    until = time.monotonic() + 60.0
+    until = time.monotonic() + 240.0
     while not page.evaluate(drawn):
         assert time.monotonic() < until, "pictures are missing"
         page.wait_for_timeout(100)
@@ -140,7 +143,7 @@ def test_what_changes_is_shown_without_a_reload_and_what_was_opened_stays_open(
         link = page.locator("a[href*='page-load']").first
         link.focus()
         here.journal.audit(showroom.NOW, here.bad, "accepted", {"rule": "errors", "by": "ann", "reason": "known"})
-        expect(page.get_by_text("accepted: errors by ann: known")).to_be_visible(timeout=20_000)
+        expect(page.get_by_text("accepted: errors by ann: known")).to_be_visible()
         assert page.evaluate("window.mine"), "it was not loaded anew"
         assert folded.evaluate("(each) => each.open")
         assert link.evaluate("(each) => each === document.activeElement")
@@ -152,7 +155,7 @@ def test_a_page_whose_watcher_is_gone_says_that_it_is_old(browser: Browser, tmp_
         page = context.new_page()
         page.goto(f"{here.url}/releases/{here.bad}")
         here.served.close()
-        expect(page.get_by_role("status")).to_contain_text("Not up to date", timeout=20_000)
+        expect(page.get_by_role("status")).to_contain_text("Not up to date")
         expect(page.locator("#answer")).to_contain_text("REGRESSED")
         context.close()
 

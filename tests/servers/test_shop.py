@@ -30,7 +30,7 @@ def write_flags(path: Path, enabled: bool, percentage: int = 100) -> None:
 
 def eventually(holds: Callable[[], bool], what: str) -> None:
     """Wait until something holds; how long it takes decides nothing, that it never does fails."""
-    for _ in range(300):
+    for _ in range(2400):
         if holds():
             return
         time.sleep(0.1)

@@ -33,7 +33,7 @@ def test_a_good_canary_is_certified_at_each_share_and_promoted_until_everybody_h
         began = time.time()
         here.release()
         for share in (0.25, 0.5, 1.0):
-            here.eventually(lambda share=share: here.share() == share, f"it was promoted to {share:.0%}", seconds=120)
+            here.eventually(lambda share=share: here.share() == share, f"it was promoted to {share:.0%}")
             here.eventually(lambda share=share: abs(here.observed_share() - share) < 0.03, "users got as much of it")
         here.eventually(lambda: "for everyone" in here.parents()[0].shown, "it is watched on")
         here.eventually(lambda: here.shows("healthy"), "it was certified for everybody, against the past")
@@ -63,7 +63,7 @@ def test_a_canary_that_goes_bad_loses_all_its_traffic_and_a_reload_does_not_give
 ) -> None:
     here.begin()
     here.release()
-    here.eventually(lambda: here.share() == 0.25, "it was promoted", seconds=120)
+    here.eventually(lambda: here.share() == 0.25, "it was promoted")
     assert here.alarms() == []
     with Changes(here.weights) as turned, here.requests("canary") as requests:
         bad = here.fail("canary")

@@ -153,7 +153,7 @@ def running(directory: Path) -> Iterator[UnleashServer]:
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(1200):
+    for _ in range(2400):
         if process.poll() is not None:
             raise RuntimeError(f"Unleash ended with {process.returncode}: {log.read_text()[-2000:]}")
         try:
