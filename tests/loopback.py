@@ -25,7 +25,11 @@ class Loopback:
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_request  # noqa: N815
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._handler = Handler
+        self._listen(port=0)
+
+    def _listen(self, port: int) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
@@ -47,6 +51,11 @@ class Loopback:
         """Be gone: whoever connects is refused."""
         self._server.shutdown()
         self._server.server_close()
+
+    def come_back(self) -> None:
+        """Be there again after `stop`, at the same address."""
+        self._listen(self._server.server_address[1])
+        self._thread.start()
 
 
 def answer(request: BaseHTTPRequestHandler, status: int, content: bytes, **headers: str) -> None:

@@ -15,7 +15,7 @@ from UnleashClient import UnleashClient
 from tests.planted import MARK, plant
 from tests.servers.unleash_server import UnleashServer, gradual, place
 from tests.switches.fault_proxy import Fault, FaultProxy
-from tests.switches.kills import kill
+from tests.switches.kills import at, kill
 from watcher.errors import SwitchError
 from watcher.switches import switch
 from watcher.switches.unleash import Unleash
@@ -334,16 +334,18 @@ def test_a_kill_waits_as_long_as_it_was_asked_to(
     assert unleash.kills(feature) == 1
 
 
-def test_an_unleash_that_is_gone_is_asked_again_and_the_flag_is_left_to_whoever_finds_it(
+def test_an_unleash_that_is_gone_is_asked_again_and_turns_the_flag_off_once_it_is_back(
     unleash: UnleashServer, named: Named, tmp_path: Path, feature: str
 ) -> None:
     with FaultProxy(unleash.url) as proxy:
-        gone = proxy.url
-    killing = kill(named(url=gone), feature, tmp_path / "watcher.db")
-    assert (killing.state, len(killing.pauses)) == ("intended", 3)
-    assert f"GET {gone}/api/admin/projects/default/features/{feature}: no answer" in killing.error
-    assert "is it running?" in killing.error
-    assert unleash.is_on(feature)
+        proxy.stop()
+        killing = kill(named(url=proxy.url), feature, tmp_path / "gone.db")
+        assert (killing.state, len(killing.pauses)) == ("intended", 3)
+        assert f"GET {proxy.url}/api/admin/projects/default/features/{feature}: no answer" in killing.error
+        assert "is it running?" in killing.error
+        assert unleash.is_on(feature)
+        killing = kill(named(url=proxy.url), feature, tmp_path / "back.db", after=at(2, proxy.come_back))
+    assert (killing.state, len(killing.pauses), unleash.kills(feature)) == ("done", 2, 1)
 
 
 def test_an_answer_that_lies_is_seen_through_and_the_kill_sent_again(

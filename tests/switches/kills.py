@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,12 @@ def kill(
     heard |= {"done": {"turned_off"}, "failed": {"kill_failed"}}.get(entry.state, set())
     assert told == heard, (entry.state, entry.error, told)
     return Killing(entry, pauses, told)
+
+
+def at(nth: int, do: Callable[[], None]) -> Callable[[], None]:
+    """Return what `kill` is to run after each try, where something happens after the nth alone."""
+    tries = itertools.count(1)
+    return lambda: do() if next(tries) == nth else None
 
 
 def _told(store: Journal) -> set[str]:

@@ -18,7 +18,7 @@ from ldclient.integrations import Files
 from tests.planted import MARK, plant
 from tests.switches.documented import documented
 from tests.switches.fault_proxy import Fault, FaultProxy
-from tests.switches.kills import Killing, kill
+from tests.switches.kills import Killing, at, kill
 from tests.switches.launchdarkly_server import (
     CHIEF,
     READER,
@@ -347,6 +347,12 @@ def test_a_server_that_is_gone_may_come_back(shop: Shop, proxy: FaultProxy) -> N
     killing = shop.kill(shop.switch(proxy.url))
     assert (killing.state, len(killing.pauses), shop.changes) == ("intended", 3, [])
     assert "is it running?" in killing.error
+
+
+def test_a_server_that_comes_back_is_killed_by_the_next_try(shop: Shop, proxy: FaultProxy) -> None:
+    proxy.stop()
+    killing = shop.kill(shop.switch(proxy.url), after=at(2, proxy.come_back))
+    assert (killing.state, len(killing.pauses), shop.changes) == ("done", 2, [OFF])
 
 
 def test_an_answer_that_says_it_is_still_on_is_not_believed_for_ever(shop: Shop, proxy: FaultProxy) -> None:

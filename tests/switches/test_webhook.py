@@ -13,7 +13,7 @@ import pytest
 
 from tests.planted import MARK, plant, signing_key
 from tests.switches.fault_proxy import Fault, FaultProxy
-from tests.switches.kills import kill
+from tests.switches.kills import at, kill
 from tests.switches.receiver import Receiver
 from watcher.errors import ConfigError, SwitchError
 from watcher.model import SwitchState
@@ -341,12 +341,15 @@ def test_a_receiver_that_asks_for_patience_gets_it(receiver: Receiver, secret: P
 
 
 def test_a_receiver_that_is_gone_is_tried_again(receiver: Receiver, secret: Path, tmp_path: Path) -> None:
-    proxy = FaultProxy(receiver.url)
-    proxy.__enter__().stop()
-    killing = kill(Webhook(settings(proxy.url, secret)), "pay", tmp_path / "j.db")
-    assert (killing.state, len(killing.pauses)) == ("intended", 3)
-    assert "no answer (ConnectionError): is it running?" in killing.error
-    assert receiver.killed == []
+    with FaultProxy(receiver.url) as proxy:
+        proxy.stop()
+        made = Webhook(settings(proxy.url, secret))
+        killing = kill(made, "pay", tmp_path / "gone.db")
+        assert (killing.state, len(killing.pauses)) == ("intended", 3)
+        assert "no answer (ConnectionError): is it running?" in killing.error
+        assert receiver.killed == []
+        killing = kill(made, "pay", tmp_path / "back.db", after=at(2, proxy.come_back))
+    assert (killing.state, len(killing.pauses), receiver.killed) == ("done", 2, ["pay"])
 
 
 def test_a_receiver_that_says_yes_and_does_nothing_is_found_out(
