@@ -471,9 +471,49 @@ def test_who_comes_back_after_dying_in_a_kill_does_not_say_that_it_failed(world:
     while world.active():
         assert world.minute < 60
         world.run(daemon, 1)
-    assert world.said("recovered") == ["Recovered, turned off: shop 1.2 on shop/production"] * 2
-    assert world.said("kill_failed") == []
+    assert world.said("recovered")[0] == "Recovered, turned off: shop 1.2 on shop/production"
+    assert not [each for each in world.alerter.delivered if "could not be turned off" in f"{each.title} {each.lines}"]
     assert [each.status for each in world.journal.watches()] == ["recovered"]
+
+
+@dataclass
+class Watchful(Metrics):
+    """Metrics that note, whenever they are asked, what is turned off by then."""
+
+    switch: MemorySwitch = field(default_factory=MemorySwitch)
+    off: list[list[str]] = field(default_factory=list)
+
+    def observe(self, request: Request) -> dict[str, Observations]:
+        self.off.append(list(self.switch.kills))
+        return super().observe(request)
+
+
+def test_a_kill_that_is_due_waits_for_no_metrics(world: World) -> None:
+    world.source = Metrics({"errors": measured(bad_from=3)})
+    daemon = world.daemon()
+    world.expose()
+    world.switch.broken = "flags.example does not answer"
+    while not world.said("kill_delayed"):
+        assert world.minute < 15
+        world.run(daemon, 1)
+    world.switch.broken = None
+    world.source = seen = Watchful(world.source.observations, switch=world.switch)
+    world.daemon().step(world.now + MINUTE)
+    assert seen.off[0] == ["shop"]
+    assert world.said("turned_off") == ["Turned off: shop 1.2 on shop/production"]
+
+
+def test_what_a_process_that_died_had_decided_is_done_as_soon_as_there_is_another(world: World) -> None:
+    world.source = Metrics({"errors": measured(bad_from=3)})
+    world.switch.broken = "flags.example does not answer"
+    daemon = world.daemon()
+    world.expose()
+    while not world.killed():
+        assert world.minute < 15
+        world.run(daemon, 1)
+    world.switch.broken, world.source.down = None, "metrics.example does not answer"
+    world.daemon().start(world.now + MINUTE)
+    assert world.switch.kills == ["shop"]
 
 
 def test_a_file_beside_watcher_yaml_pauses_for_as_long_as_it_is_there(world: World) -> None:

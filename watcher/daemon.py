@@ -79,14 +79,15 @@ class Daemon:
         self.journal.release_claims()
 
     def start(self, now: float) -> None:
-        """Refuse rules that nothing can decide; catch up with kills that nobody was told the fate of yet.
+        """Do what a process that died had decided; refuse rules that nothing can decide; tell what became of kills.
 
         Raises:
             Refused: a latency whose objective is no edge of its buckets, for example.
         """
+        interlocks.fit_latch(self.journal, now)
+        self.act(now, _is_kill)
         for service in self.installation.services.values():
             self._refuse_undecidable(service, now)
-        interlocks.fit_latch(self.journal, now)
         afterwards.catch_up(self.journal, now)
 
     def _refuse_undecidable(self, service: Service, now: float) -> None:
@@ -124,6 +125,7 @@ class Daemon:
             raise
 
     def _advance(self, now: float) -> None:
+        self.act(now, _is_kill)  # what is due again waits for no server that is slow to be read
         self.notice(now)
         afterwards.turned_on_again(self.journal, self.noticing.read, now)
         watches, failed, unrecorded = self.journal.watches(active=True), 0, None
@@ -290,6 +292,10 @@ class Daemon:
         else:
             if learnt is not None:
                 log.info("learnt what is usual of %s", learnt)
+
+
+def _is_kill(action: Kill | Promote) -> bool:
+    return isinstance(action, Kill)
 
 
 def tick_of(installation: Installation) -> float:
