@@ -4,8 +4,8 @@
 
 makes RUNS (3) bad releases by each strategy in installations like those of the end-to-end tests: a real Prometheus,
 shops with visitors, a real Unleash or HAProxy, the daemon as a process of its own; a stand-in for Slack. A release is
-bad from its first user on, but for those by a flags file, which go bad once they were proven healthy. Flags in Unleash
-are opened one after another; the others have an installation each, and behind HAProxy begin at another moment between
+bad from its first user on, but for those by a flags file, which go bad once they were proven healthy. Each has an
+installation of its own: what was turned off a moment ago is not turned off again. Each begins at another moment between
 two ticks. Nothing here asserts: figures depend on the machine.
 """
 
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from tests.servers import (  # noqa: E402
     unleash_server,
     withdrawal,
 )
+from tests.servers.flagged import Filed, Flagged  # noqa: E402
 from tests.servers.proxied import Canary, Colours  # noqa: E402
 from tests.servers.withdrawal import Withdrawal  # noqa: E402
 
@@ -40,68 +41,49 @@ BLOCK = 2.0
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way of releasing: what it needs and lacks, a bad release in words, and bad releases that were taken back."""
+    """A way of releasing: what it needs and lacks, a bad release in words, and an installation to make it in."""
 
     missing: Callable[[], str | None]
     told: str
-    releases: Callable[[Path, int], Iterator[Withdrawal]]
+    running: Callable[[Path], AbstractContextManager[Filed | Flagged | Canary | Colours]]
 
-
-def flags(folder: Path, runs: int) -> Iterator[Withdrawal]:
-    with unleash_server.running(folder / "unleash") as unleash, flagged.running(folder, unleash) as here:
-        here.daemon.start()
-        here.gather_history(flagged.HISTORY)
-        for _ in range(runs):
-            yield here.release_badly()
-            here.eventually(lambda: here.releases()[-1].status == "recovered", "it recovered")
-
-
-def flags_in_a_file(folder: Path, runs: int) -> Iterator[Withdrawal]:
-    for number in range(runs):
-        own = folder / str(number)
-        own.mkdir()
-        with flagged.in_a_file(own) as here:
-            here.begin()
-            yield here.go_bad_and_be_withdrawn()
-
-
-def each_on_its_own(
-    running: Callable[[Path], AbstractContextManager[Canary] | AbstractContextManager[Colours]],
-) -> Callable[[Path, int], Iterator[Withdrawal]]:
-    """Return what makes bad releases, each in an installation that had none before."""
-
-    def releases(folder: Path, runs: int) -> Iterator[Withdrawal]:
+    def releases(self, folder: Path, runs: int) -> Iterator[Withdrawal]:
+        """Make bad releases, each in an installation that had none before; yield how each was taken back."""
         for number in range(runs):
             own = folder / str(number)
             own.mkdir()
-            with running(own) as here:
+            with self.running(own) as here:
                 here.begin()
                 time.sleep(BLOCK * (number + 0.5) / runs)
-                yield here.release_badly()
+                yield here.go_bad_and_be_withdrawn() if isinstance(here, Filed) else here.release_badly()
 
-    return releases
+
+@contextmanager
+def in_unleash(folder: Path) -> Iterator[Flagged]:
+    with unleash_server.running(folder / "unleash") as unleash, flagged.running(folder, unleash) as here:
+        yield here
 
 
 STRATEGIES: Mapping[str, Strategy] = {
     "flags file": Strategy(
         lambda: None,
         f"errors {100 * flagged.USUAL:g} % -> {100 * flagged.BAD:g} % for half of the users, once it was healthy",
-        flags_in_a_file,
+        flagged.in_a_file,
     ),
     "flag": Strategy(
         unleash_server.missing,
         f"errors {100 * flagged.USUAL:g} % -> {100 * flagged.BAD:g} % for half of the users",
-        flags,
+        in_unleash,
     ),
     "canary": Strategy(
         haproxy_server.missing,
         f"errors {100 * proxied.USUAL:g} % -> {100 * proxied.BAD:g} % for 5 % of the users",
-        each_on_its_own(proxied.canary),
+        proxied.canary,
     ),
     "blue_green": Strategy(
         haproxy_server.missing,
         f"errors {100 * proxied.USUAL:g} % -> {100 * proxied.BAD:g} % for everybody",
-        each_on_its_own(proxied.colours),
+        proxied.colours,
     ),
 }
 

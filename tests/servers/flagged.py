@@ -1,8 +1,7 @@
 """The whole installation with its flags in Unleash, for the end-to-end test of strategy `flag` and its benchmark.
 
 with flagged.running(tmp_path, unleash) as here:
-    here.daemon.start()
-    here.gather_history()
+    here.begin()
     withdrawal = here.release_badly()
 """
 
@@ -143,6 +142,11 @@ class Flagged(Observed):
     """Its users get the feature by a flag in Unleash."""
 
     unleash: UnleashServer
+
+    def begin(self) -> None:
+        """Start the daemon, and wait until there is enough past to learn from."""
+        self.daemon.start()
+        self.gather_history(HISTORY)
 
     def release_badly(self) -> Withdrawal:
         """Turn the flag on with a variant that fails; return once watcher turned it off and no user has it."""

@@ -24,8 +24,7 @@ def here(tmp_path_factory: pytest.TempPathFactory, unleash: UnleashServer) -> It
     """One installation for one release after the other: what takes long is the past before the first."""
     require(prometheus_server.missing())
     with flagged.running(tmp_path_factory.mktemp("flagged"), unleash) as running:
-        running.daemon.start()
-        running.gather_history(flagged.HISTORY)
+        running.begin()
         yield running
 
 
