@@ -69,6 +69,26 @@ def test_what_was_told_stands_beside_what_was_done_and_what_still_waits_says_why
     assert as_json["actions"][0]["at"] == "2023-11-14T22:13:20Z"
 
 
+def test_a_message_that_is_edited_and_told_below_itself_is_one_line(tmp_path: Path) -> None:
+    alerts = [
+        Alert(f"r1|{state}|{at}|{kind}", "r1", kind, state, f"{state}: cart", at=at)
+        for state, at in (("regressed", T), ("killed", T + 60), ("regressed", T + 120))
+        for kind in ("headline", "detail")
+    ]
+    with Journal.open(f"sqlite:///{tmp_path}/journal.db") as journal:
+        journal.intend(alerts, T)
+        journal.address([alert.key for alert in alerts], ["slack", "hook"], T)
+        keys = [entry.key for entry in journal.unfinished() if entry.alerter]
+        assert journal.take(keys, T + 1) == set(keys)
+        journal.delivered(keys, {"ts": "1"}, T + 130)
+        said = sorted(deed.said for deed in deeds(journal, "r1"))
+    assert said == sorted(
+        f"told: {alerter}: {state}: cart"
+        for alerter in ("slack", "hook")
+        for state in ("regressed", "killed", "regressed")
+    )
+
+
 def assembly_history(folder: Path) -> str:
     """What `watcher history --actions --format json` prints."""
     (folder / "rules.yaml").write_text("pack: p\nrules: [{name: errors, kind: ratio, bad: errors, total: requests}]\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -52,13 +52,14 @@ def deeds(journal: Journal, release: str | None) -> list[Deed]:
     """Return everything that was done, refused and told, of one release or (None) of all, oldest first.
 
     The audit keeps the order in which it was written, whatever the clock said meanwhile. Both parts of a release share
-    one message: of the part from when everybody has it, what was told from then on is its own.
+    one message: of the part from when everybody has it, what was told from then on is its own. What was told by editing
+    the message and below it, too, is told once.
     """
     watched = None if release is None else journal.watched(release)
     message = release if watched is None else watched.watch.release.message
     since = watched.watch.release.exposed_at if watched is not None and message != release else 0.0
     audited = [Deed(line.at, line.release, line.what, line.detail) for line in journal.audit_trail(release)]
-    told = [deed for entry in journal.actions(message) for deed in _told(entry) if deed.at >= since]
+    told = [deed for deed in _told(journal.actions(message)) if deed.at >= since]
     return list(heapq.merge(audited, sorted(told, key=lambda deed: deed.at), key=lambda deed: deed.at))
 
 
@@ -71,16 +72,22 @@ def stamp(at: float) -> str:
     return f"{dt.datetime.fromtimestamp(at, dt.UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
-def _told(entry: Pending) -> Iterator[Deed]:
-    """Yield what a delivery came to; one that was given up is in the audit, one that was replaced is nothing."""
-    if not isinstance(entry.action, Alert) or entry.alerter is None:
-        return
-    said: dict[str, Any] = {"alerter": entry.alerter, "title": entry.action.title, "urgent": entry.action.urgent}
-    said["attempts"] = entry.attempts
-    if entry.state == "done":
-        yield Deed(entry.finished_at or entry.created_at, entry.release, "told", said)
-    elif entry.state in ("intended", "claimed"):
-        yield Deed(entry.created_at, entry.release, "not told yet", {**said, "error": entry.error})
+def _told(entries: Iterable[Pending]) -> Iterable[Deed]:
+    """Return what deliveries came to; one that was given up is in the audit, one that was replaced is nothing."""
+    found: dict[tuple[Any, ...], Deed] = {}
+    for entry in entries:
+        alert = entry.action
+        if not isinstance(alert, Alert) or entry.alerter is None:
+            continue
+        said = {"alerter": entry.alerter, "title": alert.title, "urgent": alert.urgent, "attempts": entry.attempts}
+        which = (entry.alerter, alert.channel, alert.title, alert.at)
+        if entry.state == "done":
+            deed = Deed(entry.finished_at or entry.created_at, entry.release, "told", said)
+            found.setdefault((*which, "told"), deed)
+        elif entry.state in ("intended", "claimed"):
+            deed = Deed(entry.created_at, entry.release, "not told yet", {**said, "error": entry.error})
+            found.setdefault((*which, "waits"), deed)
+    return found.values()
 
 
 def _by(detail: Detail) -> str:
