@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from watcher.model.words import Flags, Floats, Labels
+
+NO_SAMPLES: Final = "has no samples"
+"""What a note ends with that says that there was nothing."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Observations:
         baseline = None
         if early.baseline is not None and late.baseline is not None:
             baseline = _glued((early.streams, early.baseline), (late.streams, late.baseline), streams)
-        notes = tuple(dict.fromkeys(self.notes + later.notes))
+        notes = noted((self, later))
         ends, partial = np.concatenate([self.ends, later.ends]), self.partial or later.partial
         return Observations(streams, ends, treatment, baseline, notes, partial, common)
 
@@ -145,3 +148,16 @@ def _glued(
 
     buckets = None if early[1].buckets is None or late[1].buckets is None else joined("buckets")
     return Arm(units, joined("events"), joined("total"), buckets)
+
+
+def noted(parts: Iterable[Observations]) -> tuple[str, ...]:
+    """Return what was odd in any part of a time; that there was nothing, only where there was nothing in all of them.
+
+    >>> nothing = Arm((), np.zeros((0, 0, 0)), np.zeros((0, 0, 0)))
+    >>> before = Observations((), np.zeros(0), nothing, notes=("treatment: errors has no samples", "3 counter resets"))
+    >>> noted([before, replace(before, notes=())])
+    ('3 counter resets',)
+    """
+    said = [each.notes for each in parts]
+    every = dict.fromkeys(note for notes in said for note in notes)
+    return tuple(note for note in every if not note.endswith(NO_SAMPLES) or all(note in notes for notes in said))

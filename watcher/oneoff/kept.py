@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from watcher.look import Source, request
-from watcher.model import Arm, Floats, Observations, Request, Rule, Watch
+from watcher.model import Arm, Floats, Observations, Request, Rule, Watch, noted
 
 DAY = 86_400.0
 MOST_BYTES = 512 * 2**20
 """What is kept in memory, before the part that was not used for longest is let go."""
 
 S = TypeVar("S", bound=Source)
-
-NO_SAMPLES = "has no samples"
 
 
 class Kept(Generic[S]):
@@ -78,7 +76,7 @@ class Kept(Generic[S]):
         whole = days[0]
         for later in days[1:]:
             whole = whole.then(later)
-        found = replace(whole.between(request.start, request.end), notes=_notes(days))
+        found = replace(whole.between(request.start, request.end), notes=noted(days))
         return found.of_streams(np.flatnonzero(born(found) < np.inf).tolist()) if streams_vary(rule) else found
 
     def _day(self, rule: Rule, request: Request) -> Observations:
@@ -149,12 +147,6 @@ def _key(rule: Rule, request: Request) -> tuple[Hashable, ...]:
     read = (rule.name, rule.kind, rule.events, rule.total, rule.worse, rule.objective, rule.across, rule.by, rule.unit)
     where = (request.select, request.baseline, request.treatment, request.start, request.end, request.block)
     return (*read, rule.signature, *where)
-
-
-def _notes(days: Sequence[Observations]) -> tuple[str, ...]:
-    """Return what was odd on any day; that there was nothing, only where there was nothing on all of them."""
-    told = dict.fromkeys(note for day in days for note in day.notes)
-    return tuple(note for note in told if NO_SAMPLES not in note or all(note in day.notes for day in days))
 
 
 def _bytes(seen: Observations) -> int:

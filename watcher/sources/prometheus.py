@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from watcher.errors import SourceTooLarge
-from watcher.model import Arm, Floats, Kind, Labels, Observations, Request, Rule, Selector
+from watcher.model import NO_SAMPLES, Arm, Floats, Kind, Labels, Observations, Request, Rule, Selector
 from watcher.sources.counters import (
     Counts,
     Grouping,
@@ -301,7 +301,7 @@ def _notes(counts: Tallied) -> list[str]:
     notes = [WARNED + warning for part in parts for warning in part.warnings] + list(read.notes)
     for selector, part in ((side.events, read.events), (side.total, read.total)):
         if part is not None and not part.times.size:
-            notes.append(f"{side.arm}: {selector} has no samples")
+            notes.append(f"{side.arm}: {selector} {NO_SAMPLES}")
     resets, merged = (sum(getattr(part, name) for part in counts.parts) for name in ("resets", "merged"))
     if resets:
         notes.append(f"{side.arm}: {resets} counter resets")
