@@ -16,6 +16,7 @@ from watcher.comparison import SPLIT
 from watcher.config import load_installation
 from watcher.daemon import HOUR, Daemon
 from watcher.deeds import deeds
+from watcher.errors import SwitchError
 from watcher.journal import Journal, Pending, Watched
 from watcher.model import BY_HAND, Deployment, Exposure, Kill, Observations, Outcome, Promote, Request
 from watcher.testing import MemoryAlerter, MemorySource, MemorySwitch, counts
@@ -486,6 +487,38 @@ class Watchful(Metrics):
     def observe(self, request: Request) -> dict[str, Observations]:
         self.off.append(list(self.switch.kills))
         return super().observe(request)
+
+
+@dataclass
+class Refusing(MemorySwitch):
+    """A switch that refuses to turn anything off for good, until it is granted."""
+
+    granted: bool = False
+
+    def kill(self, feature: str, reason: str) -> None:
+        if not self.granted:
+            raise SwitchError("the token may not turn it off", permanent=True)
+        super().kill(feature, reason)
+
+
+def test_what_a_person_turned_off_after_a_kill_failed_is_not_told_as_still_on(world: World) -> None:
+    world.source = Metrics({"errors": measured(bad_from=3)})
+    world.switch = switch = Refusing()
+    daemon = world.daemon()
+    release = world.expose()
+    while not world.said("kill_failed"):
+        assert world.minute < 15
+        world.run(daemon, 1)
+    switch.granted = True
+    world.source.observations = {"errors": measured(bad_from=3, bad_until=world.minute)}
+    world.journal.intend(
+        [Kill(f"{release}{BY_HAND}1", release, "memory", "shop", "by hand by ann", world.now)], world.now
+    )
+    while world.active():
+        assert world.minute < 30
+        world.run(daemon, 1)
+    assert switch.kills == ["shop"]
+    assert world.said("recovered")[0] == "Recovered, turned off: shop 1.2 on shop/production"
 
 
 def test_a_kill_that_is_due_waits_for_no_metrics(world: World) -> None:

@@ -128,7 +128,7 @@ def standing(journal: Journal, watch: Watch, now: float, *, allowed: bool, pause
         allowed: whether watcher.yaml names its flag among those that may be turned off.
     """
     found = _all(journal)
-    own = [each for each in found if each.release == watch.release.id and not _by_hand(each)]
+    own = [each for each in found if each.release == watch.release.id]
     return policy.Standing(
         allowed=allowed,
         paused=paused,
@@ -139,7 +139,7 @@ def standing(journal: Journal, watch: Watch, now: float, *, allowed: bool, pause
 
 
 def _took_effect(own: Sequence[Pending]) -> bool | None:
-    """Tell whether the kill of a release took effect; True where there is none, None while it is still being tried."""
+    """Tell whether a kill of a release took effect, by hand or not; True without any, None while one is being tried."""
     if not own or any(each.state == "done" for each in own):
         return True
     return False if all(each.state == "failed" for each in own) else None

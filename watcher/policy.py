@@ -67,7 +67,7 @@ class Standing:
     """What is on record of kills, and what people ordered: all that policy is told and no look can see.
 
     `allowed` tells whether people named the flag of this release among those that watcher may turn. `paused` is why
-    kills are paused. `turned_off` tells whether the kill of this release took effect (True where none was decided, None
+    kills are paused. `turned_off` tells whether a kill of this release took effect (True where none was decided, None
     while it is still being tried).
     `kills` are the times of watcher's own kills, of any release, since a person last opened the latch, in the order in
     which they were decided. `flag_killed_at` is when the flag of this release was turned off last, by watcher or by a
