@@ -501,7 +501,8 @@ class Refusing(MemorySwitch):
         super().kill(feature, reason)
 
 
-def test_what_a_person_turned_off_after_a_kill_failed_is_not_told_as_still_on(world: World) -> None:
+@pytest.mark.parametrize("with_watcher", [True, False])
+def test_what_a_person_turned_off_after_a_kill_failed_is_not_told_as_still_on(world: World, with_watcher: bool) -> None:
     world.source = Metrics({"errors": measured(bad_from=3)})
     world.switch = switch = Refusing()
     daemon = world.daemon()
@@ -511,13 +512,15 @@ def test_what_a_person_turned_off_after_a_kill_failed_is_not_told_as_still_on(wo
         world.run(daemon, 1)
     switch.granted = True
     world.source.observations = {"errors": measured(bad_from=3, bad_until=world.minute)}
-    world.journal.intend(
-        [Kill(f"{release}{BY_HAND}1", release, "memory", "shop", "by hand by ann", world.now)], world.now
-    )
+    if with_watcher:
+        by_hand = Kill(f"{release}{BY_HAND}1", release, "memory", "shop", "by hand by ann", world.now)
+        world.journal.intend([by_hand], world.now)
+    else:
+        del switch.on["shop"]
     while world.active():
         assert world.minute < 30
         world.run(daemon, 1)
-    assert switch.kills == ["shop"]
+    assert "shop" not in switch.on
     assert world.said("recovered")[0] == "Recovered, turned off: shop 1.2 on shop/production"
 
 

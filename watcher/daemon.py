@@ -184,6 +184,8 @@ class Daemon:
         paused = interlocks.held_back(self.journal, self.installation.file, now)
         allowed = self.installation.allows(watch)
         standing = interlocks.standing(self.journal, watch, now, allowed=allowed, paused=paused)
+        if previous is not None and previous.phase == "killed" and standing.turned_off is False:
+            standing = replace(standing, turned_off=self._is_off(watch, now))
         beside = partial(surroundings.beside, self.journal, watch, partial(self._ahead, now=now))
         elsewhere = partial(surroundings.elsewhere, self.installation, source, watch)
         seen = look(watch, source, calibrations, previous, now, beside, standing, elsewhere)
@@ -195,6 +197,11 @@ class Daemon:
         if self.on_look is not None:
             self.on_look(watch, seen)
         return seen
+
+    def _is_off(self, watch: Watch, now: float) -> bool:
+        """Tell whether somebody else turned off what could not be: people must not be told that it is still on."""
+        state = None if watch.switch is None else self.noticing.read(watch.switch, watch.release.feature, now)
+        return state is not None and not state.on
 
     def _ahead(self, watch: Watch, now: float) -> Look | None:
         """Return what a look at a release finds now, whether or not its turn has come; nothing is recorded."""

@@ -67,11 +67,11 @@ class Standing:
     """What is on record of kills, and what people ordered: all that policy is told and no look can see.
 
     `allowed` tells whether people named the flag of this release among those that watcher may turn. `paused` is why
-    kills are paused. `turned_off` tells whether a kill of this release took effect (True where none was decided, None
-    while it is still being tried).
-    `kills` are the times of watcher's own kills, of any release, since a person last opened the latch, in the order in
-    which they were decided. `flag_killed_at` is when the flag of this release was turned off last, by watcher or by a
-    person, whichever release had it then.
+    kills are paused. `turned_off` tells whether a kill of this release took effect, or somebody else turned it off
+    (True where no kill was decided, None while one is still being tried). `kills` are the times of watcher's own
+    kills, of any release, since a person last opened the latch, in the order in which they were decided.
+    `flag_killed_at` is when the flag of this release was turned off last, by watcher or by a person, whichever
+    release had it then.
     """
 
     allowed: bool = True
