@@ -239,13 +239,14 @@ def told(alerts: Sequence[Pending], parents: Sequence[Message], replies: Sequenc
             left[entry.action.title] += 1
         elif entry.state == "done" and first_words(entry.action) not in shown:
             lost.append(entry.key)
-    twice = len(parents) - len({entry.release for entry in addressed})
+    twice, folded = len(parents) - len({entry.release for entry in addressed}), 0
     for reply in replies:
-        # What waited is told in one message.
-        titles = [title for title in left if title in reply.shown]
-        twice += any(left[title] == 0 for title in titles)
-        left.subtract(title for title in titles if left[title] > 0)
-    return Told(len(addressed), [*lost, *left.elements()], twice)
+        # What waited is told in one message, in which a state may come back, and what has no room is counted.
+        said = {title: reply.shown.count(title) for title in left}
+        twice += any(said[title] > left[title] for title in left)
+        left.update({title: -min(said[title], left[title]) for title in left})
+        folded += sum(map(int, re.findall(r"And (\d+) more before these", reply.shown)))
+    return Told(len(addressed), [*lost, *list(left.elements())[folded:]], twice)
 
 
 class Effects(threading.Thread):
@@ -330,7 +331,7 @@ class Pair:
     def hold(self) -> None:
         """Hold what was promised of a process that may die at any moment."""
         told, undisturbed = self.victim.told(), self.twin.told()
-        assert (told.lost, undisturbed) == ([], Told(undisturbed.meant, [], 0))
+        assert (told.lost, undisturbed) == ([], Told(undisturbed.meant, [], 0)), (told, undisturbed)
         assert told.twice <= self.kills
         for each in (self.victim, self.twin):
             assert each.is_whole()
