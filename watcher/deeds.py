@@ -80,13 +80,13 @@ def _told(entries: Iterable[Pending]) -> Iterable[Deed]:
         if not isinstance(alert, Alert) or entry.alerter is None:
             continue
         said = {"alerter": entry.alerter, "title": alert.title, "urgent": alert.urgent, "attempts": entry.attempts}
-        which = (entry.alerter, alert.channel, alert.title, alert.at)
         if entry.state == "done":
             deed = Deed(entry.finished_at or entry.created_at, entry.release, "told", said)
-            found.setdefault((*which, "told"), deed)
         elif entry.state in ("intended", "claimed"):
             deed = Deed(entry.created_at, entry.release, "not told yet", {**said, "error": entry.error})
-            found.setdefault((*which, "waits"), deed)
+        else:
+            continue
+        found.setdefault((deed.what, entry.alerter, alert.channel, alert.title, alert.at), deed)
     return found.values()
 
 

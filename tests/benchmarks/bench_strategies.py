@@ -55,7 +55,7 @@ class Strategy:
             with self.running(own) as here:
                 here.begin()
                 time.sleep(BLOCK * (number + 0.5) / runs)
-                yield here.go_bad_and_be_withdrawn() if isinstance(here, Filed) else here.release_badly()
+                yield here.be_withdrawn()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 with flagged.running(tmp_path, unleash) as here:
     here.begin()
-    withdrawal = here.release_badly()
+    withdrawal = here.be_withdrawn()
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Observed(Served):
 class Filed(Observed):
     """Its users get the feature by a flag in a file."""
 
-    def go_bad_and_be_withdrawn(self) -> Withdrawal:
+    def be_withdrawn(self) -> Withdrawal:
         """Let what users have fail; return once watcher turned it off and no user has it."""
         killed = len(self.kills())
         with FileWrites(self.flags) as file, self.sightings() as seen:
@@ -148,7 +148,7 @@ class Flagged(Observed):
         self.daemon.start()
         self.gather_history(HISTORY)
 
-    def release_badly(self) -> Withdrawal:
+    def be_withdrawn(self) -> Withdrawal:
         """Turn the flag on with a variant that fails; return once watcher turned it off and no user has it."""
         killed, turned_off = len(self.kills()), len(self.unleash.turned_off(FEATURE))
         self.fail(BAD)

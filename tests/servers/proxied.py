@@ -211,7 +211,7 @@ class Canary(Proxied):
         grown = {name: self.served(name) - before[name] for name in self.shops}
         return grown["canary"] / sum(grown.values())
 
-    def release_badly(self) -> Withdrawal:
+    def be_withdrawn(self) -> Withdrawal:
         """Release a version that fails from its first request on; return once watcher took all traffic from it."""
         with Changes(self.weights) as turned, self.requests("canary") as requests:
             self.release(BAD)
@@ -242,7 +242,7 @@ class Colours(Proxied):
         self.haproxy.ask(f"set map {self.haproxy.live_map} live {to}")
         self.haproxy.live_map.write_text(f"live {to}\n")
 
-    def release_badly(self) -> Withdrawal:
+    def be_withdrawn(self) -> Withdrawal:
         """Switch to a version that fails from its first request on; return once watcher switched back."""
         with Changes(self.live) as turned, self.requests("green") as requests:
             self.fail("green")

@@ -74,7 +74,7 @@ def test_a_good_release_is_proven_healthy_and_one_that_goes_bad_is_turned_off_to
         assert here.last_look().verdict.alarms == ()
         assert len(flag.writes) == 1  # by who opened it
 
-        withdrawal = here.go_bad_and_be_withdrawn()
+        withdrawal = here.be_withdrawn()
         say(f"healthy, then errors 4 % -> 16 %: {withdrawal}")
         assert withdrawal.bad < withdrawal.decided < withdrawal.off < withdrawal.last + 1
         new, old = here.served("on"), here.served("off")

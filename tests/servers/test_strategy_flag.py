@@ -31,7 +31,7 @@ def here(tmp_path_factory: pytest.TempPathFactory, unleash: UnleashServer) -> It
 @pytest.fixture(scope="module")
 def withdrawal(here: Flagged) -> Withdrawal:
     """Of a release that was bad from its first user on, and has been turned off."""
-    return here.release_badly()
+    return here.be_withdrawn()
 
 
 def shows(here: Flagged, release: int, state: str) -> bool:

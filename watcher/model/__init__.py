@@ -12,7 +12,7 @@ from __future__ import annotations
 from watcher.model.calibration import PER_STREAM, Calibration, as_streams
 from watcher.model.exposures import SAME_SHARE, Deployment, Exposure, SwitchState
 from watcher.model.look import BY_HAND, Action, Alert, Button, Kill, Look, Promote, Reach, Refusal, Reply
-from watcher.model.observations import NO_SAMPLES, Arm, Observations, noted
+from watcher.model.observations import NO_SAMPLES, Arm, Observations
 from watcher.model.selectors import Matcher, Selector, parse_matchers
 from watcher.model.verdict import Effect, Needs, QuantileShift, ReleaseVerdict, Tally, Verdict
 from watcher.model.watch import UNSETTLED, Alpha, Release, Request, Rule, Split, Stage, Target, Watch
@@ -66,6 +66,5 @@ __all__ = [
     "Worse",
     "as_streams",
     "labels",
-    "noted",
     "parse_matchers",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -110,7 +110,7 @@ class Observations:
         baseline = None
         if early.baseline is not None and late.baseline is not None:
             baseline = _glued((early.streams, early.baseline), (late.streams, late.baseline), streams)
-        notes = noted((self, later))
+        notes = _noted(self.notes, later.notes)
         ends, partial = np.concatenate([self.ends, later.ends]), self.partial or later.partial
         return Observations(streams, ends, treatment, baseline, notes, partial, common)
 
@@ -150,14 +150,11 @@ def _glued(
     return Arm(units, joined("events"), joined("total"), buckets)
 
 
-def noted(parts: Iterable[Observations]) -> tuple[str, ...]:
-    """Return what was odd in any part of a time; that there was nothing, only where there was nothing in all of them.
+def _noted(early: Sequence[str], late: Sequence[str]) -> tuple[str, ...]:
+    """Return what was odd in either part of a time; that there was nothing, only where there was nothing in both.
 
-    >>> nothing = Arm((), np.zeros((0, 0, 0)), np.zeros((0, 0, 0)))
-    >>> before = Observations((), np.zeros(0), nothing, notes=("treatment: errors has no samples", "3 counter resets"))
-    >>> noted([before, replace(before, notes=())])
+    >>> _noted(["treatment: errors has no samples", "3 counter resets"], ["3 counter resets"])
     ('3 counter resets',)
     """
-    said = [each.notes for each in parts]
-    every = dict.fromkeys(note for notes in said for note in notes)
-    return tuple(note for note in every if not note.endswith(NO_SAMPLES) or all(note in notes for notes in said))
+    every = dict.fromkeys([*early, *late])
+    return tuple(note for note in every if not note.endswith(NO_SAMPLES) or (note in early and note in late))

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from watcher.look import Source, request
-from watcher.model import Arm, Floats, Observations, Request, Rule, Watch, noted
+from watcher.model import Arm, Floats, Observations, Request, Rule, Watch
 
 DAY = 86_400.0
 MOST_BYTES = 512 * 2**20
@@ -76,7 +76,7 @@ class Kept(Generic[S]):
         whole = days[0]
         for later in days[1:]:
             whole = whole.then(later)
-        found = replace(whole.between(request.start, request.end), notes=noted(days))
+        found = whole.between(request.start, request.end)
         return found.of_streams(np.flatnonzero(born(found) < np.inf).tolist()) if streams_vary(rule) else found
 
     def _day(self, rule: Rule, request: Request) -> Observations:
